@@ -1,0 +1,213 @@
+package cgroup
+
+import (
+	"errors"
+	"fmt"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+)
+
+// apply writes settings. Some only fit after another one (a memory limit
+// above the old limit of memory plus swap, a quota below the old burst):
+// what the kernel refuses is tried again after the others as long as that
+// gets any further.
+func (c *Cgroup) apply(settings []setting) error {
+	for len(settings) > 0 {
+		var later []setting
+		var first error
+		for i := range settings {
+			err := c.write(&settings[i])
+			if err == nil {
+				continue
+			}
+			if !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.EBUSY) {
+				return err
+			}
+			if first == nil {
+				first = err
+			}
+			later = append(later, settings[i])
+		}
+		if len(later) == len(settings) {
+			return first
+		}
+		settings = later
+	}
+	return nil
+}
+
+// dir is the container's directory where a controller is; "" is the unified one.
+func (c *Cgroup) dir(controller string) string {
+	if controller != "" {
+		if m := c.layout.v1(controller); m != "" {
+			return m + c.path
+		}
+	}
+	return c.layout.Unified + c.path
+}
+
+func (c *Cgroup) write(s *setting) error {
+	dir := c.dir(s.controller)
+	file, value := s.file, s.value
+	if s.way == checkUsage {
+		if err := checkBelowUsage(dir, value); err != nil {
+			return fmt.Errorf("%s: %w", s.field, err)
+		}
+	}
+	if strings.HasPrefix(value, keep) {
+		now, err := readFile(dir + "/" + file)
+		if err != nil {
+			return fmt.Errorf("%s: %w", s.field, err)
+		}
+		word, _, _ := strings.Cut(now, " ")
+		value = word + value[len(keep):]
+	}
+	if s.prefer != "" && exists(dir+"/"+s.prefer) {
+		file, value = s.prefer, s.preferValue
+	}
+	err := writeFile(dir+"/"+file, value)
+	switch {
+	case err == nil:
+		return nil
+	case !errors.Is(err, unix.ENOENT):
+		return fmt.Errorf("%s: %w", s.field, err)
+	case !exists(dir):
+		return fmt.Errorf("%s: cgroup %s is gone: %w", s.field, dir, err)
+	case s.optional:
+		return nil
+	case s.way != "" && s.way != checkUsage:
+		return fmt.Errorf("%s: the kernel has no file %s: %s", s.field, file, s.way)
+	}
+	return fmt.Errorf("%s: the kernel has no file %s here: leave the field out, or enable the %s controller in %s/cgroup.subtree_control",
+		s.field, file, s.controller, path.Dir(dir))
+}
+
+// checkBelowUsage refuses a limit that's below what is used now. v1's kernel
+// does so by itself, v2's would kill processes.
+func checkBelowUsage(dir, limit string) error {
+	now, err := readFile(dir + "/memory.current")
+	if errors.Is(err, unix.ENOENT) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	used, err1 := strconv.ParseUint(now, 10, 64)
+	want, err2 := strconv.ParseUint(limit, 10, 64)
+	if err := errors.Join(err1, err2); err != nil {
+		return err
+	}
+	if want < used {
+		return fmt.Errorf("%d bytes are in use and checkBeforeUpdate is set: free memory first or give a higher limit", used)
+	}
+	return nil
+}
+
+// Update applies new limits to a running container. Fields left out stay as
+// they are; Devices, if any, replace the rules as a whole.
+func (c *Cgroup) Update(r *specs.LinuxResources) error {
+	if r == nil {
+		return nil
+	}
+	settings, _, err := plan(r, c.layout)
+	if err != nil {
+		return err
+	}
+	if c.unit != "" {
+		if err := updateUnit(c.unit, c.layout, r); err != nil {
+			return err
+		}
+	}
+	if err := c.apply(settings); err != nil {
+		return err
+	}
+	if len(r.Devices) == 0 {
+		return nil
+	}
+	rules, err := deviceRules(r.Devices, c.system)
+	if err != nil {
+		return err
+	}
+	return c.replaceDevices(rules)
+}
+
+// enableControllers makes the v2 controllers available in the container's
+// directory: all there are on a v2 host, for statistics and delegation; on a
+// hybrid one only those that a setting needs. Missing parents are made.
+func enableControllers(l *Layout, p string, settings []setting) error {
+	want := l.V2Controllers
+	if l.Mode() == "hybrid" {
+		want = nil
+		for _, s := range settings {
+			if l.version(s.controller) == 2 && !slices.Contains(want, s.controller) {
+				want = append(want, s.controller)
+			}
+		}
+	}
+	if len(want) == 0 {
+		return nil
+	}
+	parent := path.Dir(p)
+	// The usual case is one read: a sibling came before us.
+	if has, err := readFile(l.Unified + parent + "/cgroup.subtree_control"); err == nil && containsAll(strings.Fields(has), want) {
+		return nil
+	}
+	if err := makeParents(l.Unified, parent, false); err != nil {
+		return err
+	}
+	dir := l.Unified
+	for part := range strings.SplitSeq(strings.TrimSuffix(parent, "/"), "/") {
+		if part != "" {
+			dir += "/" + part
+		}
+		if err := enableIn(dir, want, settings); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func enableIn(dir string, want []string, settings []setting) error {
+	has, err := readFile(dir + "/cgroup.subtree_control")
+	if err != nil {
+		return err
+	}
+	var missing []string
+	for _, ctrl := range want {
+		if !slices.Contains(strings.Fields(has), ctrl) {
+			missing = append(missing, "+"+ctrl)
+		}
+	}
+	if len(missing) == 0 || writeFile(dir+"/cgroup.subtree_control", strings.Join(missing, " ")) == nil {
+		return nil
+	}
+	// All or nothing failed: one by one. A controller that no setting needs
+	// may be missing (it isn't enabled above, or real-time tasks hold cpu).
+	for _, m := range missing {
+		err := writeFile(dir+"/cgroup.subtree_control", m)
+		i := slices.IndexFunc(settings, func(s setting) bool { return s.controller == m[1:] })
+		if err == nil || i < 0 {
+			continue
+		}
+		if errors.Is(err, unix.EBUSY) {
+			return fmt.Errorf("%s: cgroup %s has processes of its own, so the kernel enables no controller for those below it: "+
+				"move the processes to a cgroup beside the container's or choose another linux.cgroupsPath: %w", settings[i].field, dir, err)
+		}
+		return fmt.Errorf("%s: %w", settings[i].field, err)
+	}
+	return nil
+}
+
+func containsAll(has, want []string) bool {
+	for _, w := range want {
+		if !slices.Contains(has, w) {
+			return false
+		}
+	}
+	return true
+}

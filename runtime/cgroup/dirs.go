@@ -1,0 +1,181 @@
+package cgroup
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// ours marks a directory above a container's as made by this package.
+const ours = unix.S_ISVTX
+
+func mkdir(dir string, mode uint32) error {
+	err := retry(func() error { return unix.Mkdir(dir, mode) })
+	if err != nil {
+		return &os.PathError{Op: "mkdir", Path: dir, Err: err}
+	}
+	return nil
+}
+
+// makeLeaf makes mount+p and what is missing above it. made is true if there's
+// something to undo.
+func makeLeaf(mount, p string, cpuset bool) (made bool, err error) {
+	dir := mount + p
+	for try := 0; ; try++ {
+		err := mkdir(dir, 0o755)
+		switch {
+		case err == nil:
+			return true, copyCpusetIf(cpuset, dir)
+		case errors.Is(err, unix.ENOENT) && try < 100:
+			// Also when a sibling's removal took the parents away since.
+			if err := makeParents(mount, path.Dir(p), cpuset); err != nil && !errors.Is(err, unix.ENOENT) {
+				return false, err
+			}
+		case errors.Is(err, unix.EEXIST) && try < 3:
+			// What a dead shim left is removed with the limits it had.
+			if pids, err := pidsBelow(dir); err == nil && len(pids) > 0 {
+				return false, fmt.Errorf("cgroup %s is in use by %d processes, the first is %d: choose another linux.cgroupsPath or end them",
+					dir, len(pids), pids[0])
+			}
+			if err := removeTree(dir); err != nil && !gone(err) {
+				return false, err
+			}
+		default:
+			return false, err
+		}
+	}
+}
+
+func makeParents(mount, p string, cpuset bool) error {
+	dir := mount
+	for part := range strings.SplitSeq(strings.Trim(p, "/"), "/") {
+		if part == "" {
+			continue
+		}
+		dir += "/" + part
+		switch err := mkdir(dir, 0o755|ours); {
+		case err == nil:
+			if err := copyCpusetIf(cpuset, dir); err != nil {
+				return err
+			}
+		case !errors.Is(err, unix.EEXIST):
+			return err
+		}
+	}
+	return nil
+}
+
+// copyCpusetIf gives a new v1 cpuset its parent's cpus and memory nodes. They
+// start empty, and a task can't join an empty set (ENOSPC).
+func copyCpusetIf(cpuset bool, dir string) error {
+	if !cpuset {
+		return nil
+	}
+	for _, f := range []string{"cpuset.cpus", "cpuset.mems"} {
+		v, err := readFile(path.Dir(dir) + "/" + f)
+		if err != nil {
+			return err
+		}
+		if v == "" {
+			return fmt.Errorf("%s/%s is empty: write the CPUs or memory nodes that containers may use to it", path.Dir(dir), f)
+		}
+		if err := writeFile(dir+"/"+f, v); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// removeTree removes a cgroup and those below it, which the container may
+// have made, deepest first. EBUSY if one holds a process.
+func removeTree(dir string) error {
+	err := rmdir(dir)
+	if err == nil || gone(err) {
+		return err
+	}
+	// Neither EBUSY nor ENOTEMPTY tells a process from a sub-cgroup.
+	subs, rerr := subdirs(dir)
+	if rerr != nil {
+		return rerr
+	}
+	if len(subs) == 0 {
+		return err
+	}
+	for _, s := range subs {
+		if err := removeTree(s); err != nil && !gone(err) {
+			return err
+		}
+	}
+	return rmdir(dir)
+}
+
+func rmdir(dir string) error {
+	err := retry(func() error { return unix.Rmdir(dir) })
+	if err != nil {
+		return &os.PathError{Op: "rmdir", Path: dir, Err: err}
+	}
+	return nil
+}
+
+// subdirs lists the cgroups directly below one.
+func subdirs(dir string) ([]string, error) {
+	var st unix.Stat_t
+	if err := retry(func() error { return unix.Lstat(dir, &st) }); err != nil {
+		return nil, &os.PathError{Op: "lstat", Path: dir, Err: err}
+	}
+	if st.Nlink == 2 { // kernfs counts sub-directories as links
+		return nil, nil
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	var subs []string
+	for _, e := range entries {
+		if e.IsDir() {
+			subs = append(subs, dir+"/"+e.Name())
+		}
+	}
+	return subs, nil
+}
+
+// removeLeaf removes mount+p with all below, waiting for processes that are
+// still on their way out, then the parents that carry our mark and are empty.
+func removeLeaf(ctx context.Context, mount, p string) error {
+	dir := mount + p
+	for wait := 50 * time.Microsecond; ; wait = min(2*wait, 20*time.Millisecond) {
+		err := removeTree(dir)
+		if err == nil || gone(err) {
+			break
+		}
+		if !errors.Is(err, unix.EBUSY) && !errors.Is(err, unix.ENOTEMPTY) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("cgroup %s still has processes: %w: %w", dir, err, context.Cause(ctx))
+		case <-time.After(wait):
+		}
+	}
+	for p = path.Dir(p); p != "/"; p = path.Dir(p) {
+		var st unix.Stat_t
+		if err := retry(func() error { return unix.Lstat(mount+p, &st) }); err != nil {
+			if err == unix.ENOENT {
+				continue
+			}
+			return nil
+		}
+		// Nlink > 2: a sibling is there. Asking first is cheaper than a failed rmdir,
+		// which takes the kernel's global cgroup lock.
+		if st.Mode&ours == 0 || st.Nlink > 2 || rmdir(mount+p) != nil {
+			return nil
+		}
+	}
+	return nil
+}

@@ -1,0 +1,157 @@
+package cgroup
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+)
+
+// Hierarchy is one mounted cgroup v1 hierarchy.
+type Hierarchy struct {
+	Mount       string   `json:"mount"`       // the mount point
+	Controllers []string `json:"controllers"` // as mount options name them: "cpu", "cpuacct", "name=systemd"
+}
+
+// Layout is how the host's cgroup hierarchies are mounted.
+type Layout struct {
+	V1      []Hierarchy `json:"v1,omitempty"`
+	Unified string      `json:"unified,omitempty"` // mount point of cgroup2, "" if not mounted
+	// V2Controllers are those in cgroup.controllers at Unified.
+	V2Controllers []string `json:"v2_controllers,omitempty"`
+}
+
+// Host returns the layout of this host, read once per process.
+var Host = sync.OnceValues(func() (*Layout, error) {
+	f, err := os.Open("/proc/self/mountinfo")
+	if err != nil {
+		return nil, fmt.Errorf("cgroup layout: %w", err)
+	}
+	defer f.Close()
+	return ParseLayout(f)
+})
+
+// ParseLayout reads a layout from text in the form of /proc/PID/mountinfo
+// (proc_pid_mountinfo(5)) and from the cgroup.controllers file of the cgroup2
+// mount it names.
+func ParseLayout(mountinfo io.Reader) (*Layout, error) {
+	l := &Layout{}
+	s := bufio.NewScanner(mountinfo)
+	s.Buffer(nil, 1<<20)
+	for s.Scan() {
+		pre, post, ok := strings.Cut(s.Text(), " - ")
+		if !ok {
+			continue
+		}
+		a, b := strings.Fields(pre), strings.Fields(post)
+		if len(a) < 6 || len(b) < 3 {
+			continue
+		}
+		mount := unescape(a[4])
+		switch b[0] {
+		case "cgroup2":
+			if l.Unified == "" {
+				l.Unified = mount
+			}
+		case "cgroup":
+			l.addV1(mount, b[2])
+		}
+	}
+	if err := s.Err(); err != nil {
+		return nil, fmt.Errorf("cgroup layout: %w", err)
+	}
+	if l.Unified != "" {
+		b, err := os.ReadFile(filepath.Join(l.Unified, "cgroup.controllers"))
+		if err != nil {
+			return nil, fmt.Errorf("cgroup layout: %w", err)
+		}
+		l.V2Controllers = strings.Fields(string(b))
+	}
+	if l.Unified == "" && len(l.V1) == 0 {
+		return nil, errors.New("no cgroup hierarchy is mounted: mount cgroup2 on /sys/fs/cgroup")
+	}
+	return l, nil
+}
+
+// addV1 adds a hierarchy unless it's a further mount of one already there.
+func (l *Layout) addV1(mount, superOptions string) {
+	var ctrls []string
+	for o := range strings.SplitSeq(superOptions, ",") {
+		switch {
+		case slices.Contains(v1Controllers, o), strings.HasPrefix(o, "name="):
+			ctrls = append(ctrls, o)
+		}
+	}
+	if len(ctrls) == 0 {
+		return
+	}
+	for _, h := range l.V1 {
+		if slices.Contains(h.Controllers, ctrls[0]) {
+			return
+		}
+	}
+	l.V1 = append(l.V1, Hierarchy{Mount: mount, Controllers: ctrls})
+}
+
+// v1Controllers are all that the kernel ever had (kernel/cgroup, 6.18).
+var v1Controllers = []string{
+	"cpuset", "cpu", "cpuacct", "blkio", "memory", "devices", "freezer",
+	"net_cls", "perf_event", "net_prio", "hugetlb", "pids", "rdma", "misc", "debug",
+}
+
+// Mode names the layout as documents do: "v1", "hybrid" or "v2".
+func (l *Layout) Mode() string {
+	switch {
+	case l.Unified == "":
+		return "v1"
+	case len(l.V1) > 0:
+		return "hybrid"
+	}
+	return "v2"
+}
+
+// v1 returns the v1 mount of a controller, "" if there's none.
+func (l *Layout) v1(controller string) string {
+	for _, h := range l.V1 {
+		if slices.Contains(h.Controllers, controller) {
+			return h.Mount
+		}
+	}
+	return ""
+}
+
+// version says where a controller lives: 1, 2, or 0 for nowhere.
+func (l *Layout) version(controller string) int {
+	if l.v1(controller) != "" {
+		return 1
+	}
+	if l.Unified != "" && slices.Contains(l.V2Controllers, controller) {
+		return 2
+	}
+	return 0
+}
+
+// mounts returns the mount points of all hierarchies, the unified one last.
+func (l *Layout) mounts() []string {
+	m := make([]string, 0, len(l.V1)+1)
+	for _, h := range l.V1 {
+		m = append(m, h.Mount)
+	}
+	if l.Unified != "" {
+		m = append(m, l.Unified)
+	}
+	return m
+}
+
+// unescape undoes the octal escapes of mountinfo.
+func unescape(s string) string {
+	if !strings.Contains(s, `\`) {
+		return s
+	}
+	return strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`).Replace(s)
+}

@@ -1,0 +1,116 @@
+package cgroup
+
+import (
+	"fmt"
+	"strconv"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+)
+
+// setting is one write to one file of a controller.
+type setting struct {
+	controller string
+	file       string
+	value      string
+	field      string // of the spec, for errors: "linux.resources.memory.limit 1024"
+	way        string // what the user can do if the file isn't there
+	// optional settings are skipped if the kernel hasn't got the file: what
+	// they ask for holds without it.
+	optional bool
+	// prefer is a file written instead of file if it exists.
+	prefer, preferValue string
+}
+
+// planner collects settings for a layout; it's pure.
+type planner struct {
+	l        *Layout
+	settings []setting
+	warnings []string
+	err      error // the first one
+}
+
+// plan turns resources into writes, in the order in which they're to be tried.
+func plan(r *specs.LinuxResources, l *Layout) ([]setting, []string, error) {
+	p := &planner{l: l}
+	if r.CPU != nil {
+		p.cpu(r.CPU)
+	}
+	if r.Memory != nil {
+		p.memory(r.Memory)
+	}
+	if r.Pids != nil && r.Pids.Limit != nil {
+		p.pids(*r.Pids.Limit)
+	}
+	if r.BlockIO != nil {
+		p.blockIO(r.BlockIO)
+	}
+	p.hugepages(r.HugepageLimits)
+	if r.Network != nil {
+		p.network(r.Network)
+	}
+	p.rdma(r.Rdma)
+	p.unified(r.Unified)
+	return p.settings, p.warnings, p.err
+}
+
+// refuse notes an error: field with its value, why not, and the way out.
+func (p *planner) refuse(field string, value any, format string, args ...any) {
+	if p.err == nil {
+		p.err = fmt.Errorf("linux.resources.%s %v: %s", field, value, fmt.Sprintf(format, args...))
+	}
+}
+
+// controller says in which version a controller is here, and refuses the
+// field if in none.
+func (p *planner) controller(name, field string, value any) int {
+	v := p.l.version(name)
+	if v == 0 {
+		p.refuse(field, value, "the cgroup controller %q isn't mounted on this host (%s): leave the field out or enable the controller",
+			name, p.l.Mode())
+	}
+	return v
+}
+
+// set adds a write whose file is named per version; a version with no name
+// has no such control.
+func (p *planner) set(controller, field string, value any, v1file, v1value, v2file, v2value string) *setting {
+	file, val := v1file, v1value
+	v := p.controller(controller, field, value)
+	if v == 2 {
+		file, val = v2file, v2value
+	}
+	if v == 0 {
+		return &setting{}
+	}
+	if file == "" {
+		p.refuse(field, value, "cgroup v%d has no such control: leave the field out", v)
+		return &setting{}
+	}
+	p.settings = append(p.settings, setting{
+		controller: controller, file: file, value: val,
+		field: fmt.Sprintf("linux.resources.%s %v", field, value),
+	})
+	return &p.settings[len(p.settings)-1]
+}
+
+func (p *planner) pids(limit int64) {
+	// 0 is a real limit since runtime-spec 1.3; init itself counts as one, so
+	// that 1 is its smallest form that lets init start: no fork succeeds with either.
+	s := itoa(max(limit, 1))
+	if limit < 0 {
+		s = "max"
+	}
+	p.set("pids", "pids.limit", limit, "pids.max", s, "pids.max", s)
+}
+
+func (p *planner) network(n *specs.LinuxNetwork) {
+	if n.ClassID != nil {
+		p.set("net_cls", "network.classID", *n.ClassID, "net_cls.classid", utoa(uint64(*n.ClassID)), "", "")
+	}
+	for _, i := range n.Priorities {
+		p.set("net_prio", "network.priorities", i.Name, "net_prio.ifpriomap", fmt.Sprintf("%s %d", i.Name, i.Priority), "", "")
+	}
+}
+
+func itoa(i int64) string  { return strconv.FormatInt(i, 10) }
+func utoa(i uint64) string { return strconv.FormatUint(i, 10) }

@@ -1,0 +1,103 @@
+package cgroup
+
+import (
+	"fmt"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+)
+
+// memory plans linux.resources.memory. Zero means unset for the limits;
+// -1 is unlimited.
+func (p *planner) memory(m *specs.LinuxMemory) {
+	limit, swap := deref(m.Limit), deref(m.Swap)
+	if limit == -1 && swap == 0 {
+		swap = -1 // no limit on memory, none on its sum with swap
+	}
+	if limit != 0 {
+		check := m.CheckBeforeUpdate != nil && *m.CheckBeforeUpdate
+		s := p.set("memory", "memory.limit", limit, "memory.limit_in_bytes", itoa(limit), "memory.max", v2max(limit))
+		if check && limit > 0 {
+			s.way = checkUsage
+		}
+	}
+	if r := deref(m.Reservation); r != 0 {
+		p.set("memory", "memory.reservation", r, "memory.soft_limit_in_bytes", itoa(r), "memory.low", v2max(r))
+	}
+	if swap != 0 {
+		p.swap(limit, swap)
+	}
+	if m.Kernel != nil && *m.Kernel != 0 {
+		p.warnings = append(p.warnings, fmt.Sprintf(
+			"linux.resources.memory.kernel %d is ignored, as the runtime spec allows: Linux 5.16 dropped the limit", *m.Kernel))
+	}
+	if t := deref(m.KernelTCP); t != 0 {
+		p.set("memory", "memory.kernelTCP", t, "memory.kmem.tcp.limit_in_bytes", itoa(t), "", "")
+	}
+	if m.Swappiness != nil {
+		p.set("memory", "memory.swappiness", *m.Swappiness, "memory.swappiness", utoa(*m.Swappiness), "", "")
+	}
+	p.oomAndHierarchy(m)
+}
+
+func (p *planner) swap(limit, swap int64) {
+	const field = "memory.swap"
+	if p.l.version("memory") != 2 {
+		s := p.set("memory", field, swap, "memory.memsw.limit_in_bytes", itoa(swap), "", "")
+		s.way, s.optional = "the kernel counts no swap: boot with swapaccount=1 or leave the field out", swap < 0
+		return
+	}
+	v := int64(-1)
+	switch {
+	case swap < 0:
+	case limit < 0:
+		p.refuse(field, swap, "memory.limit is unlimited, so the sum of memory and swap can't have a limit on cgroup v2: set memory.limit")
+		return
+	case limit == 0:
+		p.refuse(field, swap, "cgroup v2 limits swap alone, so memory.limit is needed to tell how much of the sum is swap: set memory.limit")
+		return
+	case swap < limit:
+		p.refuse(field, swap, "it's the sum of memory and swap, so it can't be less than memory.limit %d", limit)
+		return
+	default:
+		v = swap - limit
+	}
+	s := p.set("memory", field, swap, "", "", "memory.swap.max", v2max(v))
+	// A kernel without the file has no swap, or doesn't count it.
+	s.way, s.optional = "the kernel counts no swap: boot with swapaccount=1 or leave the field out", v < 0
+}
+
+func (p *planner) oomAndHierarchy(m *specs.LinuxMemory) {
+	v2 := p.l.version("memory") == 2
+	if m.DisableOOMKiller != nil && !(v2 && !*m.DisableOOMKiller) {
+		v := "0"
+		if *m.DisableOOMKiller {
+			v = "1"
+		}
+		p.set("memory", "memory.disableOOMKiller", *m.DisableOOMKiller, "memory.oom_control", v, "", "")
+	}
+	// Linux 5.11 made the hierarchy the only way; v2 always was.
+	if m.UseHierarchy != nil && !(v2 && *m.UseHierarchy) {
+		v := "0"
+		if *m.UseHierarchy {
+			v = "1"
+		}
+		p.set("memory", "memory.useHierarchy", *m.UseHierarchy, "memory.use_hierarchy", v, "", "").optional = *m.UseHierarchy
+	}
+}
+
+// checkUsage in setting.way asks that the limit be compared with the usage first.
+const checkUsage = "check usage"
+
+func v2max(v int64) string {
+	if v < 0 {
+		return "max"
+	}
+	return itoa(v)
+}
+
+func deref[T any](p *T) (v T) {
+	if p != nil {
+		v = *p
+	}
+	return v
+}
