@@ -1,0 +1,3 @@
+package program
+
+var interpAMD64, interpARM64 []byte

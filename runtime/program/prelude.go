@@ -1,0 +1,57 @@
+package program
+
+import (
+	"encoding/binary"
+
+	"golang.org/x/sys/unix"
+)
+
+// Prelude is how a program begins whose process must not outlive its parent and must
+// not be looked into: its name, no ptrace and no core by others of its ids, SIGKILL at
+// its parent's end, and a check that the parent has not ended before that.
+//
+// The kernel sends the parent-death signal when the *thread* ends that called
+// [Start], and forgets it at a fork, at a change of the effective or file-system id
+// (so after a setresuid in a new user namespace) and at an execve that raises
+// privileges. A child that waits must therefore wait for end of file on a pipe whose
+// only write end its parent holds, too: a [Call.Want] of 1 byte read.
+func Prelude(parent int) Program {
+	return Program{
+		{Name: "name the process", Nr: unix.SYS_PRCTL, Args: []Arg{Sym{"PR_SET_NAME", unix.PR_SET_NAME}, Str("sysbox-init")}},
+		{Name: "refuse to be traced", Nr: unix.SYS_PRCTL, Args: []Arg{Sym{"PR_SET_DUMPABLE", unix.PR_SET_DUMPABLE}, Int(0)}},
+		ParentDeath(unix.SIGKILL),
+		{Name: "check that the parent still lives", Nr: unix.SYS_GETPPID, Want: Equals(int64(parent))},
+	}
+}
+
+// ParentDeath asks for a signal at the parent's end; 0 for none. See [Prelude].
+func ParentDeath(sig unix.Signal) Call {
+	return Call{
+		Name: "set the parent-death signal", Nr: unix.SYS_PRCTL,
+		Args: []Arg{Sym{"PR_SET_PDEATHSIG", unix.PR_SET_PDEATHSIG}, Int(sig)},
+	}
+}
+
+// Fork is clone3 of a sibling: a child of this process's parent (CLONE_PARENT), with a
+// copy of memory and descriptors, which goes on at the label child. flags are more
+// CLONE_* flags. cgroup is the number of a version 2 cgroup's folder for the child to be
+// born in, or -1. The call's label is label, for a [Report] of the pid.
+//
+// The exit signal is 0, which CLONE_PARENT demands; the child gets this process's,
+// SIGCHLD.
+func Fork(label, child string, flags uint64, cgroup int) Call {
+	flags |= unix.CLONE_PARENT
+	args := make([]byte, 88) // struct clone_args
+	if cgroup >= 0 {
+		flags |= unix.CLONE_INTO_CGROUP
+		binary.LittleEndian.PutUint64(args[80:], uint64(cgroup))
+	}
+	binary.LittleEndian.PutUint64(args, flags)
+	return Call{
+		Name: "clone", Nr: unix.SYS_CLONE3, Label: label, IfZero: child,
+		Args: []Arg{&Blob{Name: "clone_args", Data: args}, Int(len(args))},
+	}
+}
+
+// Exit ends the process with this status, 0 to 255.
+func Exit(code int) Call { return Call{Nr: unix.SYS_EXIT_GROUP, Args: []Arg{Int(code)}} }

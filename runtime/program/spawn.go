@@ -1,0 +1,263 @@
+package program
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+	"slices"
+	"syscall"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// File is an open file that a program finds under a number of its own.
+type File struct {
+	*os.File
+	// At is the number, not ReportFD.
+	At int
+}
+
+// Options are what a program starts with besides its calls.
+type Options struct {
+	// Files are all that the program has open, besides [ReportFD].
+	Files []File
+	// Name is the process's argv[0]. Empty: "sysbox-init".
+	Name string
+}
+
+// Child is a started program. Its methods may be used by several goroutines, Next by one.
+type Child struct {
+	// Process is the process that executes the program from its first call on. It
+	// must be waited for, or stays a zombie.
+	*Process
+	report  *os.File
+	program Program
+}
+
+// Close kills nothing; it closes the report pipe and the pidfd.
+func (c *Child) Close() error { return errors.Join(c.report.Close(), c.Process.Close()) }
+
+type cloneArgs struct {
+	flags, pidfd, childTid, parentTid, exitSignal, stack, stackSize, tls, setTid, setTidSize, cgroup uint64
+}
+
+// spawn and interpAddr are in interp_*.s.
+//
+//go:noescape
+func spawn(args *cloneArgs, size uintptr, steps unsafe.Pointer) (r uintptr)
+
+func interpAddr() uintptr
+
+//go:linkname beforeFork syscall.runtime_BeforeFork
+func beforeFork()
+
+//go:linkname afterFork syscall.runtime_AfterFork
+func afterFork()
+
+// Start runs the program in a new process. On a locked thread, the process inherits
+// that thread's namespaces, root and working directory. Its signal mask is empty, its
+// signals have their default actions, its environment is empty.
+//
+// A parent-death signal that the process asks for comes when the *thread* ends that
+// called Start: call Start from a locked thread that outlives the process, or see
+// [Prelude].
+//
+// syscall.ForkLock is not taken: it protects descriptors that are not yet
+// close-on-exec from being inherited, and this child inherits none but its own.
+func Start(p Program, o Options) (*Child, error) {
+	image, err := p.Compile(runtime.GOARCH)
+	if err != nil {
+		return nil, err
+	}
+	memfd, err := seal(image)
+	if err != nil {
+		return nil, err
+	}
+	defer unix.Close(memfd)
+	var pipe [2]int
+	if err := unix.Pipe2(pipe[:], unix.O_CLOEXEC); err != nil {
+		return nil, os.NewSyscallError("pipe2", err)
+	}
+	defer unix.Close(pipe[1])
+	if err := unix.SetNonblock(pipe[0], true); err != nil {
+		unix.Close(pipe[0])
+		return nil, os.NewSyscallError("fcntl", err)
+	}
+	c := &Child{report: os.NewFile(uintptr(pipe[0]), "report pipe"), program: p}
+
+	first, err := firstLeg(o, memfd, pipe[1])
+	if err == nil {
+		c.Process, err = launch(first)
+	}
+	runtime.KeepAlive(o.Files)
+	if err != nil {
+		c.report.Close()
+		return nil, fmt.Errorf("start a program: %w", err)
+	}
+	return c, nil
+}
+
+// firstLeg is the list of calls that the child makes in the parent's memory.
+func firstLeg(o Options, memfd, report int) (Program, error) {
+	type move struct{ from, to int }
+	moves := []move{{report, ReportFD}}
+	for _, f := range o.Files {
+		// SyscallConn and Fd would do, but Fd sets the file to blocking mode.
+		from := -1
+		conn, err := f.SyscallConn()
+		if err == nil {
+			err = conn.Control(func(fd uintptr) { from = int(fd) })
+		}
+		if err != nil {
+			return nil, fmt.Errorf("pass a file as number %d: %w", f.At, err)
+		}
+		moves = append(moves, move{from, f.At})
+	}
+	slices.SortFunc(moves, func(a, b move) int { return a.to - b.to })
+	for i, m := range moves {
+		if m.to < 0 || i > 0 && m.to == moves[i-1].to {
+			return nil, fmt.Errorf("two files are to be passed as number %d, or the number is negative (%d is the report pipe)", m.to, ReportFD)
+		}
+	}
+	var p Program
+	// All are copied out of the way first: a source may be another's destination.
+	above := Int(moves[len(moves)-1].to + 1)
+	copyOf := func(fd int, label string) {
+		p = append(p, Call{
+			Name: "copy a file to be passed", Nr: unix.SYS_FCNTL, Label: label,
+			Args: []Arg{Int(fd), Sym{"F_DUPFD_CLOEXEC", unix.F_DUPFD_CLOEXEC}, above},
+		})
+	}
+	copyOf(memfd, "image")
+	for _, m := range moves {
+		copyOf(m.from, fmt.Sprint("file", m.to))
+	}
+	next := 0
+	cloexec := func(last int) {
+		if next <= last {
+			p = append(p, Call{
+				Name: "pass no other file", Nr: unix.SYS_CLOSE_RANGE,
+				Args: []Arg{Int(next), Int(last), Sym{"CLOSE_RANGE_CLOEXEC", unix.CLOSE_RANGE_CLOEXEC}},
+			})
+		}
+	}
+	for _, m := range moves {
+		p = append(p, Call{Name: "pass a file", Nr: unix.SYS_DUP3, Args: []Arg{Result(fmt.Sprint("file", m.to)), Int(m.to), Int(0)}})
+		cloexec(m.to - 1)
+		next = m.to + 1
+	}
+	cloexec(1<<31 - 1)
+	// CLONE_CLEAR_SIGHAND leaves ignored signals ignored; so does execve.
+	for sig := unix.SIGHUP; sig <= unix.SIGSYS; sig++ {
+		if sig != unix.SIGKILL && sig != unix.SIGSTOP {
+			p = append(p, Call{
+				Name: "reset a signal", Nr: unix.SYS_RT_SIGACTION,
+				Args: []Arg{Int(sig), Bytes(make([]byte, 32)), Int(0), Int(8)},
+			})
+		}
+	}
+	name := o.Name
+	if name == "" {
+		name = "sysbox-init"
+	}
+	return append(p,
+		Call{
+			Name: "unblock all signals", Nr: unix.SYS_RT_SIGPROCMASK,
+			Args: []Arg{Sym{"SIG_SETMASK", 2}, Bytes(make([]byte, 8)), Int(0), Int(8)},
+		},
+		Call{
+			Name: "execute the program", Nr: unix.SYS_EXECVEAT,
+			Args: []Arg{Result("image"), Str(""), Strs{name}, Strs{}, Sym{"AT_EMPTY_PATH", unix.AT_EMPTY_PATH}},
+		}), nil
+}
+
+// launch runs a list of calls in a child that shares this process's memory, and
+// returns when the child has executed something else.
+func launch(first Program) (*Process, error) {
+	// 3 is closed or something else in the parent, so the child writes no record: its
+	// memory is ours, and has the results.
+	sized, err := first.assemble(runtime.GOARCH, 0, kindFirstFail, -1)
+	if err != nil {
+		return nil, err
+	}
+	words := make([]uint64, len(sized)/8+1)
+	var pin runtime.Pinner
+	pin.Pin(&words[0])
+	defer pin.Unpin()
+	mem := unsafe.Slice((*byte)(unsafe.Pointer(&words[0])), len(sized))
+	placed, err := first.assemble(runtime.GOARCH, uint64(uintptr(unsafe.Pointer(&words[0]))), kindFirstFail, -1)
+	if err != nil {
+		return nil, err
+	}
+	copy(mem, placed)
+
+	pidfd := int32(-1)
+	pin.Pin(&pidfd)
+	args := &cloneArgs{
+		flags:      unix.CLONE_VM | unix.CLONE_VFORK | unix.CLONE_PIDFD | unix.CLONE_CLEAR_SIGHAND,
+		pidfd:      uint64(uintptr(unsafe.Pointer(&pidfd))),
+		exitSignal: uint64(unix.SIGCHLD),
+	}
+	r := vfork(args, unsafe.Pointer(&words[0]))
+	if pid := int(r); pid < 0 {
+		return nil, os.NewSyscallError("clone3", syscall.Errno(-pid))
+	}
+	proc, err := newProcess(int(r), int(pidfd))
+	if err != nil {
+		return nil, err
+	}
+	// The last call's result is still 0 if execveat succeeded, or if the child was
+	// killed before it: what Wait and the report pipe's end tell.
+	for i := range first {
+		result := int64(binary.LittleEndian.Uint64(mem[i*stepSize+offRet:]))
+		if result < 0 {
+			_, _ = proc.Wait()
+			proc.Close()
+			return nil, stepError(first, true, i, result)
+		}
+	}
+	return proc, nil
+}
+
+// vfork holds all that must happen between the runtime's two hooks: no stack growth,
+// no preemption, no allocation.
+//
+//go:norace
+//go:noinline
+func vfork(args *cloneArgs, steps unsafe.Pointer) uintptr {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	beforeFork()
+	r := spawn(args, unsafe.Sizeof(*args), steps)
+	afterFork()
+	return r
+}
+
+// seal returns a memfd with the image, executable and unchangeable.
+func seal(image []byte) (int, error) {
+	fd, err := unix.MemfdCreate("sysbox-init", unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING|unix.MFD_EXEC)
+	if err == unix.EINVAL { // before Linux 6.3: executable without being asked
+		fd, err = unix.MemfdCreate("sysbox-init", unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)
+	}
+	if err != nil {
+		return -1, os.NewSyscallError("memfd_create", err)
+	}
+	n, err := unix.Write(fd, image)
+	if err == nil && n != len(image) {
+		err = unix.EIO
+	}
+	if err == nil {
+		const seals = unix.F_SEAL_SEAL | unix.F_SEAL_SHRINK | unix.F_SEAL_GROW | unix.F_SEAL_WRITE
+		if _, err = unix.FcntlInt(uintptr(fd), unix.F_ADD_SEALS, seals|unix.F_SEAL_EXEC); err == unix.EINVAL {
+			_, err = unix.FcntlInt(uintptr(fd), unix.F_ADD_SEALS, seals) // before Linux 6.3
+		}
+	}
+	if err != nil {
+		unix.Close(fd)
+		return -1, fmt.Errorf("write and seal the program's image (%d bytes): %w", len(image), err)
+	}
+	return fd, nil
+}

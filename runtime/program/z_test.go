@@ -1,0 +1,3 @@
+package program
+import "testing"
+func TestZ(t *testing.T){ println(interpAddr()); launch(nil) }
