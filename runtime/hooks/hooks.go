@@ -1,0 +1,220 @@
+// Package hooks runs the hooks of the OCI runtime spec (config.md, "POSIX-platform
+// Hooks"): programs that the spec's author wants run at six points of a
+// container's life.
+//
+// Where each kind runs, and where its path is looked up:
+//
+//	prestart         host namespaces       host path       deprecated; before createRuntime
+//	createRuntime    host namespaces       host path       namespaces made, root not yet pivoted
+//	createContainer  container namespaces  host path       after createRuntime, before the pivot
+//	startContainer   container namespaces  container path  after start, before the process is executed
+//	poststart        host namespaces       host path       after the process was executed
+//	poststop         host namespaces       host path       after the container was deleted
+//
+// [Run] serves those in the host's namespaces. The two others are executed by
+// a process that is in the container's already; it takes [Argv], [Env] and
+// [Encode] from here.
+//
+// If a hook of the first four kinds fails, the container is not started and is
+// removed. A failed poststop hook changes nothing, and the others still run.
+//
+// What does not belong here: when in the life of a container a kind runs, and
+// entering namespaces.
+package hooks
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+)
+
+// Kind is a point in a container's life, by the name that it has in the spec.
+type Kind string
+
+// The kinds, in the order in which they run.
+const (
+	Prestart        Kind = "prestart"
+	CreateRuntime   Kind = "createRuntime"
+	CreateContainer Kind = "createContainer"
+	StartContainer  Kind = "startContainer"
+	Poststart       Kind = "poststart"
+	Poststop        Kind = "poststop"
+)
+
+// Of returns the hooks of one kind, none for a spec without hooks.
+func Of(h *specs.Hooks, kind Kind) []specs.Hook {
+	if h == nil {
+		return nil
+	}
+	switch kind {
+	case Prestart:
+		return h.Prestart //nolint:staticcheck // deprecated in the spec, but to be run
+	case CreateRuntime:
+		return h.CreateRuntime
+	case CreateContainer:
+		return h.CreateContainer
+	case StartContainer:
+		return h.StartContainer
+	case Poststart:
+		return h.Poststart
+	case Poststop:
+		return h.Poststop
+	}
+	return nil
+}
+
+// Check refuses hooks that can't be run, with a sentence that names the field.
+func Check(h *specs.Hooks) error {
+	for _, kind := range []Kind{Prestart, CreateRuntime, CreateContainer, StartContainer, Poststart, Poststop} {
+		for i, hook := range Of(h, kind) {
+			if !filepath.IsAbs(hook.Path) {
+				return fmt.Errorf("hooks.%s[%d].path %q isn't absolute: give the whole path of the program", kind, i, hook.Path)
+			}
+			if hook.Timeout != nil && *hook.Timeout <= 0 {
+				return fmt.Errorf("hooks.%s[%d].timeout %d isn't above zero: leave it out for no timeout", kind, i, *hook.Timeout)
+			}
+		}
+	}
+	return nil
+}
+
+// RunAll runs hooks of one kind, one after the other. It stops at the first
+// that fails, but for poststop, where all are run and all errors returned. An
+// error reads "hook #1 of createRuntime /path: exit status 3: what it wrote".
+func RunAll(ctx context.Context, kind Kind, list []specs.Hook, state *specs.State, dir string) error {
+	var errs []error
+	for i, h := range list {
+		err := Run(ctx, h, state, dir)
+		if err == nil {
+			continue
+		}
+		errs = append(errs, Name(kind, i, h, err))
+		if kind != Poststop {
+			break
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Name says which hook an error is about; i counts from 0.
+func Name(kind Kind, i int, h specs.Hook, err error) error {
+	return fmt.Errorf("hook #%d of %s %s: %w", i+1, kind, h.Path, err)
+}
+
+// Run executes one hook in the caller's namespaces, with dir as its working
+// directory and the state on its standard input; its standard output is
+// discarded. A hook that exceeds its timeout, or ctx, is killed with its whole
+// process group. A hook may leave processes behind; what these still write to
+// standard error after its end is lost.
+func Run(ctx context.Context, h specs.Hook, state *specs.State, dir string) error {
+	input, err := Encode(state)
+	if err != nil {
+		return err
+	}
+	if h.Timeout != nil {
+		limit := time.Duration(*h.Timeout) * time.Second
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeoutCause(ctx, limit, fmt.Errorf("killed after its timeout of %v", limit))
+		defer cancel()
+	}
+	// The pipes are ours, since os/exec would wait for everybody who holds an
+	// end, and a hook's background processes do.
+	inR, inW, err := os.Pipe()
+	if err != nil {
+		return err
+	}
+	defer inW.Close()
+	errR, errW, err := os.Pipe()
+	if err != nil {
+		inR.Close()
+		return err
+	}
+	defer errR.Close()
+
+	cmd := exec.CommandContext(ctx, h.Path)
+	cmd.Path, cmd.Err = h.Path, nil // exactly this file, no search in PATH
+	cmd.Args, cmd.Env, cmd.Dir = Argv(h), Env(h), dir
+	cmd.Stdin, cmd.Stderr = inR, errW
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
+	err = cmd.Start()
+	inR.Close()
+	errW.Close()
+	if err != nil {
+		return err
+	}
+	go func() {
+		_, _ = inW.Write(input) // a hook needn't read it: EPIPE
+		inW.Close()
+	}()
+	said := make(chan string, 1)
+	go func() { said <- tail(errR) }()
+
+	err = cmd.Wait()
+	// Whoever still holds the other ends doesn't hold us up for long.
+	_ = inW.SetWriteDeadline(time.Now())
+	_ = errR.SetReadDeadline(time.Now().Add(50 * time.Millisecond))
+	text := <-said
+	if err == nil {
+		return nil
+	}
+	if ctx.Err() != nil {
+		err = context.Cause(ctx)
+	}
+	if text != "" {
+		return fmt.Errorf("%w: %s", err, text)
+	}
+	return err
+}
+
+// tailSize is how much of a hook's standard error an error quotes: enough for
+// a stack trace's last lines, little enough for an event in kubectl describe.
+const tailSize = 1024
+
+// tail reads to the end and returns the last of it in one line of text.
+func tail(r io.Reader) string {
+	var kept []byte
+	cut := false
+	buf := make([]byte, 4096)
+	for {
+		n, err := r.Read(buf)
+		kept = append(kept, buf[:n]...)
+		if over := len(kept) - tailSize; over > 0 {
+			kept, cut = append(kept[:0], kept[over:]...), true
+		}
+		if err != nil {
+			return oneLine(kept, cut)
+		}
+	}
+}
+
+// Encode gives the bytes for a hook's standard input.
+func Encode(state *specs.State) ([]byte, error) {
+	b, err := json.Marshal(state)
+	if err != nil {
+		return nil, fmt.Errorf("state for hooks: %w", err)
+	}
+	return b, nil
+}
+
+// Argv is the hook's argument vector; without args it's the path alone.
+func Argv(h specs.Hook) []string {
+	if len(h.Args) == 0 {
+		return []string{h.Path}
+	}
+	return h.Args
+}
+
+// Env is the hook's environment: what the spec says and nothing of ours.
+func Env(h specs.Hook) []string {
+	return append([]string{}, h.Env...) // nil would mean our own to os/exec
+}
