@@ -60,7 +60,7 @@ func interp(arch string) ([]byte, error) {
 		return nil, err
 	}
 	for _, s := range symbols {
-		if s.Name == "sysbox/runtime/program.interp" || s.Name == "sysbox/runtime/program.interp.abi0" {
+		if s.Name == "interpreter" { // file-local, so without the package
 			text := f.Section(".text")
 			code := make([]byte, s.Size)
 			_, err := text.ReadAt(code, int64(s.Value-text.Addr))

@@ -27,11 +27,11 @@ TEXT ·spawn(SB),NOSPLIT,$0-32
 	MOVQ AX, r+24(FP)
 	RET
 child:
-	JMP  interp<>(SB)
+	JMP  interpreter<>(SB)
 
 // func interpAddr() uintptr
 TEXT ·interpAddr(SB),NOSPLIT,$0-8
-	LEAQ interp<>(SB), AX
+	LEAQ interpreter<>(SB), AX
 	MOVQ AX, ret+0(FP)
 	RET
 
@@ -43,7 +43,7 @@ TEXT ·interpAddr(SB),NOSPLIT,$0-8
 	MOVQ (reg), reg
 
 // The interpreter: position independent, no stack. R12 = the step.
-TEXT interp<>(SB),NOSPLIT|NOFRAME,$0-0
+TEXT interpreter<>(SB),NOSPLIT|NOFRAME,$0-0
 next:
 	MOVQ FLAGS(R12), BX
 	ARG(0, DI)

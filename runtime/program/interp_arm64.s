@@ -26,11 +26,11 @@ TEXT ·spawn(SB),NOSPLIT,$0-32
 	MOVD R0, r+24(FP)
 	RET
 child:
-	B    interp<>(SB)
+	B    interpreter<>(SB)
 
 // func interpAddr() uintptr
 TEXT ·interpAddr(SB),NOSPLIT,$0-8
-	MOVD $interp<>(SB), R0
+	MOVD $interpreter<>(SB), R0
 	MOVD R0, ret+0(FP)
 	RET
 
@@ -41,7 +41,7 @@ TEXT ·interpAddr(SB),NOSPLIT,$0-8
 	MOVD (reg), reg
 
 // The interpreter: position independent, no stack. R19 = the step.
-TEXT interp<>(SB),NOSPLIT|NOFRAME,$0-0
+TEXT interpreter<>(SB),NOSPLIT|NOFRAME,$0-0
 next:
 	MOVD FLAGS(R19), R20
 	ARG(0, R0)

@@ -1,3 +1,0 @@
-package program
-import "testing"
-func TestZ(t *testing.T){ println(interpAddr()); launch(nil) }
