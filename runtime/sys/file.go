@@ -1,0 +1,50 @@
+package sys
+
+import (
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// Openat2 opens path below dir (nil: the working directory). how.Flags gets O_CLOEXEC.
+// EAGAIN, the answer to a rename that races with RESOLVE_IN_ROOT or RESOLVE_BENEATH, is
+// tried again a few times.
+func Openat2(dir *os.File, path string, how unix.OpenHow) (*os.File, error) {
+	how.Flags |= unix.O_CLOEXEC
+	var out *os.File
+	err := control(dir, func(fd int) (err error) {
+		out, err = open(func() (n int, err error) {
+			for range 128 {
+				if n, err = unix.Openat2(fd, path, &how); err != unix.EAGAIN {
+					break
+				}
+			}
+			return n, err
+		}, path, "openat2", "%s, %q, {flags %#x, mode %#o, resolve %#x}", name(dir), path, how.Flags, how.Mode, how.Resolve)
+		return err
+	})
+	return out, err
+}
+
+// PidfdOpen returns a pidfd. It is the caller's business that the pid is still that of
+// the process meant: its own unreaped child, or check after opening.
+func PidfdOpen(pid int) (*os.File, error) {
+	return open(func() (int, error) { return unix.PidfdOpen(pid, 0) }, "pidfd", "pidfd_open", "%d", pid)
+}
+
+// PidfdGetfd returns a copy of descriptor fd of another process.
+func PidfdGetfd(pidfd *os.File, fd int) (*os.File, error) {
+	var out *os.File
+	err := control(pidfd, func(p int) (err error) {
+		out, err = open(func() (int, error) { return unix.PidfdGetfd(p, fd, 0) }, "copied file", "pidfd_getfd", "%s, %d", name(pidfd), fd)
+		return err
+	})
+	return out, err
+}
+
+// PidfdSendSignal sends a signal; ESRCH if the process has ended.
+func PidfdSendSignal(pidfd *os.File, sig unix.Signal) error {
+	return control(pidfd, func(p int) error {
+		return call(func() error { return unix.PidfdSendSignal(p, sig, nil, 0) }, "pidfd_send_signal", "%s, %s", name(pidfd), unix.SignalName(sig))
+	})
+}
