@@ -17,6 +17,9 @@ type Plan struct {
 	// System tells a system container (sysbox.md: extra mounts, capabilities,
 	// lifted masks) from a hardened ordinary one (SYSBOX_SYSCONT_MODE=FALSE).
 	System bool
+	// HonorCaps keeps the spec's capabilities in a system container, for its
+	// init and for every process executed later.
+	HonorCaps bool
 	// Systemd is true if process.args[0] is a usual path of systemd's.
 	Systemd bool
 
@@ -49,6 +52,10 @@ type Plan struct {
 
 	// Notes are sentences for the log: what was changed or left out and why.
 	Notes []string
+
+	// skipShift are destinations whose binds keep the host's ids; its effect is
+	// in Mounts.
+	skipShift []string
 }
 
 // IDSource says where the container's user namespace and ids come from.
@@ -228,6 +235,10 @@ type Process struct {
 	// CPUs are the initial and final affinity, as sorted lists of numbers
 	// (runtime-spec 1.3, execCPUAffinity); empty: as inherited.
 	InitialCPUs, FinalCPUs []int
+
+	// Notes are sentences for the log, as in [Plan]; [Make] moves those of init
+	// there.
+	Notes []string
 }
 
 // Rlimit is one limit: Type is RLIMIT_*'s number.

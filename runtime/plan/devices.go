@@ -1,0 +1,232 @@
+package plan
+
+import (
+	"fmt"
+	"os"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+)
+
+// defaultDevices are in every container (runtime-spec 1.3, config-linux.md,
+// "Default Devices"; the links and /dev/console are made with /dev).
+var defaultDevices = []Device{
+	{Path: "/dev/null", Type: "c", Major: 1, Minor: 3, Mode: 0o666},
+	{Path: "/dev/zero", Type: "c", Major: 1, Minor: 5, Mode: 0o666},
+	{Path: "/dev/full", Type: "c", Major: 1, Minor: 7, Mode: 0o666},
+	{Path: "/dev/random", Type: "c", Major: 1, Minor: 8, Mode: 0o666},
+	{Path: "/dev/urandom", Type: "c", Major: 1, Minor: 9, Mode: 0o666},
+	{Path: "/dev/tty", Type: "c", Major: 5, Minor: 0, Mode: 0o666},
+}
+
+// dangerous are character devices that are the host itself: with one of them
+// no namespace holds. Numbers from Documentation/admin-guide/devices.txt.
+var dangerous = []struct {
+	major, minor int64 // minor -1: all of them
+	what         string
+}{
+	{1, 1, "the host's memory"},
+	{1, 2, "the kernel's memory"},
+	{1, 4, "the host's I/O ports"},
+	{1, 11, "the host's kernel log"},
+	{1, 12, "the memory of a crashed kernel"},
+	{4, -1, "the host's consoles and serial lines"},
+	{7, -1, "the screens of the host's consoles"},
+	{9, -1, "the host's tapes"},
+	{10, 130, "the host's watchdog"},
+	{10, 144, "the host's NVRAM"},
+	{10, 231, "the host's hibernation"},
+	{10, 234, "the host's btrfs volumes"},
+	{10, 235, "the host's mount daemon"},
+	{10, 236, "the host's device mapper"},
+	{10, 237, "the host's loop devices"},
+	{21, -1, "the host's disks as SCSI devices"},
+	{202, -1, "the host's CPU registers"},
+}
+
+const devicesWayOut = "leave out --privileged (a system container has all capabilities in its own user namespace; in CRI set privileged_without_host_devices), or name only the devices that are needed"
+
+// dangerOf says what of the host a device is, or "".
+func dangerOf(typ string, major, minor int64) string {
+	if typ == "b" {
+		return "a disk of the host's"
+	}
+	for _, d := range dangerous {
+		if d.major == major && (d.minor == minor || d.minor < 0 || minor < 0) {
+			return d.what
+		}
+	}
+	return ""
+}
+
+func makeDevices(l *specs.Linux, p *Plan) error {
+	p.Devices = slices.Clone(defaultDevices)
+	for i, d := range l.Devices {
+		dev, err := specDevice(item("linux.devices", i), d)
+		if err != nil {
+			return err
+		}
+		at := slices.IndexFunc(p.Devices, func(x Device) bool { return x.Path == dev.Path })
+		if at < 0 {
+			p.Devices = append(p.Devices, dev)
+			continue
+		}
+		if have := p.Devices[at]; have.Type != dev.Type || have.Major != dev.Major || have.Minor != dev.Minor {
+			return refuse(item("linux.devices", i), dev.Path, fmt.Sprintf("it is %s %d:%d there, but %s %d:%d elsewhere in the plan", dev.Type, dev.Major, dev.Minor, have.Type, have.Major, have.Minor), "give each path one device")
+		}
+		p.Devices[at] = dev // its mode and owner
+	}
+	return nil
+}
+
+// taken are paths in /dev that are not for devices of the spec.
+var taken = []string{"/dev/ptmx", "/dev/console", "/dev/fd", "/dev/stdin", "/dev/stdout", "/dev/stderr", "/dev/pts", "/dev/shm", "/dev/mqueue", hidden}
+
+// hidden is where the mount tree keeps what is not for the container's eyes.
+const hidden = "/dev/.sysbox"
+
+func specDevice(field string, d specs.LinuxDevice) (Device, error) {
+	name := d.Path
+	bad := func(why, wayOut string) (Device, error) {
+		return Device{}, refuse(field, fmt.Sprintf("%s (%s %d:%d)", name, d.Type, d.Major, d.Minor), why, wayOut)
+	}
+	if err := checkString(field+".path", d.Path, maxPath); err != nil {
+		return Device{}, err
+	}
+	if !path.IsAbs(d.Path) || path.Clean(d.Path) == "/" {
+		return bad("its path is not an absolute path of a file", "give one, like /dev/fuse")
+	}
+	out := Device{Path: path.Clean(d.Path), Type: d.Type, Mode: 0o666}
+	for _, t := range taken {
+		if out.Path == t || strings.HasPrefix(out.Path, t+"/") {
+			if out.Path == "/dev/ptmx" && d.Type == "c" && d.Major == 5 && d.Minor == 2 || out.Path == "/dev/console" && d.Type == "c" && d.Major == 5 && d.Minor == 1 {
+				return bad("the container has one of its own", "leave it out")
+			}
+			return bad("this path belongs to the runtime", "choose another")
+		}
+	}
+	if underAny(out.Path, "/proc", "/sys") {
+		return bad("nothing can be made in "+out.Path[:4], "choose a path in /dev")
+	}
+	switch d.Type {
+	case "u", "c":
+		out.Type = "c"
+	case "b":
+	case "p":
+		if d.Major != 0 || d.Minor != 0 {
+			return bad("a FIFO has no device number", "remove it")
+		}
+	default:
+		return bad("its type is not known", "known are c (or u), b and p")
+	}
+	if d.Major < 0 || d.Major > 0xfff || d.Minor < 0 || d.Minor > 0xfffff {
+		return bad("Linux has device numbers up to 4095:1048575", "give one of them")
+	}
+	if out.Type != "p" {
+		if what := dangerOf(out.Type, d.Major, d.Minor); what != "" {
+			return bad("it is "+what, devicesWayOut)
+		}
+	}
+	out.Major, out.Minor = uint32(d.Major), uint32(d.Minor)
+	if d.FileMode != nil {
+		if *d.FileMode&^(os.ModePerm|0o7777|os.ModeDevice|os.ModeCharDevice|os.ModeNamedPipe|0o170000) != 0 {
+			return bad(fmt.Sprintf("its fileMode %#o has more than permission bits", uint32(*d.FileMode)), "give permission bits only")
+		}
+		out.Mode = uint32(*d.FileMode & 0o777)
+	}
+	for _, x := range []struct {
+		from *uint32
+		to   *uint32
+	}{{d.UID, &out.UID}, {d.GID, &out.GID}} {
+		if x.from == nil {
+			continue
+		}
+		if *x.from == noID {
+			return bad("its owner is no id at all", "give an id below 4294967295")
+		}
+		*x.to = *x.from
+	}
+	return out, nil
+}
+
+// deviceRules checks the device rules of the spec and completes them: nothing
+// is allowed that is not named, and what the plan makes is allowed.
+func deviceRules(r *specs.LinuxResources, p *Plan) error {
+	all := -1 // the rule that allows everything, if any
+	for i, d := range r.Devices {
+		field := item("linux.resources.devices", i)
+		if d.Type != "" && d.Type != "a" && d.Type != "b" && d.Type != "c" {
+			return refuse(field+".type", d.Type, "it is not known", "known are a, b and c")
+		}
+		if strings.Trim(d.Access, "rwm") != "" {
+			return refuse(field+".access", d.Access, "it has other letters than r, w and m", "give some of these")
+		}
+		every := (d.Type == "" || d.Type == "a") && wild(d.Major) && wild(d.Minor)
+		if every {
+			all = -1
+			if d.Allow {
+				all = i
+			}
+			continue
+		}
+		if !d.Allow || strings.Trim(d.Access, "m") == "" {
+			continue // mknod of a device is the kernel's to refuse in a user namespace
+		}
+		value := fmt.Sprintf("allow %s %s:%s %s", d.Type, number(d.Major), number(d.Minor), d.Access)
+		if d.Type != "c" {
+			return refuse(field, value, "it is a disk of the host's", devicesWayOut)
+		}
+		if wild(d.Major) {
+			return refuse(field, value, "it allows every device, the host's memory included", devicesWayOut)
+		}
+		minor := int64(-1)
+		if !wild(d.Minor) {
+			minor = *d.Minor
+		}
+		if what := dangerOf("c", *d.Major, minor); what != "" {
+			return refuse(field, value, "it allows "+what, devicesWayOut)
+		}
+	}
+	if all >= 0 {
+		return refuse(item("linux.resources.devices", all), "allow all", "it allows every device of the host", devicesWayOut)
+	}
+	rules := []specs.LinuxDeviceCgroup{{Allow: false, Type: "a", Access: "rwm"}}
+	for _, d := range r.Devices {
+		if d.Type == "" {
+			d.Type = "a"
+		}
+		if d.Access == "" {
+			d.Access = "rwm"
+		}
+		rules = append(rules, d)
+	}
+	for _, d := range p.Devices {
+		if d.Type != "p" {
+			rules = append(rules, allow(int64(d.Major), int64(d.Minor)))
+		}
+	}
+	// /dev/console and /dev/ptmx as links and binds lead to these; 136 and
+	// above are the terminals of devpts.
+	rules = append(rules, allow(5, 1), allow(5, 2), allow(136, -1))
+	r.Devices = rules
+	return nil
+}
+
+func allow(major, minor int64) specs.LinuxDeviceCgroup {
+	r := specs.LinuxDeviceCgroup{Allow: true, Type: "c", Major: &major, Access: "rwm"}
+	if minor >= 0 {
+		r.Minor = &minor
+	}
+	return r
+}
+
+func wild(n *int64) bool { return n == nil || *n < 0 }
+
+func number(n *int64) string {
+	if wild(n) {
+		return "*"
+	}
+	return fmt.Sprint(*n)
+}

@@ -1,0 +1,248 @@
+package plan
+
+import (
+	"fmt"
+	"path"
+	"slices"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"sysbox/uidmap"
+)
+
+// Joined is a namespace that is joined by its path. The caller must make sure
+// that it is of that type and not one of the host's own.
+type Joined struct {
+	Type specs.LinuxNamespaceType
+	Path string
+}
+
+// Joins lists the namespaces that are joined, the user namespace first: its
+// capabilities are what joining the others takes. A path may be empty for
+// "user", where the pod's is meant.
+func (n Namespaces) Joins() []Joined {
+	var out []Joined
+	for _, x := range []struct {
+		t specs.LinuxNamespaceType
+		n Namespace
+	}{
+		{specs.UserNamespace, n.User},
+		{specs.PIDNamespace, n.PID},
+		{specs.NetworkNamespace, n.Network},
+		{specs.IPCNamespace, n.IPC},
+		{specs.UTSNamespace, n.UTS},
+		{specs.CgroupNamespace, n.Cgroup},
+		{specs.TimeNamespace, n.Time},
+	} {
+		if x.n.Mode == NamespaceJoin {
+			out = append(out, Joined{x.t, x.n.Path})
+		}
+	}
+	return out
+}
+
+// hostNamespace says for each namespace that a container must not share with
+// the host why, and which options of callers ask for it.
+var hostNamespace = []struct {
+	typ         specs.LinuxNamespaceType
+	why, wayOut string
+}{
+	{specs.PIDNamespace, "the container would see and signal the host's processes", `leave out --pid=host (Kubernetes: hostPID)`},
+	{specs.NetworkNamespace, "the container would use the host's network, where its root has no rights", `leave out --net=host (Kubernetes: hostNetwork) and publish ports instead`},
+	{specs.IPCNamespace, "the container would share memory and queues with the host", `leave out --ipc=host (Kubernetes: hostIPC)`},
+	{specs.UTSNamespace, "the container would share the host's name", `leave out --uts=host`},
+	{specs.MountNamespace, "the container would see the host's mounts", `add {"type": "mount"}`},
+}
+
+func makeNamespaces(l *specs.Linux, p *Plan) error {
+	found := map[specs.LinuxNamespaceType]Namespace{}
+	for i, n := range l.Namespaces {
+		field := item("linux.namespaces", i)
+		switch n.Type {
+		case specs.PIDNamespace, specs.NetworkNamespace, specs.IPCNamespace, specs.UTSNamespace,
+			specs.MountNamespace, specs.UserNamespace, specs.CgroupNamespace, specs.TimeNamespace:
+		default:
+			return refuse(field+".type", string(n.Type), "Linux has no such namespace", "known are pid, network, ipc, uts, mount, user, cgroup and time")
+		}
+		if _, twice := found[n.Type]; twice {
+			return refuse(field+".type", string(n.Type), "it comes twice", "give each namespace once")
+		}
+		ns := Namespace{Mode: NamespaceNew}
+		if n.Path != "" {
+			if err := checkString(field+".path", n.Path, maxPath); err != nil {
+				return err
+			}
+			if !path.IsAbs(n.Path) {
+				return refuse(field+".path", n.Path, "it is not an absolute path", "give one")
+			}
+			ns = Namespace{Mode: NamespaceJoin, Path: path.Clean(n.Path)}
+			if slices.Contains(hostPaths(n.Type), ns.Path) {
+				return refuse(field+".path", n.Path, "it is a namespace of the host's own", "leave the path out to get a new one")
+			}
+		}
+		found[n.Type] = ns
+	}
+	for _, h := range hostNamespace {
+		if _, ok := found[h.typ]; !ok {
+			return refuse("linux.namespaces", "", fmt.Sprintf("it has no %q, so %s", h.typ, h.why), h.wayOut)
+		}
+	}
+	if m := found[specs.MountNamespace]; m.Mode == NamespaceJoin {
+		return refuse("linux.namespaces mount path", m.Path, "a container always gets a mount tree of its own, which is what guards its mounts", "leave the path out")
+	}
+	n := &p.Namespaces
+	n.PID, n.Network, n.IPC, n.UTS = found[specs.PIDNamespace], found[specs.NetworkNamespace], found[specs.IPCNamespace], found[specs.UTSNamespace]
+	n.User, n.Cgroup, n.Time = Namespace{Mode: NamespaceNew}, Namespace{Mode: NamespaceNew}, Namespace{Mode: NamespaceHost}
+	if u, ok := found[specs.UserNamespace]; ok {
+		n.User = u
+	}
+	if c, ok := found[specs.CgroupNamespace]; ok {
+		n.Cgroup = c
+	}
+	if t, ok := found[specs.TimeNamespace]; ok {
+		n.Time = t
+	}
+	return timeOffsets(l, n)
+}
+
+// hostPaths are the ways to name the host's own namespace that can be told
+// without asking the kernel: init's. The others are found by comparing inodes.
+func hostPaths(t specs.LinuxNamespaceType) []string {
+	file := map[specs.LinuxNamespaceType]string{specs.NetworkNamespace: "net", specs.MountNamespace: "mnt"}[t]
+	if file == "" {
+		file = string(t)
+	}
+	return []string{"/proc/1/ns/" + file, "/proc/self/ns/" + file, "/proc/thread-self/ns/" + file}
+}
+
+func timeOffsets(l *specs.Linux, n *Namespaces) error {
+	if len(l.TimeOffsets) == 0 {
+		return nil
+	}
+	if n.Time.Mode != NamespaceNew {
+		return refuse("linux.timeOffsets", fmt.Sprint(l.TimeOffsets), "offsets need a new time namespace", `add {"type": "time"} without a path to linux.namespaces`)
+	}
+	n.TimeOffsets = map[string]specs.LinuxTimeOffset{}
+	for _, clock := range sortedKeys(l.TimeOffsets) {
+		o := l.TimeOffsets[clock]
+		if clock != "monotonic" && clock != "boottime" {
+			return refuse("linux.timeOffsets", clock, "no such clock has an offset", "known are monotonic and boottime")
+		}
+		if o.Nanosecs >= 1e9 {
+			return refuse("linux.timeOffsets "+clock, fmt.Sprint(o.Nanosecs), "a second has less nanoseconds than that", "raise secs instead")
+		}
+		n.TimeOffsets[clock] = o
+	}
+	return nil
+}
+
+// minIDs is the least number of ids for a system container: distributions
+// give out ids up to 65534 (nobody).
+const minIDs = 65536
+
+func makeIDs(l *specs.Linux, in Input, p *Plan) error {
+	uid, err := specMap("linux.uidMappings", l.UIDMappings)
+	if err != nil {
+		return err
+	}
+	gid, err := specMap("linux.gidMappings", l.GIDMappings)
+	if err != nil {
+		return err
+	}
+	if (uid == nil) != (gid == nil) {
+		return refuse("linux.uidMappings and gidMappings", "", "one is given without the other", "give both or none")
+	}
+	if uid != nil && uid[0].HostID != gid[0].HostID {
+		return refuse("linux.gidMappings", fmt.Sprint(l.GIDMappings), "it begins at another host id than uidMappings", "use the same ranges for both")
+	}
+	p.IDs.UID, p.IDs.GID = uid, gid
+	user := &p.Namespaces.User
+	switch {
+	case user.Mode == NamespaceJoin:
+		p.IDs.Source = IDsJoin
+		if uid == nil && in.PodIDs {
+			p.IDs.ShiftRootfs = true
+		}
+	case uid != nil:
+		p.IDs.Source = IDsSpec
+	case in.PodIDs:
+		*user = Namespace{Mode: NamespaceJoin}
+		p.IDs.Source, p.IDs.ShiftRootfs = IDsJoin, true
+	default:
+		p.IDs.Source, p.IDs.ShiftRootfs = IDsAllocate, true
+	}
+	return nil
+}
+
+// specMap checks mappings of the spec: from container id 0 without a gap, at
+// least 65,536 ids, host id 0 never among them.
+func specMap(field string, list []specs.LinuxIDMapping) (uidmap.Map, error) {
+	if len(list) == 0 {
+		return nil, nil
+	}
+	m, err := idMap(field, list)
+	if err != nil {
+		return nil, err
+	}
+	sorted := slices.Clone(m)
+	slices.SortFunc(sorted, func(a, b uidmap.Mapping) int { return int(int64(a.ContainerID) - int64(b.ContainerID)) })
+	var next uint64
+	for _, x := range sorted {
+		if uint64(x.ContainerID) != next {
+			return nil, refuse(field, fmt.Sprint(list), fmt.Sprintf("container id %d is not mapped", next), "map the container's ids from 0 without a gap")
+		}
+		if x.HostID == 0 {
+			return nil, refuse(field, fmt.Sprint(list), "it maps the host's root", "use host ids that belong to nobody")
+		}
+		next += uint64(x.Size)
+	}
+	if next < minIDs {
+		return nil, refuse(field, fmt.Sprint(list), fmt.Sprintf("it maps %d ids, and a container needs %d", next, minIDs), "map more, or leave the mappings out to get a range of the container's own")
+	}
+	return sorted, nil
+}
+
+// idMap checks what the kernel checks of a mapping (user_namespaces(7)).
+func idMap(field string, list []specs.LinuxIDMapping) (uidmap.Map, error) {
+	const most = 340 // extents, Linux 4.15
+	if len(list) > most {
+		return nil, refuse(field, fmt.Sprint(len(list), " mappings"), fmt.Sprintf("the kernel takes at most %d", most), "give fewer, larger ones")
+	}
+	var m uidmap.Map
+	for i, x := range list {
+		f, v := item(field, i), fmt.Sprint(x)
+		if x.Size == 0 {
+			return nil, refuse(f, v, "its size is 0", "give a size")
+		}
+		if uint64(x.ContainerID)+uint64(x.Size) > noID || uint64(x.HostID)+uint64(x.Size) > noID {
+			return nil, refuse(f, v, "it goes beyond the last id, 4294967294", "make it smaller")
+		}
+		for _, y := range list[:i] {
+			if overlap(x.ContainerID, x.Size, y.ContainerID, y.Size) || overlap(x.HostID, x.Size, y.HostID, y.Size) {
+				return nil, refuse(f, v, "it overlaps another mapping", "map each id once")
+			}
+		}
+		m = append(m, uidmap.Mapping{ContainerID: x.ContainerID, HostID: x.HostID, Size: x.Size})
+	}
+	return m, nil
+}
+
+func overlap(a, aSize, b, bSize uint32) bool {
+	return uint64(a) < uint64(b)+uint64(bSize) && uint64(b) < uint64(a)+uint64(aSize)
+}
+
+// checkID refuses an id that no process or file can have.
+func checkID(field string, id uint32, m uidmap.Map) error {
+	if id == noID {
+		return refuse(field, fmt.Sprint(id), "it means no id at all", "give an id below 4294967295")
+	}
+	if len(m) == 0 {
+		return nil
+	}
+	for _, x := range m {
+		if id >= x.ContainerID && uint64(id) < uint64(x.ContainerID)+uint64(x.Size) {
+			return nil
+		}
+	}
+	return refuse(field, fmt.Sprint(id), "the container's mappings do not have it", "use a smaller id, or map more ids")
+}

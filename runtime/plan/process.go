@@ -1,0 +1,246 @@
+package plan
+
+import (
+	"fmt"
+	"math"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+)
+
+// Bounds of the kernel's.
+const (
+	maxArg  = 128 << 10 // MAX_ARG_STRLEN: 32 pages of 4 KiB, the ending NUL included
+	maxPath = 4096      // PATH_MAX, the ending NUL included
+	maxGIDs = 65536     // NGROUPS_MAX
+	// noID is (uid_t) -1, which set*id(2) take for "leave as it is".
+	noID = math.MaxUint32
+	// minOOMScoreAdj is the least that a system container may have: at -1000
+	// the kernel would never choose it, whatever it eats.
+	minOOMScoreAdj = -999
+)
+
+// MakeProcess plans a process to be executed in the container c: its init, or
+// one that is added later and has the same capabilities' policy. terminal is
+// the caller's wish, which wins over p.Terminal, since it is the caller who has
+// a terminal to give. It returns a [Refusal] if p cannot be honoured.
+func MakeProcess(p *specs.Process, terminal bool, c *Plan, f Facts) (*Process, error) {
+	out, err := makeProcess(p, terminal, c, f)
+	if err != nil {
+		return nil, err
+	}
+	if a := p.ExecCPUAffinity; a != nil {
+		if out.InitialCPUs, err = parseCPUs("process.execCPUAffinity.initial", a.Initial); err != nil {
+			return nil, err
+		}
+		if out.FinalCPUs, err = parseCPUs("process.execCPUAffinity.final", a.Final); err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
+}
+
+func makeProcess(p *specs.Process, terminal bool, c *Plan, f Facts) (*Process, error) {
+	if p == nil {
+		return nil, refuse("process", "", "there is none, so there is nothing to run", "give process.args and process.cwd")
+	}
+	out := &Process{Args: slices.Clone(p.Args), Terminal: terminal, Personality: c.Process.Personality}
+	if p.Terminal != terminal {
+		out.Notes = append(out.Notes, fmt.Sprintf("process.terminal is %v, but the request says %v, which counts", p.Terminal, terminal))
+	}
+	for _, step := range []func(*specs.Process, *Process, *Plan, Facts) error{
+		checkProgram, processEnv, consoleSize, processUser, processLimits, processLabels, processScheduling,
+	} {
+		if err := step(p, out, c, f); err != nil {
+			return nil, err
+		}
+	}
+	out.Caps = processCaps(p.Capabilities, out.UID, c, f, &out.Notes)
+	out.NoNewPrivs = p.NoNewPrivileges
+	return out, nil
+}
+
+func checkProgram(p *specs.Process, out *Process, _ *Plan, _ Facts) error {
+	if len(p.Args) == 0 {
+		return refuse("process.args", "", "it is empty, so there is nothing to run", "give a program")
+	}
+	if p.Args[0] == "" {
+		return refuse("process.args[0]", "", "the program's name is empty", "give a program")
+	}
+	if p.CommandLine != "" {
+		return refuse("process.commandLine", p.CommandLine, "it is for Windows", "use process.args")
+	}
+	for i, a := range p.Args {
+		if err := checkString(item("process.args", i), a, maxArg); err != nil {
+			return err
+		}
+	}
+	if !path.IsAbs(p.Cwd) {
+		return refuse("process.cwd", p.Cwd, "it is not an absolute path", `give one, "/" for instance`)
+	}
+	out.Cwd = path.Clean(p.Cwd)
+	return checkString("process.cwd", p.Cwd, maxPath)
+}
+
+func checkString(field, s string, limit int) error {
+	if len(s) >= limit {
+		return refuse(field, s, fmt.Sprintf("it has %d bytes, and the kernel takes less than %d", len(s), limit), "shorten it")
+	}
+	return noNUL(field, s)
+}
+
+// processEnv checks the environment; of a name that comes twice the last
+// counts, as getenv(3) of some C libraries finds the first and of others the last.
+func processEnv(p *specs.Process, out *Process, _ *Plan, _ Facts) error {
+	env, err := stripVariables(p.Env, func(string, string) {})
+	if err != nil {
+		return err
+	}
+	last := map[string]int{}
+	for i, e := range env {
+		name, _, ok := strings.Cut(e, "=")
+		if !ok || name == "" {
+			return refuse("process.env", e, "it is not of the form NAME=VALUE", "give each variable a name and a value")
+		}
+		if err := checkString("process.env "+name, e, maxArg); err != nil {
+			return err
+		}
+		last[name] = i
+	}
+	for i, e := range env {
+		name, _, _ := strings.Cut(e, "=")
+		if last[name] == i {
+			out.Env = append(out.Env, e)
+		}
+	}
+	return nil
+}
+
+func consoleSize(p *specs.Process, out *Process, _ *Plan, _ Facts) error {
+	if p.ConsoleSize == nil || !out.Terminal {
+		return nil // runtime-spec: to be ignored without a terminal
+	}
+	w, h := p.ConsoleSize.Width, p.ConsoleSize.Height
+	if w > math.MaxUint16 || h > math.MaxUint16 {
+		return refuse("process.consoleSize", fmt.Sprintf("%dx%d", w, h), "a terminal has at most 65535 columns and lines", "give a smaller size")
+	}
+	out.Width, out.Height = uint16(w), uint16(h)
+	return nil
+}
+
+func processUser(p *specs.Process, out *Process, c *Plan, _ Facts) error {
+	u := p.User
+	if u.Username != "" {
+		return refuse("process.user.username", u.Username, "it is for Windows", "give process.user.uid and gid")
+	}
+	if len(u.AdditionalGids) > maxGIDs {
+		return refuse("process.user.additionalGids", fmt.Sprint(len(u.AdditionalGids), " groups"), "the kernel takes at most 65536", "give fewer")
+	}
+	if u.Umask != nil {
+		if *u.Umask > 0o777 {
+			return refuse("process.user.umask", fmt.Sprintf("%#o", *u.Umask), "it is more than 0777", "give permission bits only")
+		}
+		umask := *u.Umask
+		out.Umask = &umask
+	}
+	out.UID, out.GID, out.AdditionalGIDs = u.UID, u.GID, slices.Clone(u.AdditionalGids)
+	return c.checkUser(out)
+}
+
+// checkUser refuses ids that are no ids, or that have no mapping where the
+// mappings are known.
+func (p *Plan) checkUser(proc *Process) error {
+	if err := checkID("process.user.uid", proc.UID, p.IDs.UID); err != nil {
+		return err
+	}
+	for i, g := range append([]uint32{proc.GID}, proc.AdditionalGIDs...) {
+		field := "process.user.gid"
+		if i > 0 {
+			field = item("process.user.additionalGids", i-1)
+		}
+		if err := checkID(field, g, p.IDs.GID); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// rlimits are the numbers of setrlimit(2) (asm-generic/resource.h; the same on
+// amd64 and arm64).
+var rlimits = map[string]int{
+	"RLIMIT_CPU": 0, "RLIMIT_FSIZE": 1, "RLIMIT_DATA": 2, "RLIMIT_STACK": 3,
+	"RLIMIT_CORE": 4, "RLIMIT_RSS": 5, "RLIMIT_NPROC": 6, "RLIMIT_NOFILE": 7,
+	"RLIMIT_MEMLOCK": 8, "RLIMIT_AS": 9, "RLIMIT_LOCKS": 10, "RLIMIT_SIGPENDING": 11,
+	"RLIMIT_MSGQUEUE": 12, "RLIMIT_NICE": 13, "RLIMIT_RTPRIO": 14, "RLIMIT_RTTIME": 15,
+}
+
+func processLimits(p *specs.Process, out *Process, c *Plan, _ Facts) error {
+	seen := map[int]bool{}
+	for i, l := range p.Rlimits {
+		field := item("process.rlimits", i)
+		n, ok := rlimits[l.Type]
+		if !ok {
+			return refuse(field+".type", l.Type, "Linux has no such limit", "known are "+strings.Join(sortedKeys(rlimits), ", "))
+		}
+		if seen[n] {
+			return refuse(field+".type", l.Type, "it comes twice", "give each limit once")
+		}
+		seen[n] = true
+		if l.Soft > l.Hard {
+			return refuse(field, fmt.Sprintf("%s soft %d hard %d", l.Type, l.Soft, l.Hard), "the soft limit is above the hard one", "lower it")
+		}
+		out.Rlimits = append(out.Rlimits, Rlimit{Type: n, Name: l.Type, Soft: l.Soft, Hard: l.Hard})
+	}
+	if p.OOMScoreAdj == nil {
+		return nil
+	}
+	adj := *p.OOMScoreAdj
+	if adj < -1000 || adj > 1000 {
+		return refuse("process.oomScoreAdj", fmt.Sprint(adj), "it is not between -1000 and 1000", "give a value within")
+	}
+	if c.System && adj < minOOMScoreAdj {
+		out.Notes = append(out.Notes, fmt.Sprintf("process.oomScoreAdj raised from %d to %d: no system container is exempt from the OOM killer", adj, minOOMScoreAdj))
+		adj = minOOMScoreAdj
+	}
+	out.OOMScoreAdj = &adj
+	return nil
+}
+
+func processLabels(p *specs.Process, out *Process, _ *Plan, f Facts) error {
+	for field, s := range map[string]string{"process.apparmorProfile": p.ApparmorProfile, "process.selinuxLabel": p.SelinuxLabel} {
+		if err := checkString(field, s, maxPath); err != nil {
+			return err
+		}
+	}
+	out.AppArmorProfile, out.SELinuxLabel = p.ApparmorProfile, p.SelinuxLabel
+	if !f.AppArmor {
+		if p.ApparmorProfile != "" && p.ApparmorProfile != "unconfined" {
+			return refuse("process.apparmorProfile", p.ApparmorProfile, "AppArmor is not enabled on this host", "enable it, or leave the profile out")
+		}
+		out.AppArmorProfile = "" // unconfined is what it is anyway
+	}
+	if p.SelinuxLabel != "" && !f.SELinux {
+		return refuse("process.selinuxLabel", p.SelinuxLabel, "SELinux is not enabled on this host", "enable it, or leave the label out")
+	}
+	return nil
+}
+
+// CheckIDs refuses ids of init and of devices that the container's mappings do
+// not have. [Make] does this where it knows the mappings; the runtime calls it
+// after it has filled in those of [IDsAllocate] and [IDsJoin].
+func (p *Plan) CheckIDs() error {
+	if err := p.checkUser(&p.Process); err != nil {
+		return err
+	}
+	for _, d := range p.Devices {
+		if err := checkID("linux.devices "+d.Path+" uid", d.UID, p.IDs.UID); err != nil {
+			return err
+		}
+		if err := checkID("linux.devices "+d.Path+" gid", d.GID, p.IDs.GID); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,55 @@
+package plan
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+)
+
+// Refusal is a spec that cannot be honoured, found before anything is made.
+// The shim answers it as InvalidArgument.
+type Refusal struct {
+	// Field is the spec's name of it, as a path: "linux.namespaces", "mounts[3].options".
+	Field string
+	// Value is what was there; empty if something is missing.
+	Value string
+	// Why it cannot be honoured, and what the user can do: parts of a sentence.
+	Why, WayOut string
+}
+
+// maxValue bounds how much of a refused value is shown: it goes into logs and
+// into "kubectl describe pod".
+const maxValue = 200
+
+// Error is one sentence.
+func (r *Refusal) Error() string {
+	var b strings.Builder
+	b.WriteString(r.Field)
+	if r.Value != "" {
+		v := r.Value
+		if len(v) > maxValue {
+			v = v[:maxValue] + "…"
+		}
+		b.WriteString(" is " + strconv.Quote(v))
+	}
+	b.WriteString(": " + r.Why)
+	if r.WayOut != "" {
+		b.WriteString("; " + r.WayOut)
+	}
+	return b.String()
+}
+
+func refuse(field, value, why, wayOut string) error {
+	return &Refusal{Field: field, Value: value, Why: why, WayOut: wayOut}
+}
+
+// item names an element of a list: item("mounts", 3) is "mounts[3]".
+func item(list string, i int) string { return fmt.Sprintf("%s[%d]", list, i) }
+
+// noNUL refuses what no C string can carry.
+func noNUL(field, value string) error {
+	if strings.ContainsRune(value, 0) {
+		return refuse(field, value, "it contains a NUL byte", "remove it")
+	}
+	return nil
+}

@@ -1,0 +1,148 @@
+package plan
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+)
+
+// schedPolicies are the numbers of sched(7). SCHED_ISO was reserved and never made.
+var schedPolicies = map[specs.LinuxSchedulerPolicy]uint32{
+	specs.SchedOther: 0, specs.SchedFIFO: 1, specs.SchedRR: 2, specs.SchedBatch: 3, specs.SchedIdle: 5, specs.SchedDeadline: 6,
+}
+
+// schedFlags are the bits of sched_attr.sched_flags (sched_setattr(2)).
+var schedFlags = map[specs.LinuxSchedulerFlag]uint64{
+	specs.SchedFlagResetOnFork: 1, specs.SchedFlagReclaim: 2, specs.SchedFlagDLOverrun: 4, specs.SchedFlagKeepPolicy: 8,
+	specs.SchedFlagKeepParams: 16, specs.SchedFlagUtilClampMin: 32, specs.SchedFlagUtilClampMax: 64,
+}
+
+// ioClasses are the numbers of ioprio_set(2).
+var ioClasses = map[specs.IOPriorityClass]int{specs.IOPRIO_CLASS_RT: 1, specs.IOPRIO_CLASS_BE: 2, specs.IOPRIO_CLASS_IDLE: 3}
+
+func processScheduling(p *specs.Process, out *Process, _ *Plan, _ Facts) error {
+	if err := scheduler(p.Scheduler, out); err != nil {
+		return err
+	}
+	io := p.IOPriority
+	if io == nil {
+		return nil
+	}
+	class, ok := ioClasses[io.Class]
+	if !ok {
+		return refuse("process.ioPriority.class", string(io.Class), "Linux has no such class", "known are IOPRIO_CLASS_RT, IOPRIO_CLASS_BE and IOPRIO_CLASS_IDLE")
+	}
+	if io.Priority < 0 || io.Priority > 7 {
+		return refuse("process.ioPriority.priority", fmt.Sprint(io.Priority), "it is not between 0 and 7", "give a value within")
+	}
+	out.IOPriority = &IOPriority{Value: class<<13 | io.Priority}
+	return nil
+}
+
+func scheduler(s *specs.Scheduler, out *Process) error {
+	if s == nil {
+		return nil
+	}
+	const f = "process.scheduler"
+	policy, ok := schedPolicies[s.Policy]
+	if !ok {
+		return refuse(f+".policy", string(s.Policy), "Linux has no such policy", "known are SCHED_OTHER, SCHED_FIFO, SCHED_RR, SCHED_BATCH, SCHED_IDLE and SCHED_DEADLINE")
+	}
+	if s.Nice < -20 || s.Nice > 19 {
+		return refuse(f+".nice", fmt.Sprint(s.Nice), "it is not between -20 and 19", "give a value within")
+	}
+	realtime := policy == 1 || policy == 2
+	if realtime && (s.Priority < 1 || s.Priority > 99) {
+		return refuse(f+".priority", fmt.Sprint(s.Priority), "a real-time policy has priorities from 1 to 99", "give a value within")
+	}
+	if !realtime && s.Priority != 0 {
+		return refuse(f+".priority", fmt.Sprint(s.Priority), fmt.Sprintf("%s has no priorities", s.Policy), "remove it, or give nice")
+	}
+	if policy == 6 {
+		period := s.Period
+		if period == 0 {
+			period = s.Deadline // sched(7)
+		}
+		if s.Runtime < 1024 || s.Runtime > s.Deadline || s.Deadline > period {
+			return refuse(f, fmt.Sprintf("runtime %d deadline %d period %d", s.Runtime, s.Deadline, s.Period), "SCHED_DEADLINE wants 1024 ≤ runtime ≤ deadline ≤ period, in nanoseconds", "change them")
+		}
+	} else if s.Runtime != 0 || s.Deadline != 0 || s.Period != 0 {
+		return refuse(f, fmt.Sprintf("runtime %d deadline %d period %d", s.Runtime, s.Deadline, s.Period), fmt.Sprintf("%s has none of these", s.Policy), "remove them, or use SCHED_DEADLINE")
+	}
+	var flags uint64
+	for i, name := range s.Flags {
+		bit, ok := schedFlags[name]
+		if !ok {
+			return refuse(item(f+".flags", i), string(name), "Linux has no such flag", "remove it")
+		}
+		flags |= bit
+	}
+	out.Scheduler = &Scheduler{
+		Policy: policy, Flags: flags, Nice: s.Nice, Priority: uint32(s.Priority),
+		Runtime: s.Runtime, Deadline: s.Deadline, PeriodNs: s.Period,
+	}
+	return nil
+}
+
+// maxCPU is the largest NR_CPUS that Linux can be built with.
+const maxCPU = 8192
+
+// parseCPUs reads a list of CPUs, "0-3,7", as sorted numbers. Which of them
+// are there is the kernel's to say: it ignores the others unless none is.
+func parseCPUs(field, list string) ([]int, error) {
+	if list == "" {
+		return nil, nil
+	}
+	bad := func(why string) ([]int, error) {
+		return nil, refuse(field, list, why, `write a list like "0-3,7"`)
+	}
+	var cpus []int
+	for part := range strings.SplitSeq(list, ",") {
+		from, to, isRange := strings.Cut(strings.TrimSpace(part), "-")
+		if !isRange {
+			to = from
+		}
+		a, err := strconv.ParseUint(from, 10, 32)
+		if err != nil {
+			return bad("it is not a list of numbers and ranges")
+		}
+		b, err := strconv.ParseUint(to, 10, 32)
+		if err != nil {
+			return bad("it is not a list of numbers and ranges")
+		}
+		if a > b {
+			return bad("a range ends before it begins")
+		}
+		if b >= maxCPU {
+			return bad(fmt.Sprintf("Linux has at most %d CPUs", maxCPU))
+		}
+		for n := a; n <= b; n++ {
+			cpus = append(cpus, int(n))
+		}
+		if len(cpus) > maxCPU {
+			return bad("it names CPUs many times over")
+		}
+	}
+	slices.Sort(cpus)
+	return slices.Compact(cpus), nil
+}
+
+// personalities are the domains of personality(2) that the spec has.
+var personalities = map[specs.LinuxPersonalityDomain]uint64{specs.PerLinux: 0, specs.PerLinux32: 8}
+
+func personality(p *specs.LinuxPersonality) (*Personality, error) {
+	if p == nil {
+		return nil, nil
+	}
+	v, ok := personalities[p.Domain]
+	if !ok {
+		return nil, refuse("linux.personality.domain", string(p.Domain), "it is not known", "known are LINUX and LINUX32")
+	}
+	if len(p.Flags) > 0 {
+		return nil, refuse("linux.personality.flags", string(p.Flags[0]), "runtime-spec 1.3 defines no flags", "remove it")
+	}
+	return &Personality{Value: v}, nil
+}

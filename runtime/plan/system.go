@@ -1,0 +1,244 @@
+package plan
+
+import (
+	"path"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// rule is one thing that this project changes in the spec of a system
+// container. Its name is the Origin of the mounts that it adds.
+type rule struct {
+	name  string
+	apply func(r *rule, in Input, p *Plan)
+}
+
+// systemRules are all changes to the spec of a system container, in order;
+// the capabilities are in [processCaps], the seccomp profile in package
+// seccomp. Mounts of the spec win over those of a rule unless the rule says
+// otherwise.
+var systemRules = []rule{
+	{"own-dev", ownDev},
+	{"own-sysfs", ownSysfs},
+	{"own-proc", ownProc},
+	{"own-cgroup", ownCgroup},
+	{"default-filesystems", defaultFilesystems},
+	{"kmsg-is-null", kmsgIsNull},
+	{"devices", systemDevices},
+	{"read-only-root", readOnlyRoot},
+	{"systemd", systemd},
+	{"lift-masks", liftMasks},
+	{"kernel-files", kernelFiles},
+	{"binfmt-misc", binfmt},
+	{"storage", storage},
+}
+
+const (
+	hardened   = unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV | unix.MOUNT_ATTR_NOEXEC
+	binfmtMisc = "/proc/sys/fs/binfmt_misc"
+)
+
+// replace takes the spec's mounts at a place out and puts the rule's first.
+func (p *Plan) replace(r *rule, m Mount) {
+	m.Origin = r.name
+	p.Mounts = slices.DeleteFunc(p.Mounts, func(x Mount) bool { return x.Destination == m.Destination })
+	p.Mounts = slices.Insert(p.Mounts, 0, m)
+}
+
+// add puts a mount before those of the spec that lie below it, unless the spec
+// has one there.
+func (p *Plan) add(r *rule, m Mount) bool {
+	if slices.ContainsFunc(p.Mounts, func(x Mount) bool { return x.Destination == m.Destination }) {
+		return false
+	}
+	m.Origin = r.name
+	at := slices.IndexFunc(p.Mounts, func(x Mount) bool { return under(x.Destination, m.Destination) })
+	if at < 0 {
+		at = len(p.Mounts)
+	}
+	p.Mounts = slices.Insert(p.Mounts, at, m)
+	return true
+}
+
+// ownDev: the host makes /dev and its nodes, so that they open and cannot be
+// replaced.
+func ownDev(r *rule, _ Input, p *Plan) {
+	p.replace(r, Mount{
+		Destination: "/dev", Type: "tmpfs", Source: "tmpfs",
+		Data: []string{"mode=755", "size=65536k"}, Set: unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_STRICTATIME,
+		Clear: unix.MOUNT_ATTR__ATIME,
+	})
+}
+
+// ownSysfs: a writable sysfs, where the container's root owns what belongs to
+// its network namespace and nothing else.
+func ownSysfs(r *rule, _ Input, p *Plan) {
+	p.replace(r, Mount{Destination: "/sys", Type: "sysfs", Source: "sysfs", Set: hardened})
+}
+
+// ownProc: a writable proc; what the container must not write belongs to
+// nobody there. Options of the spec's such as hidepid stay.
+func ownProc(r *rule, _ Input, p *Plan) {
+	var data []string
+	for _, m := range p.Mounts {
+		if m.Destination == "/proc" {
+			data = m.Data
+		}
+	}
+	p.replace(r, Mount{Destination: "/proc", Type: "proc", Source: "proc", Set: hardened, Data: data})
+}
+
+// ownCgroup: the container's own, writable part of the cgroup tree, for its
+// systemd. What the spec mounts there goes.
+func ownCgroup(r *rule, in Input, p *Plan) {
+	const at = "/sys/fs/cgroup"
+	for _, m := range p.Mounts {
+		if under(m.Destination, at) && (m.Destination != at || m.Type == "bind") {
+			p.note("mount at %s left out: a system container has its own cgroup tree", m.Destination)
+		}
+	}
+	p.Mounts = slices.DeleteFunc(p.Mounts, func(x Mount) bool { return under(x.Destination, at) })
+	m := Mount{Destination: at, Type: "cgroup", Source: "cgroup", Set: hardened, Own: true}
+	if !in.Facts.Cgroup1 {
+		m.Type = "cgroup2"
+	}
+	p.add(r, m)
+	// Right after sysfs, on which it lies.
+	i := slices.IndexFunc(p.Mounts, func(x Mount) bool { return x.Destination == at })
+	m = p.Mounts[i]
+	p.Mounts = slices.Delete(p.Mounts, i, i+1)
+	s := slices.IndexFunc(p.Mounts, func(x Mount) bool { return x.Destination == "/sys" })
+	p.Mounts = slices.Insert(p.Mounts, s+1, m)
+	p.Cgroup.Delegate = true
+}
+
+// defaultFilesystems of runtime-spec 1.3 (config-linux.md) that callers may
+// leave out, and mqueue.
+func defaultFilesystems(r *rule, _ Input, p *Plan) {
+	const noexec = unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NOEXEC
+	p.add(r, Mount{Destination: "/dev/pts", Type: "devpts", Source: "devpts", Own: true, Set: noexec, Data: []string{"newinstance", "ptmxmode=0666", "mode=0620", "gid=5"}})
+	p.add(r, Mount{Destination: "/dev/shm", Type: "tmpfs", Source: "shm", Own: true, Set: hardened, Data: []string{"mode=1777", "size=65536k"}})
+	p.add(r, Mount{Destination: "/dev/mqueue", Type: "mqueue", Source: "mqueue", Own: true, Set: hardened})
+}
+
+// kmsgIsNull: the kubelets of k3s and others read /dev/kmsg; they find it empty.
+func kmsgIsNull(_ *rule, _ Input, p *Plan) {
+	if !slices.ContainsFunc(p.Devices, func(d Device) bool { return d.Path == "/dev/kmsg" }) {
+		p.Devices = append(p.Devices, Device{Path: "/dev/kmsg", Type: "c", Major: 1, Minor: 3, Mode: 0o666})
+	}
+}
+
+// systemDevices: FUSE and TUN work in user namespaces by themselves.
+func systemDevices(_ *rule, _ Input, p *Plan) {
+	for _, d := range []Device{
+		{Path: "/dev/fuse", Type: "c", Major: 10, Minor: 229, Mode: 0o666, Optional: true},
+		{Path: "/dev/net/tun", Type: "c", Major: 10, Minor: 200, Mode: 0o666, Optional: true},
+	} {
+		if !slices.ContainsFunc(p.Devices, func(x Device) bool { return x.Path == d.Path }) {
+			p.Devices = append(p.Devices, d)
+		}
+	}
+}
+
+var tmpfsRun = Mount{
+	Destination: "/run", Type: "tmpfs", Source: "tmpfs", Own: true,
+	Set: unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV, Data: []string{"mode=755"},
+}
+
+// readOnlyRoot: programs need a place to write that does not outlive them.
+func readOnlyRoot(r *rule, _ Input, p *Plan) {
+	if !p.Rootfs.Readonly {
+		return
+	}
+	p.add(r, tmpfsRun)
+	p.add(r, Mount{
+		Destination: "/tmp", Type: "tmpfs", Source: "tmpfs", Own: true,
+		Set: unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV, Data: []string{"mode=1777"},
+	})
+}
+
+// systemdPaths are where distributions keep systemd as init.
+var systemdPaths = []string{"/sbin/init", "/usr/sbin/init", "/bin/init", "/usr/bin/init", "/init", "/lib/systemd/systemd", "/usr/lib/systemd/systemd", "/bin/systemd", "/usr/bin/systemd"}
+
+// systemd wants a tmpfs on /run and $container (systemd's container
+// interface). Any value will do for systemd-detect-virt; "oci" is the one that
+// does not claim another product, and it makes systemd look at the files that
+// tell podman and Docker apart.
+func systemd(r *rule, _ Input, p *Plan) {
+	if !p.Systemd {
+		return
+	}
+	p.add(r, tmpfsRun)
+	p.add(r, Mount{
+		Destination: "/run/lock", Type: "tmpfs", Source: "tmpfs", Own: true,
+		Set: hardened, Data: []string{"mode=1777", "size=5m"},
+	})
+	if !slices.ContainsFunc(p.Process.Env, func(e string) bool { return strings.HasPrefix(e, "container=") }) {
+		p.Process.Env = append(p.Process.Env, "container=oci")
+	}
+	p.Masked = without(p.Masked, "/run", "/tmp")
+	p.Readonly = without(p.Readonly, "/run", "/tmp")
+}
+
+// liftMasks: what nested containers and systemd must see. Nothing rests on a
+// mask: in a user namespace these files belong to nobody.
+func liftMasks(_ *rule, _ Input, p *Plan) {
+	lifted := []string{"/proc", "/proc/sys", "/proc/kcore", "/proc/kallsyms", "/proc/kmsg"}
+	p.Masked = without(p.Masked, lifted...)
+	p.Readonly = without(p.Readonly, lifted...)
+	p.RevealProc = true
+}
+
+func without(list []string, drop ...string) []string {
+	return slices.DeleteFunc(slices.Clone(list), func(s string) bool { return slices.Contains(drop, s) })
+}
+
+// kernelFiles: modules and headers of the running kernel, for modprobe -n,
+// kernel-dependent installers and eBPF tools.
+func kernelFiles(r *rule, in Input, p *Plan) {
+	for _, dir := range sortedKeys(in.Facts.HostDirs) {
+		if !in.Facts.HostDirs[dir] || !path.IsAbs(dir) || path.Clean(dir) != dir || !underAny(dir, "/lib/modules", "/usr/src", "/usr/lib/modules") || p.coveredBySpec(dir) {
+			continue
+		}
+		m := Mount{Destination: dir, Type: "bind", Source: dir, Set: unix.MOUNT_ATTR_RDONLY | unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV, Optional: true}
+		if p.IDs.ShiftRootfs {
+			m.IDMap = IDMapContainer
+		}
+		p.add(r, m)
+	}
+}
+
+// binfmt: since Linux 6.7 each user namespace has interpreters of its own.
+func binfmt(r *rule, in Input, p *Plan) {
+	if in.Facts.BinfmtMiscNS {
+		p.add(r, Mount{Destination: binfmtMisc, Type: "binfmt_misc", Source: "binfmt_misc", Own: true, Set: hardened, Optional: true})
+	}
+}
+
+// storageFolders cannot live on overlayfs: container engines mount overlays on
+// them. containerd gets its whole root, as its metadata and its snapshots must
+// not part.
+var storageFolders = []Storage{
+	{"/var/lib/docker", 0o710},
+	{"/var/lib/containerd", 0o711},
+	{"/var/lib/kubelet", 0o750},
+	{"/var/lib/k0s", 0o755},
+	{"/var/lib/rancher/k3s", 0o755},
+	{"/var/lib/rancher/rke2", 0o755},
+	{"/var/lib/buildkit", 0o710},
+}
+
+func storage(_ *rule, _ Input, p *Plan) {
+	for _, s := range storageFolders {
+		if !p.coveredBySpec(s.Path) {
+			p.Storage = append(p.Storage, s)
+		}
+	}
+}
+
+// coveredBySpec tells whether the spec mounts something at a path or above it.
+func (p *Plan) coveredBySpec(dir string) bool {
+	return slices.ContainsFunc(p.Mounts, func(m Mount) bool { return m.Origin == "spec" && under(dir, m.Destination) })
+}
