@@ -1,0 +1,13 @@
+// Command containerd-shim-sysbox-v1 is the containerd shim and runtime of
+// system containers. All it does is in package shim; nothing else belongs here.
+package main
+
+import (
+	"os"
+
+	"sysbox/shim"
+)
+
+func main() {
+	os.Exit(shim.Main(os.Args, os.Stdin, os.Stdout, os.Stderr))
+}

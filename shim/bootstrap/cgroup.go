@@ -1,0 +1,90 @@
+package bootstrap
+
+import (
+	"bufio"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// joinCgroup moves a process to the cgroup of that path in each hierarchy that
+// is mounted: every v1 controller's, and v2's. The path comes from the caller's
+// configuration, so it is the admin's; it is still kept below the roots.
+func joinCgroup(path string, pid int) error {
+	roots, err := cgroupRoots("/proc/self/mountinfo")
+	if err != nil {
+		return err
+	}
+	if len(roots) == 0 {
+		return fmt.Errorf("no cgroup hierarchy is mounted")
+	}
+	for _, root := range roots {
+		dir := filepath.Join(root, filepath.Clean("/"+path))
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return err
+		}
+		if err := inheritCpuset(root, dir); err != nil {
+			return err
+		}
+		if err := os.WriteFile(filepath.Join(dir, "cgroup.procs"), []byte(strconv.Itoa(pid)), 0); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// inheritCpuset fills the empty cpuset of a new v1 cgroup from its parent:
+// nothing can join a cgroup without cpus and mems, cpuset(7).
+func inheritCpuset(root, dir string) error {
+	for _, name := range []string{"cpuset.cpus", "cpuset.mems"} {
+		if _, err := os.Stat(filepath.Join(root, name)); err != nil {
+			return nil // not that hierarchy
+		}
+		at := root
+		rel, _ := filepath.Rel(root, dir)
+		for _, part := range strings.Split(rel, "/") {
+			up, err := os.ReadFile(filepath.Join(at, name))
+			if err != nil {
+				return err
+			}
+			at = filepath.Join(at, part)
+			own, err := os.ReadFile(filepath.Join(at, name))
+			if err != nil {
+				return err
+			}
+			if strings.TrimSpace(string(own)) == "" {
+				if err := os.WriteFile(filepath.Join(at, name), up, 0); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// cgroupRoots lists the mount points of cgroup hierarchies, each hierarchy
+// once. Fields as in proc_pid_mountinfo(5).
+func cgroupRoots(mountinfo string) ([]string, error) {
+	f, err := os.Open(mountinfo)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	var roots, seen []string
+	s := bufio.NewScanner(f)
+	for s.Scan() {
+		before, after, ok := strings.Cut(s.Text(), " - ")
+		left, right := strings.Fields(before), strings.Fields(after)
+		if !ok || len(left) < 5 || len(right) < 1 || !strings.HasPrefix(right[0], "cgroup") || left[3] != "/" {
+			continue
+		}
+		if dev := left[2]; !slices.Contains(seen, dev) {
+			seen = append(seen, dev)
+			roots = append(roots, left[4])
+		}
+	}
+	return roots, s.Err()
+}

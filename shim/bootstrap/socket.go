@@ -1,0 +1,122 @@
+package bootstrap
+
+import (
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// maxSocketDir leaves room for a slash and 64 hexadecimal digits in the 108
+// bytes of sockaddr_un.sun_path (unix(7)), the final NUL included.
+const maxSocketDir = 42
+
+// errServed means that a living shim listens on the socket already.
+var errServed = errors.New("a shim serves this socket")
+
+// socketPath names the socket as containerd's shims do, so that it depends on
+// the caller, the namespace and the pod alone.
+func socketPath(dir, address, namespace, group string) (string, error) {
+	if !filepath.IsAbs(dir) || len(dir) > maxSocketDir {
+		return "", fmt.Errorf("socket_dir is %q: give an absolute path of %d bytes at most, since a unix socket's path is limited to 107 bytes", dir, maxSocketDir)
+	}
+	sum := sha256.Sum256([]byte(filepath.Join(address, namespace, group)))
+	return filepath.Join(dir, fmt.Sprintf("%x", sum)), nil
+}
+
+// listen binds and listens on path, mode 0600, and returns errServed if a
+// living shim does so already. What a dead shim left is replaced.
+//
+// The folder's lock is held throughout: without it, one of two starts that
+// find a dead socket could remove what the other has just bound.
+func listen(path string) (*os.File, error) {
+	dir := filepath.Dir(path)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
+	}
+	unlock, err := lockDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	if err != nil {
+		return nil, fmt.Errorf("make a socket: %w", err)
+	}
+	f := os.NewFile(uintptr(fd), path)
+	// Only this process's; start has one thread of its own code.
+	old := unix.Umask(0o177)
+	defer unix.Umask(old)
+	err = unix.Bind(fd, &unix.SockaddrUnix{Name: path})
+	if err == unix.EADDRINUSE {
+		if alive(path) {
+			f.Close()
+			return nil, errServed
+		}
+		os.Remove(path)
+		err = unix.Bind(fd, &unix.SockaddrUnix{Name: path})
+	}
+	if err == nil {
+		err = unix.Listen(fd, unix.SOMAXCONN)
+	}
+	if err != nil {
+		f.Close()
+		return nil, fmt.Errorf("listen on %s: %w", path, err)
+	}
+	return f, nil
+}
+
+// alive tells whether anyone listens. A full backlog (EAGAIN) is someone too.
+func alive(path string) bool {
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	if err != nil {
+		return true
+	}
+	defer unix.Close(fd)
+	err = unix.Connect(fd, &unix.SockaddrUnix{Name: path})
+	return err == nil || err == unix.EAGAIN || err == unix.EINPROGRESS
+}
+
+func lockDir(dir string) (unlock func(), err error) {
+	fd, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, &os.PathError{Op: "open", Path: dir, Err: err}
+	}
+	for {
+		if err = unix.Flock(fd, unix.LOCK_EX); err != unix.EINTR {
+			break
+		}
+	}
+	if err != nil {
+		unix.Close(fd)
+		return nil, &os.PathError{Op: "lock", Path: dir, Err: err}
+	}
+	return func() { unix.Close(fd) }, nil
+}
+
+// RemoveDead removes the socket of an address unless a living shim listens on
+// it. The delete command calls it: a killed shim cannot remove its own.
+func RemoveDead(address string) error {
+	path, ok := strings.CutPrefix(address, "unix://")
+	if !ok || !filepath.IsAbs(path) {
+		return fmt.Errorf("address %q is not of the form unix:///path", address)
+	}
+	var st unix.Stat_t
+	if err := unix.Lstat(path, &st); err != nil || st.Mode&unix.S_IFMT != unix.S_IFSOCK {
+		return nil
+	}
+	unlock, err := lockDir(filepath.Dir(path))
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if alive(path) {
+		return nil
+	}
+	return os.Remove(path)
+}

@@ -1,0 +1,46 @@
+package bundle
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+)
+
+// maxConfig bounds config.json. CRI's largest are a few hundred kilobytes.
+const maxConfig = 16 << 20
+
+// groupAnnotations name the pod of a container, in the order in which they are
+// looked at: our own, containerd's generic one, those of CRI and of CRI-O.
+var groupAnnotations = []string{
+	"io.sysbox.group",
+	"io.containerd.runc.v2.group",
+	"io.kubernetes.cri.sandbox-id",
+	"io.kubernetes.cri-o.SandboxID",
+}
+
+// Group returns the name under which containers share a shim: an annotation
+// of config.json, else id. With sandboxer = "shim" there is no config.json.
+func Group(dir, id string) (string, error) {
+	path := filepath.Join(dir, Config)
+	b, err := readSmall(path, maxConfig)
+	if errors.Is(err, fs.ErrNotExist) {
+		return id, nil
+	}
+	if err != nil {
+		return "", err
+	}
+	var spec struct {
+		Annotations map[string]string `json:"annotations"`
+	}
+	if err := json.Unmarshal(b, &spec); err != nil {
+		return "", fmt.Errorf("read %s: %w", path, err)
+	}
+	for _, key := range groupAnnotations {
+		if v := spec.Annotations[key]; v != "" {
+			return v, nil
+		}
+	}
+	return id, nil
+}

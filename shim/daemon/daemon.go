@@ -1,0 +1,146 @@
+// Package daemon is the shim's long-lived process: it serves the task API on
+// the socket that start has made, reaps what is left to it, and ends when its
+// pod has.
+//
+// What does not belong here: the task API itself (package task), and whatever
+// must be done before the answer of start (package bootstrap).
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"runtime/debug"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/containerd/ttrpc"
+	"golang.org/x/sys/unix"
+
+	"sysbox/shim/bootstrap"
+	"sysbox/shim/event"
+	"sysbox/shim/task"
+)
+
+// gcPercent trades a little of the processor for memory: most of a shim's life
+// is idle, and there is one for each pod.
+const gcPercent = 40
+
+const (
+	// flushTimeout bounds the delivery of the last events.
+	flushTimeout = 5 * time.Second
+	// answerTimeout bounds the wait for callers to take their last answers.
+	answerTimeout = time.Second
+)
+
+// Config is what start tells the daemon.
+type Config struct {
+	Namespace string
+	// Sandbox is the name of the pod.
+	Sandbox string
+	// Address of the socket, unix:///path.
+	Address string
+	// TTRPCAddress is where events go; empty: nowhere.
+	TTRPCAddress string
+	Debug        bool
+}
+
+// Run serves until the pod is gone or a signal comes.
+func Run(cfg Config) error {
+	// First of all: nothing of a container may ever look into this process.
+	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
+		return fmt.Errorf("make the shim non-dumpable: %w", err)
+	}
+	debug.SetGCPercent(gcPercent)
+	log := newLogger(cfg)
+	if err := run(cfg, log); err != nil {
+		log.Error("the shim ends", "err", err)
+		return err
+	}
+	return nil
+}
+
+func run(cfg Config, log *slog.Logger) error {
+	// Processes whose parents die become children of the shim, not of pid 1.
+	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
+		return fmt.Errorf("become the reaper of orphans: %w", err)
+	}
+	listener, err := inherited()
+	if err != nil {
+		return err
+	}
+	defer listener.Close()
+	// The bundle is about to be removed one day.
+	if err := os.Chdir("/"); err != nil {
+		return err
+	}
+
+	stop := make(chan struct{})
+	var once sync.Once
+	shutdown := func() { once.Do(func() { close(stop) }) }
+
+	events := event.NewQueue(cfg.TTRPCAddress, cfg.Namespace, log)
+	pod := task.RuntimePod(cfg.Namespace, cfg.Sandbox)
+	service := task.NewService(cfg.Namespace, pod, events, log, shutdown)
+	handleSignals(log, shutdown, newReaper(service.Known, log))
+
+	srv, err := ttrpc.NewServer(ttrpc.WithServerHandshaker(ttrpc.UnixSocketRequireSameUser()))
+	if err != nil {
+		return err
+	}
+	task.Register(srv, service)
+	served := make(chan error, 1)
+	go func() { served <- srv.Serve(context.Background(), listener) }()
+	log.Debug("serving", "address", cfg.Address)
+
+	select {
+	case <-stop:
+		err = nil
+	case err = <-served:
+	}
+	// Whoever starts a shim for this pod from now on makes a new socket; it
+	// must go before the listener, or another's could be removed.
+	if path, ok := strings.CutPrefix(cfg.Address, "unix://"); ok {
+		os.Remove(path)
+	}
+	end(srv, events, log)
+	if cerr := pod.Close(); cerr != nil {
+		log.Error("return what the pod held", "err", cerr)
+	}
+	if errors.Is(err, ttrpc.ErrServerClosed) {
+		err = nil
+	}
+	return err
+}
+
+// end lets callers take their answers while the last events leave.
+func end(srv *ttrpc.Server, events *event.Queue, log *slog.Logger) {
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), answerTimeout)
+		defer cancel()
+		if srv.Shutdown(ctx) != nil {
+			srv.Close()
+		}
+	})
+	ctx, cancel := context.WithTimeout(context.Background(), flushTimeout)
+	defer cancel()
+	events.Close(ctx)
+	wg.Wait()
+}
+
+// inherited is the listening socket that start left at a fixed number.
+func inherited() (net.Listener, error) {
+	unix.CloseOnExec(bootstrap.ListenerFD)
+	f := os.NewFile(bootstrap.ListenerFD, "listener")
+	defer f.Close()
+	l, err := net.FileListener(f)
+	if err != nil {
+		return nil, fmt.Errorf("no listening socket at fd %d (%w): the daemon is started by the action start, see -help", bootstrap.ListenerFD, err)
+	}
+	return l, nil
+}

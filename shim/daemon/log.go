@@ -1,0 +1,45 @@
+package daemon
+
+import (
+	"io"
+	"log/slog"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// newLogger writes lines of time, level, msg and fields to stderr, which start
+// has connected to the caller's log FIFO; containerd copies them to its own.
+func newLogger(cfg Config) *slog.Logger {
+	level := slog.LevelInfo
+	if cfg.Debug {
+		level = slog.LevelDebug
+	}
+	h := slog.NewTextHandler(stderr(), &slog.HandlerOptions{Level: level})
+	return slog.New(h).With("runtime", "sysbox", "namespace", cfg.Namespace, "sandbox", cfg.Sandbox)
+}
+
+// stderr never blocks: where nobody reads the FIFO, lines are lost once it is
+// full.
+func stderr() io.Writer {
+	var st unix.Stat_t
+	if unix.Fstat(unix.Stderr, &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFIFO {
+		if err := unix.SetNonblock(unix.Stderr, true); err == nil {
+			return rawFD(unix.Stderr)
+		}
+	}
+	return os.Stderr
+}
+
+// rawFD writes without Go's poller, which would wait.
+type rawFD int
+
+func (fd rawFD) Write(b []byte) (int, error) {
+	for {
+		n, err := unix.Write(int(fd), b)
+		if err == unix.EINTR {
+			continue
+		}
+		return max(n, 0), err
+	}
+}

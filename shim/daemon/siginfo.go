@@ -1,0 +1,18 @@
+package daemon
+
+import (
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// sigchldInfo is siginfo_t as waitid(2) fills it in on 64-bit machines
+// (include/uapi/asm-generic/siginfo.h); x/sys keeps the union closed.
+type sigchldInfo struct {
+	signo, errno, code, _ int32
+	pid                   int32
+}
+
+func siginfoPid(i *unix.Siginfo) int {
+	return int((*sigchldInfo)(unsafe.Pointer(i)).pid)
+}

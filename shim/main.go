@@ -1,0 +1,135 @@
+// Package shim is the command containerd-shim-sysbox-v1 as containerd, CRI-O
+// and Docker know it: its actions start and delete, its answers to -info and
+// -v, and the daemon that serves the task API.
+//
+// This package itself only reads the command line and answers. The parts are
+// in the packages below: bootstrap (start), daemon, task, stdio, event,
+// bundle. What does not belong in any of them is how a container is made,
+// which is package runtime's.
+package shim
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+
+	"sysbox/shim/bootstrap"
+	"sysbox/shim/daemon"
+)
+
+// maxStdin bounds what callers send on stdin: options, bootstrap parameters.
+const maxStdin = 10 << 20
+
+// flags are those that containerd passes, and our own for the daemon.
+type flags struct {
+	namespace, id, address, bundle, publishBinary, socket string
+	debug, version, info                                  bool
+}
+
+// Main does what the command line asks and returns the exit code. Callers
+// read stdout and stderr together, so that on success nothing but the answer
+// is written to either.
+func Main(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	f, action, err := parse(args, stderr)
+	if err != nil {
+		if errors.Is(err, flag.ErrHelp) {
+			return 0
+		}
+		return 2
+	}
+	if err := run(f, action, stdin, stdout); err != nil {
+		fmt.Fprintf(stderr, "%s: %v\n", Name, err)
+		return 1
+	}
+	return 0
+}
+
+func parse(args []string, stderr io.Writer) (flags, string, error) {
+	var f flags
+	s := flag.NewFlagSet("containerd-shim-sysbox-v1", flag.ContinueOnError)
+	s.SetOutput(stderr)
+	s.StringVar(&f.namespace, "namespace", "", "containerd `namespace` of the container")
+	s.StringVar(&f.id, "id", "", "`id` of the container")
+	s.StringVar(&f.address, "address", "", "containerd's gRPC `address`")
+	s.StringVar(&f.bundle, "bundle", "", "`folder` of the bundle (default: the working directory)")
+	s.StringVar(&f.publishBinary, "publish-binary", "", "containerd's `binary`; accepted, not used: events go by ttrpc")
+	s.StringVar(&f.socket, "socket", "", "`address` that the daemon serves; only start passes it")
+	s.BoolVar(&f.debug, "debug", false, "log what is done, step by step")
+	s.BoolVar(&f.version, "v", false, "print the version and exit")
+	s.BoolVar(&f.info, "info", false, "print what the runtime can do, as containerd's RuntimeInfo, and exit")
+	if err := s.Parse(args[1:]); err != nil {
+		return f, "", err
+	}
+	return f, s.Arg(0), nil
+}
+
+func run(f flags, action string, stdin io.Reader, stdout io.Writer) error {
+	switch {
+	case f.version:
+		_, err := fmt.Fprintf(stdout, "containerd-shim-sysbox-v1\n  version:  %s\n  revision: %s\n", Version, Revision)
+		return err
+	case f.info:
+		return writeInfo(stdout)
+	}
+	if f.namespace == "" {
+		return errors.New("-namespace is empty; containerd passes it, as in -namespace k8s.io")
+	}
+	switch action {
+	case "start":
+		return start(f, stdin, stdout)
+	case "delete":
+		return remove(f, stdout)
+	case "":
+		return daemon.Run(daemon.Config{
+			Namespace:    f.namespace,
+			Sandbox:      f.id,
+			Address:      f.socket,
+			TTRPCAddress: os.Getenv("TTRPC_ADDRESS"),
+			Debug:        f.debug,
+		})
+	}
+	return fmt.Errorf("action is %q; the actions are start and delete", action)
+}
+
+func start(f flags, stdin io.Reader, stdout io.Writer) error {
+	dir, err := bundleDir(f)
+	if err != nil {
+		return err
+	}
+	in, err := io.ReadAll(io.LimitReader(stdin, maxStdin))
+	if err != nil {
+		return fmt.Errorf("read stdin: %w", err)
+	}
+	r := bootstrap.Request{
+		Namespace:    f.namespace,
+		ID:           f.id,
+		Bundle:       dir,
+		Address:      f.address,
+		TTRPCAddress: os.Getenv("TTRPC_ADDRESS"),
+		Debug:        f.debug,
+	}
+	r.Parse(in)
+	address, err := r.Start()
+	if err != nil {
+		return fmt.Errorf("start a shim for %s: %w", f.id, err)
+	}
+	answer, err := r.Answer(address)
+	if err != nil {
+		return err
+	}
+	_, err = stdout.Write(answer)
+	return err
+}
+
+// bundleDir is the bundle of an action that needs an id.
+func bundleDir(f flags) (string, error) {
+	if f.id == "" {
+		return "", errors.New("-id is empty; give the container's id")
+	}
+	if f.bundle != "" {
+		return f.bundle, nil
+	}
+	return os.Getwd()
+}

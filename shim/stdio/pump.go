@@ -1,0 +1,139 @@
+package stdio
+
+import (
+	"os"
+	"sync"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// chunk is what one read or splice takes: the default size of a pipe, pipe(7).
+const chunk = 64 << 10
+
+// buffers holds what copies need, only while data is on its way.
+var buffers = sync.Pool{New: func() any { b := make([]byte, 32<<10); return &b }}
+
+// pump hands on all of src to dst until src's end or an error of either. Both
+// are in Go's poller, except dst if it is a regular file.
+func pump(dst, src *os.File) {
+	if isFIFO(dst) && isFIFO(src) {
+		splice(dst, src)
+		return
+	}
+	for {
+		_, err := copyOnce(dst, src)
+		if err != nil {
+			return
+		}
+	}
+}
+
+// copyOnce hands on what one read gives. io.EOF-like ends are errors too.
+func copyOnce(dst, src *os.File) (n int, err error) {
+	rc, err := src.SyscallConn()
+	if err != nil {
+		return 0, err
+	}
+	var buf *[]byte
+	var readErr error
+	err = rc.Read(func(fd uintptr) bool {
+		buf = buffers.Get().(*[]byte)
+		n, readErr = ignoringEINTR(func() (int, error) { return unix.Read(int(fd), *buf) })
+		if readErr == unix.EAGAIN {
+			buffers.Put(buf) // wait without it
+			return false
+		}
+		return true
+	})
+	if err != nil {
+		return 0, err
+	}
+	defer buffers.Put(buf)
+	if readErr != nil {
+		return 0, readErr
+	}
+	if n <= 0 {
+		return 0, os.ErrClosed
+	}
+	if dst == nil {
+		return n, nil
+	}
+	return dst.Write((*buf)[:n])
+}
+
+// splice moves pages from pipe to pipe (splice(2)), without a copy or a buffer.
+// EAGAIN does not say which side it waits for, so the amount in src decides.
+func splice(dst, src *os.File) {
+	in, err := src.SyscallConn()
+	if err != nil {
+		return
+	}
+	out, err := dst.SyscallConn()
+	if err != nil {
+		return
+	}
+	var n int64
+	var moveErr error
+	for {
+		var from int
+		err := in.Read(func(fd uintptr) bool {
+			from = int(fd)
+			n, moveErr = move(out, from)
+			return moveErr != unix.EAGAIN || pending(from)
+		})
+		if err == nil && moveErr == unix.EAGAIN {
+			err = waitWritable(in, out, &n, &moveErr)
+		}
+		if err != nil || (moveErr != nil && moveErr != unix.EAGAIN) || (moveErr == nil && n == 0) {
+			return
+		}
+	}
+}
+
+// waitWritable tries again whenever dst has room, until something was moved or
+// src is empty.
+func waitWritable(in, out syscall.RawConn, n *int64, moveErr *error) error {
+	return out.Write(func(to uintptr) bool {
+		done := true
+		err := in.Control(func(from uintptr) {
+			*n, *moveErr = spliceOnce(int(to), int(from))
+			done = *moveErr != unix.EAGAIN || !pending(int(from))
+		})
+		if err != nil {
+			*n, *moveErr = 0, err
+			return true
+		}
+		return done
+	})
+}
+
+func move(out syscall.RawConn, from int) (n int64, err error) {
+	if cerr := out.Control(func(to uintptr) { n, err = spliceOnce(int(to), from) }); cerr != nil {
+		return 0, cerr
+	}
+	return n, err
+}
+
+func spliceOnce(to, from int) (int64, error) {
+	for {
+		n, err := unix.Splice(from, nil, to, nil, chunk, unix.SPLICE_F_MOVE|unix.SPLICE_F_NONBLOCK)
+		if err != unix.EINTR {
+			return n, err
+		}
+	}
+}
+
+func pending(fd int) bool {
+	n, err := unix.IoctlGetInt(fd, unix.TIOCINQ)
+	return err == nil && n > 0
+}
+
+func ignoringEINTR(f func() (int, error)) (int, error) {
+	for {
+		n, err := f()
+		if err != unix.EINTR {
+			return n, err
+		}
+	}
+}

@@ -1,0 +1,187 @@
+package task
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/containerd/containerd/api/events"
+	api "github.com/containerd/containerd/api/runtime/task/v2"
+	"github.com/containerd/errdefs"
+	"github.com/opencontainers/runtime-spec/specs-go"
+	"google.golang.org/protobuf/types/known/emptypb"
+)
+
+// Kill sends a signal to one process, or with All to every process of the
+// container.
+func (s *Service) Kill(ctx context.Context, r *api.KillRequest) (*emptypb.Empty, error) {
+	err := checkSignal(r.GetSignal())
+	if err != nil {
+		return nil, toGRPC(err)
+	}
+	c, p, err := s.findProcess(r.GetID(), r.GetExecID())
+	switch {
+	case err != nil:
+	case r.GetAll() && p.execID == "":
+		err = asNotFound(c.rt.SignalAll(ctx, int(r.GetSignal())), c.id)
+	default:
+		err = p.signal(int(r.GetSignal()))
+	}
+	if err != nil {
+		return nil, toGRPC(err)
+	}
+	return &emptypb.Empty{}, nil
+}
+
+// Pause freezes the container.
+func (s *Service) Pause(ctx context.Context, r *api.PauseRequest) (*emptypb.Empty, error) {
+	c, err := s.find(r.GetID())
+	if err == nil {
+		err = c.pause(ctx)
+	}
+	if err != nil {
+		return nil, toGRPC(err)
+	}
+	return &emptypb.Empty{}, nil
+}
+
+func (c *box) pause(ctx context.Context) error {
+	c.mu.Lock()
+	err := c.init.state.may("pause")
+	if err == nil && (c.paused || c.pausing) {
+		err = fmt.Errorf("cannot pause a paused container: %w", errdefs.ErrFailedPrecondition)
+	}
+	c.pausing = c.pausing || err == nil
+	c.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	err = c.rt.Pause(ctx)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.pausing, c.paused = false, err == nil
+	if err == nil {
+		c.s.events.Publish(&events.TaskPaused{ContainerID: c.id})
+	}
+	return err
+}
+
+// Resume thaws the container.
+func (s *Service) Resume(ctx context.Context, r *api.ResumeRequest) (*emptypb.Empty, error) {
+	c, err := s.find(r.GetID())
+	if err == nil {
+		err = c.resume(ctx)
+	}
+	if err != nil {
+		return nil, toGRPC(err)
+	}
+	return &emptypb.Empty{}, nil
+}
+
+func (c *box) resume(ctx context.Context) error {
+	c.mu.Lock()
+	err := c.init.state.may("resume")
+	if err == nil && !c.paused {
+		err = fmt.Errorf("cannot resume a container that is not paused: %w", errdefs.ErrFailedPrecondition)
+	}
+	c.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	if err := c.rt.Resume(ctx); err != nil {
+		return err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.paused {
+		c.paused = false
+		c.s.events.Publish(&events.TaskResumed{ContainerID: c.id})
+	}
+	return nil
+}
+
+// resourcesURL is the type under which callers send limits.
+const resourcesURL = "opencontainers/runtime-spec/1/LinuxResources"
+
+// Update applies new limits.
+func (s *Service) Update(ctx context.Context, r *api.UpdateTaskRequest) (*emptypb.Empty, error) {
+	c, err := s.find(r.GetID())
+	if err == nil {
+		err = c.update(ctx, r)
+	}
+	if err != nil {
+		return nil, toGRPC(err)
+	}
+	return &emptypb.Empty{}, nil
+}
+
+func (c *box) update(ctx context.Context, r *api.UpdateTaskRequest) error {
+	if u := r.GetResources().GetTypeUrl(); u != "" && !strings.HasSuffix(u, resourcesURL) {
+		return fmt.Errorf("resources are of type %q; give %s: %w", u, resourcesURL, errdefs.ErrInvalidArgument)
+	}
+	var res specs.LinuxResources
+	if err := json.Unmarshal(r.GetResources().GetValue(), &res); err != nil {
+		return fmt.Errorf("resources: %w: %w", err, errdefs.ErrInvalidArgument)
+	}
+	c.mu.Lock()
+	err := c.init.state.may("update")
+	c.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	return c.rt.Update(ctx, &res)
+}
+
+// ResizePty sets a terminal's size; before the process has one, the size it
+// will get.
+func (s *Service) ResizePty(_ context.Context, r *api.ResizePtyRequest) (*emptypb.Empty, error) {
+	c, p, err := s.findProcess(r.GetID(), r.GetExecID())
+	if err != nil {
+		return nil, toGRPC(err)
+	}
+	c.mu.Lock()
+	io := p.io
+	if io == nil && p.state == created {
+		p.size = &[2]uint32{r.GetWidth(), r.GetHeight()}
+	}
+	c.mu.Unlock()
+	if io != nil {
+		if err := io.Resize(r.GetWidth(), r.GetHeight()); err != nil {
+			return nil, toGRPC(fmt.Errorf("%w: %w", err, errdefs.ErrInvalidArgument))
+		}
+	}
+	return &emptypb.Empty{}, nil
+}
+
+// CloseIO lets a process's stdin end once its writers have left.
+func (s *Service) CloseIO(_ context.Context, r *api.CloseIORequest) (*emptypb.Empty, error) {
+	c, p, err := s.findProcess(r.GetID(), r.GetExecID())
+	if err != nil {
+		return nil, toGRPC(err)
+	}
+	c.mu.Lock()
+	io := p.io
+	c.mu.Unlock()
+	if r.GetStdin() && io != nil {
+		io.CloseStdin()
+	}
+	return &emptypb.Empty{}, nil
+}
+
+// Checkpoint is not implemented.
+func (s *Service) Checkpoint(context.Context, *api.CheckpointTaskRequest) (*emptypb.Empty, error) {
+	return nil, toGRPC(fmt.Errorf("checkpoint of a system container: %w", errdefs.ErrNotImplemented))
+}
+
+// Connect tells pids. It never fails: for a container that is not known (any
+// more) the task's pid is 0. After a failed Connect containerd would remove the
+// bundle and never send Shutdown.
+func (s *Service) Connect(_ context.Context, r *api.ConnectRequest) (*api.ConnectResponse, error) {
+	res := &api.ConnectResponse{ShimPid: uint32(os.Getpid())}
+	if c, err := s.find(r.GetID()); err == nil {
+		res.TaskPid = uint32(c.init.pid)
+	}
+	return res, nil
+}

@@ -1,0 +1,155 @@
+package task
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/containerd/containerd/api/events"
+	api "github.com/containerd/containerd/api/runtime/task/v2"
+	"golang.org/x/sys/unix"
+	"google.golang.org/protobuf/types/known/emptypb"
+	"google.golang.org/protobuf/types/known/timestamppb"
+)
+
+// drainTimeout is how long a delete waits for output that is on its way: a
+// process left behind may hold a pipe open for ever.
+const drainTimeout = 10 * time.Second
+
+// Delete removes a process that is not running; with init, the container.
+func (s *Service) Delete(ctx context.Context, r *api.DeleteRequest) (*api.DeleteResponse, error) {
+	c, p, err := s.findProcess(r.GetID(), r.GetExecID())
+	if err != nil {
+		return nil, toGRPC(err)
+	}
+	// Half a delete helps nobody: go on if the caller leaves.
+	ctx = context.WithoutCancel(ctx)
+	if p.execID == "" {
+		err = c.deleteInit(ctx, p)
+	} else {
+		err = c.deleteExec(ctx, p)
+	}
+	if err != nil {
+		return nil, toGRPC(err)
+	}
+	res := &api.DeleteResponse{Pid: uint32(p.pid), ExitStatus: uint32(p.exit.Status)}
+	if !p.exit.At.IsZero() {
+		res.ExitedAt = timestamppb.New(p.exit.At)
+	}
+	return res, nil
+}
+
+func (c *box) deleteInit(ctx context.Context, p *process) error {
+	st, err := c.lockToDelete(p)
+	if err != nil {
+		return err
+	}
+	if st == created {
+		// It was never started: end it, and let its exit be published.
+		p.lifecycle.Unlock()
+		if err := c.rt.SignalAll(ctx, int(unix.SIGKILL)); err != nil && !isGone(err) {
+			return err
+		}
+		if err := p.rt.Signal(int(unix.SIGKILL)); err != nil && !isGone(err) {
+			return err
+		}
+		select {
+		case <-p.done:
+		case <-time.After(drainTimeout):
+			return fmt.Errorf("delete container %s: init (pid %d) was killed and has not ended after %v; look at /proc/%[2]d/stack, and try again", c.id, p.pid, drainTimeout)
+		}
+		if _, err = c.lockToDelete(p); err != nil {
+			return err
+		}
+	}
+	defer p.lifecycle.Unlock()
+	c.drain(ctx, p)
+	if err := c.rt.Delete(ctx); err != nil {
+		return err
+	}
+	c.finish(p)
+	c.mu.Lock()
+	execs := c.execs
+	c.execs = map[string]*process{}
+	c.mu.Unlock()
+	for _, e := range execs {
+		c.finish(e)
+	}
+	c.s.set(c.id, nil)
+	c.s.events.Publish(&events.TaskDelete{
+		ContainerID: c.id,
+		Pid:         uint32(p.pid),
+		ExitStatus:  uint32(p.exit.Status),
+		ExitedAt:    timestamppb.New(p.exit.At),
+	})
+	return nil
+}
+
+func (c *box) deleteExec(ctx context.Context, p *process) error {
+	if _, err := c.lockToDelete(p); err != nil {
+		return err
+	}
+	defer p.lifecycle.Unlock()
+	c.drain(ctx, p)
+	c.finish(p)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.execs[p.execID] == p {
+		delete(c.execs, p.execID)
+	}
+	return nil
+}
+
+// lockToDelete returns with the lifecycle locked, unless there is an error.
+func (c *box) lockToDelete(p *process) (state, error) {
+	p.lifecycle.Lock()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err := p.state.may("delete"); err != nil {
+		p.lifecycle.Unlock()
+		return p.state, err
+	}
+	return p.state, nil
+}
+
+// drain waits for the process's last output and then ends its streams.
+func (c *box) drain(ctx context.Context, p *process) {
+	c.mu.Lock()
+	io := p.io
+	c.mu.Unlock()
+	if io == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, drainTimeout)
+	defer cancel()
+	io.Drain(ctx)
+	if ctx.Err() != nil {
+		c.s.log.Warn("output was cut off: something still holds the pipe", "id", c.id, "process", p.name())
+	}
+	io.Close()
+}
+
+// finish sets the last state and wakes who waits for a process that never ran.
+func (c *box) finish(p *process) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if p.state == created {
+		p.exit.Status = statusNotStarted
+		p.exit.At = time.Now()
+		close(p.done)
+	}
+	p.state = deleted
+	p.io = nil
+}
+
+// Shutdown ends the shim once it has no containers; with siblings left it
+// only answers.
+func (s *Service) Shutdown(context.Context, *api.ShutdownRequest) (*emptypb.Empty, error) {
+	s.mu.Lock()
+	left := len(s.boxes)
+	s.mu.Unlock()
+	if left == 0 {
+		s.shutdown()
+	}
+	return &emptypb.Empty{}, nil
+}

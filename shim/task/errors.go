@@ -1,0 +1,35 @@
+package task
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/containerd/errdefs"
+	"github.com/containerd/errdefs/pkg/errgrpc"
+)
+
+// refusal is an error for a specification that cannot be honoured; package
+// plan's has this method.
+type refusal interface{ Refusal() bool }
+
+// toGRPC gives an error the code by which containerd decides what to do next.
+func toGRPC(err error) error {
+	if err == nil {
+		return nil
+	}
+	var r refusal
+	if errors.As(err, &r) && r.Refusal() {
+		err = fmt.Errorf("%w: %w", err, errdefs.ErrInvalidArgument)
+	}
+	return errgrpc.ToGRPC(err)
+}
+
+// neverUnimplemented is toGRPC for Create and Connect: NotImplemented from
+// these makes containerd take the shim for an old one and call again by task
+// v2, so that a refused Create would run twice.
+func neverUnimplemented(err error) error {
+	if errdefs.IsNotImplemented(err) {
+		err = fmt.Errorf("%s: %w", err.Error(), errdefs.ErrFailedPrecondition)
+	}
+	return toGRPC(err)
+}

@@ -1,0 +1,104 @@
+package task
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/containerd/containerd/api/types/runc/options"
+	runtimeoptions "github.com/containerd/containerd/api/types/runtimeoptions/v1"
+	"github.com/containerd/errdefs"
+	"github.com/pelletier/go-toml/v2"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/anypb"
+)
+
+// createOptions is what Create's options ask for.
+type createOptions struct {
+	uid, gid      int // of the pipes; 0: the runtime decides
+	systemdCgroup *bool
+	noNewKeyring  bool
+	configPath    string
+}
+
+// readOptions takes the three kinds that callers send: nothing (ctr, CRI
+// without a table), runc's (CRI for pods with a user namespace), and generic
+// ones (Docker, CRI with a table).
+func readOptions(a *anypb.Any) (o createOptions, err error) {
+	if a == nil || a.GetTypeUrl() == "" && len(a.GetValue()) == 0 {
+		return o, nil
+	}
+	var r options.Options
+	var g runtimeoptions.Options
+	switch a.MessageName() {
+	case r.ProtoReflect().Descriptor().FullName():
+		if err := proto.Unmarshal(a.GetValue(), &r); err != nil {
+			return o, fmt.Errorf("options of type %s: %w: %w", a.GetTypeUrl(), err, errdefs.ErrInvalidArgument)
+		}
+		return fromRunc(&r)
+	case g.ProtoReflect().Descriptor().FullName():
+		if err := proto.Unmarshal(a.GetValue(), &g); err != nil {
+			return o, fmt.Errorf("options of type %s: %w: %w", a.GetTypeUrl(), err, errdefs.ErrInvalidArgument)
+		}
+		return fromGeneric(&g)
+	}
+	return o, fmt.Errorf("options are of type %q; give containerd.runc.v1.Options, runtimeoptions.v1.Options or none: %w", a.GetTypeUrl(), errdefs.ErrInvalidArgument)
+}
+
+func fromRunc(r *options.Options) (o createOptions, err error) {
+	for _, f := range []struct {
+		name string
+		set  bool
+	}{
+		{"NoPivotRoot", r.GetNoPivotRoot()},
+		{"BinaryName", r.GetBinaryName() != ""},
+		{"Root", r.GetRoot() != ""},
+	} {
+		if f.set {
+			return o, fmt.Errorf("option %s is set, but this runtime is not runc and has nothing it could mean for: remove it from the runtime's options: %w", f.name, errdefs.ErrInvalidArgument)
+		}
+	}
+	o.uid, o.gid = int(r.GetIoUid()), int(r.GetIoGid())
+	o.noNewKeyring = r.GetNoNewKeyring()
+	if r.GetSystemdCgroup() {
+		o.systemdCgroup = new(bool)
+		*o.systemdCgroup = true
+	}
+	return o, nil
+}
+
+// fromGeneric reads the options' table. A path to the host's configuration
+// wins over a body.
+func fromGeneric(g *runtimeoptions.Options) (o createOptions, err error) {
+	if g.GetConfigPath() != "" {
+		if _, err := os.Stat(g.GetConfigPath()); err != nil {
+			return o, fmt.Errorf("options' ConfigPath: %w: %w", err, errdefs.ErrInvalidArgument)
+		}
+		return createOptions{configPath: g.GetConfigPath()}, nil
+	}
+	if len(bytes.TrimSpace(g.GetConfigBody())) == 0 {
+		return o, nil
+	}
+	// CRI puts the handler's whole options table here: runc's keys.
+	var t struct {
+		NoPivotRoot, NoNewKeyring, SystemdCgroup bool
+		ShimCgroup, BinaryName, Root             string
+		CriuPath, CriuImagePath, CriuWorkPath    string
+		IoUid, IoGid                             uint32
+		TypeUrl, ConfigPath                      string
+	}
+	d := toml.NewDecoder(bytes.NewReader(g.GetConfigBody()))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&t); err != nil {
+		var strict *toml.StrictMissingError
+		if errors.As(err, &strict) && len(strict.Errors) > 0 {
+			return o, fmt.Errorf("options have the unknown key %v: remove it; the runtime's configuration is /etc/sysbox/config.toml: %w", strict.Errors[0].Key(), errdefs.ErrInvalidArgument)
+		}
+		return o, fmt.Errorf("options' ConfigBody: %w: %w", err, errdefs.ErrInvalidArgument)
+	}
+	return fromRunc(&options.Options{
+		NoPivotRoot: t.NoPivotRoot, NoNewKeyring: t.NoNewKeyring, SystemdCgroup: t.SystemdCgroup,
+		ShimCgroup: t.ShimCgroup, BinaryName: t.BinaryName, Root: t.Root, IoUid: t.IoUid, IoGid: t.IoGid,
+	})
+}

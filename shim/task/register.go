@@ -1,0 +1,53 @@
+package task
+
+import (
+	"context"
+
+	api "github.com/containerd/containerd/api/runtime/task/v2"
+	"github.com/containerd/ttrpc"
+)
+
+var _ api.TTRPCTaskService = (*Service)(nil)
+
+// Register serves both versions of the task API. Their messages have the same
+// names and numbers, so that the wire's bytes are the same, and version 2's Go
+// types serve for both: version 3's package would bring gRPC along, some
+// megabytes of memory that nothing here uses.
+func Register(srv *ttrpc.Server, s *Service) {
+	desc := &ttrpc.ServiceDesc{Methods: map[string]ttrpc.Method{
+		"State":      method(s.State),
+		"Create":     method(s.Create),
+		"Start":      method(s.Start),
+		"Delete":     method(s.Delete),
+		"Pids":       method(s.Pids),
+		"Pause":      method(s.Pause),
+		"Resume":     method(s.Resume),
+		"Checkpoint": method(s.Checkpoint),
+		"Kill":       method(s.Kill),
+		"Exec":       method(s.Exec),
+		"ResizePty":  method(s.ResizePty),
+		"CloseIO":    method(s.CloseIO),
+		"Update":     method(s.Update),
+		"Wait":       method(s.Wait),
+		"Stats":      method(s.Stats),
+		"Connect":    method(s.Connect),
+		"Shutdown":   method(s.Shutdown),
+	}}
+	srv.RegisterService("containerd.task.v2.Task", desc)
+	srv.RegisterService("containerd.task.v3.Task", desc)
+}
+
+// method decodes the request and calls f.
+func method[Req, Res any](f func(context.Context, *Req) (*Res, error)) ttrpc.Method {
+	return func(ctx context.Context, unmarshal func(any) error) (any, error) {
+		req := new(Req)
+		if err := unmarshal(req); err != nil {
+			return nil, err
+		}
+		res, err := f(ctx, req)
+		if err != nil {
+			return nil, err
+		}
+		return res, nil
+	}
+}

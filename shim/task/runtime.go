@@ -1,0 +1,90 @@
+package task
+
+import (
+	"context"
+	"os"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"sysbox/runtime"
+)
+
+// Pod, Container and Process are what this package uses of package runtime,
+// so that tests can cause what the kernel seldom does.
+type (
+	// Pod makes containers; see runtime.Pod.
+	Pod interface {
+		Create(ctx context.Context, r runtime.CreateRequest) (Container, error)
+		Close() error
+	}
+	// Container is runtime.Container.
+	Container interface {
+		Init() Process
+		Start(ctx context.Context) error
+		Exec(ctx context.Context, r runtime.ExecRequest) (Process, error)
+		Pause(ctx context.Context) error
+		Resume(ctx context.Context) error
+		Update(ctx context.Context, r *specs.LinuxResources) error
+		Stats(ctx context.Context) (any, error)
+		Pids(ctx context.Context) ([]int, error)
+		SignalAll(ctx context.Context, sig int) error
+		OwnPIDNamespace() bool
+		WatchOOM(f func()) error
+		Delete(ctx context.Context) error
+	}
+	// Process is runtime.Process.
+	Process interface {
+		Pid() int
+		Console() *os.File
+		Wait(ctx context.Context) (runtime.Exit, error)
+		Signal(sig int) error
+	}
+)
+
+// RuntimePod is the Pod of package runtime. The host's configuration is read
+// with the first Create, since the options of Create may name another file.
+func RuntimePod(namespace, sandbox string) Pod {
+	return &pod{namespace: namespace, sandbox: sandbox}
+}
+
+type pod struct {
+	namespace, sandbox string
+	real               lazy[*runtime.Pod]
+}
+
+func (p *pod) Create(ctx context.Context, r runtime.CreateRequest) (Container, error) {
+	rp, err := p.real.get(func() (*runtime.Pod, error) {
+		cfg, err := runtime.LoadConfig()
+		if err != nil {
+			return nil, err
+		}
+		return runtime.NewPod(cfg, p.namespace, p.sandbox), nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	c, err := rp.Create(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	return container{c}, nil
+}
+
+func (p *pod) Close() error {
+	if rp, ok := p.real.peek(); ok {
+		return rp.Close()
+	}
+	return nil
+}
+
+type container struct{ *runtime.Container }
+
+func (c container) Init() Process { return c.Container.Init() }
+
+func (c container) Exec(ctx context.Context, r runtime.ExecRequest) (Process, error) {
+	p, err := c.Container.Exec(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	return p, nil
+}

@@ -1,0 +1,199 @@
+// Package task is containerd's task API on top of package runtime: the
+// containers of one pod, their processes, the states they may be in, and the
+// events that tell of them.
+//
+// What does not belong here: how a container is made or a process is entered
+// (package runtime), where streams lead to (package stdio), how events travel
+// (package event), and the life of the shim itself (package daemon).
+package task
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"sync"
+
+	"github.com/containerd/containerd/api/events"
+	api "github.com/containerd/containerd/api/runtime/task/v2"
+	"github.com/containerd/errdefs"
+	"google.golang.org/protobuf/proto"
+
+	"sysbox/runtime"
+	"sysbox/shim/bundle"
+	"sysbox/shim/stdio"
+)
+
+// Publisher queues an event; it never blocks and keeps the order.
+type Publisher interface{ Publish(e proto.Message) }
+
+// Service serves the containers of one pod. Its methods are those of
+// containerd.task.v2.Task and containerd.task.v3.Task.
+type Service struct {
+	namespace string
+	pod       Pod
+	events    Publisher
+	log       *slog.Logger
+	shutdown  func()
+
+	mu sync.Mutex
+	// boxes by id, guarded by mu. nil: being created, and unknown to all but
+	// a second Create.
+	boxes map[string]*box
+}
+
+// NewService returns a service without containers. shutdown is called when
+// the last container is gone and the caller wants the shim to end.
+func NewService(namespace string, pod Pod, events Publisher, log *slog.Logger, shutdown func()) *Service {
+	return &Service{namespace: namespace, pod: pod, events: events, log: log, shutdown: shutdown, boxes: map[string]*box{}}
+}
+
+// find returns a container.
+func (s *Service) find(id string) (*box, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if c := s.boxes[id]; c != nil {
+		return c, nil
+	}
+	return nil, fmt.Errorf("container %s was not created: %w", id, errdefs.ErrNotFound)
+}
+
+func (s *Service) findProcess(id, execID string) (*box, *process, error) {
+	c, err := s.find(id)
+	if err != nil {
+		return nil, nil, err
+	}
+	p, err := c.find(execID)
+	return c, p, err
+}
+
+// reserve takes an id for a container that is being created.
+func (s *Service) reserve(id string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, ok := s.boxes[id]; ok {
+		return fmt.Errorf("container %s: %w", id, errdefs.ErrAlreadyExists)
+	}
+	s.boxes[id] = nil
+	return nil
+}
+
+func (s *Service) set(id string, c *box) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if c == nil {
+		delete(s.boxes, id)
+	} else {
+		s.boxes[id] = c
+	}
+}
+
+// Create makes a container up to the point just before its first process's
+// execve.
+func (s *Service) Create(ctx context.Context, r *api.CreateTaskRequest) (_ *api.CreateTaskResponse, err error) {
+	defer func() { err = neverUnimplemented(err) }()
+	if r.GetCheckpoint() != "" || r.GetParentCheckpoint() != "" {
+		return nil, fmt.Errorf("checkpoint is %q, but restoring is not supported: create the container without a checkpoint: %w", r.GetCheckpoint(), errdefs.ErrInvalidArgument)
+	}
+	o, err := readOptions(r.GetOptions())
+	if err != nil {
+		return nil, err
+	}
+	if err := s.reserve(r.GetID()); err != nil {
+		return nil, err
+	}
+	c, err := s.create(ctx, r, o)
+	s.set(r.GetID(), c)
+	if err != nil {
+		return nil, err
+	}
+	return &api.CreateTaskResponse{Pid: uint32(c.init.pid)}, nil
+}
+
+func (s *Service) create(ctx context.Context, r *api.CreateTaskRequest, o createOptions) (*box, error) {
+	if o.configPath != "" {
+		// Both this shim's first Create and a later delete command read it.
+		os.Setenv("SYSBOX_CONFIG_FILE", o.configPath)
+		if err := bundle.WriteConfigPath(r.GetBundle(), o.configPath); err != nil {
+			return nil, err
+		}
+	}
+	c := &box{s: s, id: r.GetID(), bundle: r.GetBundle(), execs: map[string]*process{}}
+	c.init = newProcess(c, "", stdio.Config{
+		ID: r.GetID(), Namespace: s.namespace,
+		Stdin: r.GetStdin(), Stdout: r.GetStdout(), Stderr: r.GetStderr(),
+		Terminal: r.GetTerminal(), UID: o.uid, GID: o.gid,
+	})
+	io, err := stdio.Open(ctx, c.init.streams)
+	if err != nil {
+		return nil, err
+	}
+	c.init.io = io
+	req := runtime.CreateRequest{
+		ID: c.id, Bundle: c.bundle, Terminal: r.GetTerminal(), Stdio: io.Child(),
+		SystemdCgroup: o.systemdCgroup, NoNewKeyring: o.noNewKeyring,
+	}
+	for _, m := range r.GetRootfs() {
+		req.Rootfs = append(req.Rootfs, runtime.RootfsMount{Type: m.GetType(), Source: m.GetSource(), Target: m.GetTarget(), Options: m.GetOptions()})
+	}
+	c.rt, err = s.pod.Create(ctx, req)
+	if err != nil {
+		io.Close()
+		return nil, err
+	}
+	if err := s.adopt(c, r); err != nil {
+		io.Close()
+		if derr := c.rt.Delete(context.WithoutCancel(ctx)); derr != nil {
+			s.log.Error("undo a failed create", "id", c.id, "err", derr)
+		}
+		return nil, err
+	}
+	return c, nil
+}
+
+// adopt takes over what the runtime has made.
+func (s *Service) adopt(c *box, r *api.CreateTaskRequest) error {
+	p := c.init
+	p.rt = c.rt.Init()
+	p.pid = p.rt.Pid()
+	if err := p.io.Started(p.rt.Console()); err != nil {
+		return fmt.Errorf("take over the terminal: %w", err)
+	}
+	if err := bundle.WriteInitPid(c.bundle, p.pid); err != nil {
+		return fmt.Errorf("record init's pid: %w", err)
+	}
+	s.events.Publish(&events.TaskCreate{
+		ContainerID: c.id,
+		Bundle:      r.GetBundle(),
+		Rootfs:      r.GetRootfs(),
+		IO:          &events.TaskIO{Stdin: r.GetStdin(), Stdout: r.GetStdout(), Stderr: r.GetStderr(), Terminal: r.GetTerminal()},
+		Checkpoint:  r.GetCheckpoint(),
+		Pid:         uint32(p.pid),
+	})
+	if err := c.rt.WatchOOM(func() { s.events.Publish(&events.TaskOOM{ContainerID: c.id}) }); err != nil {
+		s.log.Warn("OOM kills will not be told", "id", c.id, "err", err)
+	}
+	go c.watchInit()
+	return nil
+}
+
+// Known tells whether a pid is of a process that the service waits for.
+func (s *Service) Known(pid int) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, c := range s.boxes {
+		if c == nil {
+			continue
+		}
+		c.mu.Lock()
+		known := c.init.pid == pid
+		for _, p := range c.execs {
+			known = known || p.pid == pid
+		}
+		c.mu.Unlock()
+		if known {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,159 @@
+package task
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/containerd/containerd/api/events"
+	api "github.com/containerd/containerd/api/runtime/task/v2"
+	"github.com/containerd/errdefs"
+	"github.com/opencontainers/runtime-spec/specs-go"
+	"google.golang.org/protobuf/types/known/emptypb"
+
+	"sysbox/runtime"
+	"sysbox/shim/stdio"
+)
+
+// Start lets init go on to its execve, or starts an exec.
+func (s *Service) Start(ctx context.Context, r *api.StartRequest) (*api.StartResponse, error) {
+	c, p, err := s.findProcess(r.GetID(), r.GetExecID())
+	if err != nil {
+		return nil, toGRPC(err)
+	}
+	p.lifecycle.Lock()
+	defer p.lifecycle.Unlock()
+	if p.execID == "" {
+		err = c.startInit(ctx, p)
+	} else {
+		err = c.startExec(ctx, p)
+	}
+	if err != nil {
+		return nil, toGRPC(err)
+	}
+	return &api.StartResponse{Pid: uint32(p.pid)}, nil
+}
+
+func (c *box) startInit(ctx context.Context, p *process) error {
+	c.mu.Lock()
+	err := p.state.may("start")
+	c.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	if err := c.rt.Start(ctx); err != nil {
+		return err // watchInit sees init's end, if it did end
+	}
+	c.mu.Lock()
+	p.state = running
+	c.mu.Unlock()
+	c.s.events.Publish(&events.TaskStart{ContainerID: c.id, Pid: uint32(p.pid)})
+	return nil
+}
+
+func (c *box) startExec(ctx context.Context, p *process) error {
+	if err := c.mayStartExec(p); err != nil {
+		return err
+	}
+	rt, err := c.runExec(ctx, p)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err != nil {
+		c.left()
+		p.stop(runtime.Exit{Status: statusNotStarted, At: time.Now()})
+		return err
+	}
+	p.rt, p.pid, p.state = rt, rt.Pid(), running
+	c.s.events.Publish(&events.TaskExecStarted{ContainerID: c.id, ExecID: p.execID, Pid: uint32(p.pid)})
+	go c.watchExec(p)
+	return nil
+}
+
+// mayStartExec counts the exec as living if it may start.
+func (c *box) mayStartExec(p *process) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err := p.state.may("start"); err != nil {
+		return err
+	}
+	if c.over {
+		return stopped.may("exec in")
+	}
+	if c.paused || c.pausing {
+		return fmt.Errorf("cannot exec in a paused container: resume it first: %w", errdefs.ErrFailedPrecondition)
+	}
+	c.live++
+	return nil
+}
+
+func (c *box) runExec(ctx context.Context, p *process) (Process, error) {
+	io, err := stdio.Open(ctx, p.streams)
+	if err != nil {
+		return nil, err
+	}
+	rt, err := c.rt.Exec(ctx, runtime.ExecRequest{ID: p.execID, Process: p.spec, Terminal: p.terminal, Stdio: io.Child()})
+	if err != nil {
+		io.Close()
+		return nil, err
+	}
+	c.mu.Lock()
+	size := p.size
+	p.io = io
+	c.mu.Unlock()
+	if size != nil {
+		_ = io.Resize(size[0], size[1])
+	}
+	if err := io.Started(rt.Console()); err != nil {
+		// The process runs: without its terminal, but it can be killed.
+		c.s.log.Error("take over the terminal", "id", c.id, "exec", p.execID, "err", err)
+	}
+	return rt, nil
+}
+
+// Exec notes a process to be started later, by Start.
+func (s *Service) Exec(_ context.Context, r *api.ExecProcessRequest) (*emptypb.Empty, error) {
+	c, err := s.find(r.GetID())
+	if err == nil {
+		err = c.addExec(r)
+	}
+	if err != nil {
+		return nil, toGRPC(err)
+	}
+	return &emptypb.Empty{}, nil
+}
+
+// processURL is the type under which callers send an exec's process.
+const processURL = "opencontainers/runtime-spec/1/Process"
+
+func (c *box) addExec(r *api.ExecProcessRequest) error {
+	if r.GetExecID() == "" || r.GetExecID() == c.id {
+		return fmt.Errorf("exec_id is %q: give one that is not empty and not the container's: %w", r.GetExecID(), errdefs.ErrInvalidArgument)
+	}
+	if u := r.GetSpec().GetTypeUrl(); u != "" && !strings.HasSuffix(u, processURL) {
+		return fmt.Errorf("spec is of type %q; give %s: %w", u, processURL, errdefs.ErrInvalidArgument)
+	}
+	var spec specs.Process
+	if err := json.Unmarshal(r.GetSpec().GetValue(), &spec); err != nil {
+		return fmt.Errorf("spec of exec %s: %w: %w", r.GetExecID(), err, errdefs.ErrInvalidArgument)
+	}
+	spec.Terminal = r.GetTerminal()
+	p := newProcess(c, r.GetExecID(), stdio.Config{
+		ID: c.id, Namespace: c.s.namespace,
+		Stdin: r.GetStdin(), Stdout: r.GetStdout(), Stderr: r.GetStderr(), Terminal: r.GetTerminal(),
+		UID: c.init.streams.UID, GID: c.init.streams.GID,
+	})
+	p.spec = &spec
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.over {
+		return stopped.may("exec in")
+	}
+	if c.execs[p.execID] != nil {
+		return fmt.Errorf("exec %s of container %s: %w", p.execID, c.id, errdefs.ErrAlreadyExists)
+	}
+	c.execs[p.execID] = p
+	c.s.events.Publish(&events.TaskExecAdded{ContainerID: c.id, ExecID: p.execID})
+	return nil
+}
