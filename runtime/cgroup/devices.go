@@ -203,6 +203,9 @@ func toV1(rules []rule) (v1Rules, error) {
 
 func (v *v1Rules) add(r rule) error {
 	if r.allow != v.allow {
+		if r.allow {
+			v.widen(&r)
+		}
 		for i := range v.exceptions {
 			if v.exceptions[i].device == r.device {
 				v.exceptions[i].access |= r.access
@@ -227,6 +230,21 @@ func (v *v1Rules) add(r rule) error {
 	}
 	v.exceptions = kept
 	return nil
+}
+
+// widen lets exceptions inside one another share what they allow: the kernel
+// wants one that has all of what is asked, and adds nothing up.
+func (v *v1Rules) widen(r *rule) {
+	for _, e := range v.exceptions {
+		if r.within(e.device) {
+			r.access |= e.access
+		}
+	}
+	for i := range v.exceptions {
+		if e := &v.exceptions[i]; e.within(r.device) {
+			e.access |= r.access
+		}
+	}
 }
 
 // within says whether d is a subset of o.

@@ -95,6 +95,9 @@ func (c *Cgroup) replaceDevices(rules []rule) (err error) {
 }
 
 func (c *Cgroup) attachDevices(rules []rule) error {
+	if c.layout.Unified == "" {
+		return errors.New("device rules: this host has neither the v1 devices controller nor cgroup2: mount one of them")
+	}
 	dir, err := openDir(c.layout.Unified + c.path)
 	if err != nil {
 		return err

@@ -31,7 +31,7 @@ func makeLeaf(mount, p string, cpuset bool) (made bool, err error) {
 		err := mkdir(dir, 0o755)
 		switch {
 		case err == nil:
-			return true, copyCpusetIf(cpuset, dir)
+			return true, copyCpusetIf(cpuset, mount, dir[len(mount):])
 		case errors.Is(err, unix.ENOENT) && try < 100:
 			// Also when a sibling's removal took the parents away since.
 			if err := makeParents(mount, path.Dir(p), cpuset); err != nil && !errors.Is(err, unix.ENOENT) {
@@ -61,7 +61,7 @@ func makeParents(mount, p string, cpuset bool) error {
 		dir += "/" + part
 		switch err := mkdir(dir, 0o755|ours); {
 		case err == nil:
-			if err := copyCpusetIf(cpuset, dir); err != nil {
+			if err := copyCpusetIf(cpuset, mount, dir[len(mount):]); err != nil {
 				return err
 			}
 		case !errors.Is(err, unix.EEXIST):
@@ -72,24 +72,37 @@ func makeParents(mount, p string, cpuset bool) error {
 }
 
 // copyCpusetIf gives a new v1 cpuset its parent's cpus and memory nodes. They
-// start empty, and a task can't join an empty set (ENOSPC).
-func copyCpusetIf(cpuset bool, dir string) error {
+// start empty, and a task can't join an empty set (ENOSPC). Parents that
+// somebody made and left empty are filled as well: nothing could run there.
+func copyCpusetIf(cpuset bool, mount, p string) error {
 	if !cpuset {
 		return nil
 	}
-	for _, f := range []string{"cpuset.cpus", "cpuset.mems"} {
-		v, err := readFile(path.Dir(dir) + "/" + f)
+	for _, f := range []string{"/cpuset.cpus", "/cpuset.mems"} {
+		v, err := fillCpuset(mount, path.Dir(p), f)
 		if err != nil {
 			return err
 		}
-		if v == "" {
-			return fmt.Errorf("%s/%s is empty: write the CPUs or memory nodes that containers may use to it", path.Dir(dir), f)
-		}
-		if err := writeFile(dir+"/"+f, v); err != nil {
+		if err := writeFile(mount+p+f, v); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+func fillCpuset(mount, p, file string) (string, error) {
+	name := mount + p + file
+	v, err := readFile(name)
+	if err != nil || v != "" {
+		return v, err
+	}
+	if p == "/" || p == "" {
+		return "", fmt.Errorf("%s is empty: write the CPUs or memory nodes that containers may use to it", name)
+	}
+	if v, err = fillCpuset(mount, path.Dir(p), file); err != nil {
+		return "", err
+	}
+	return v, writeFile(name, v)
 }
 
 // removeTree removes a cgroup and those below it, which the container may

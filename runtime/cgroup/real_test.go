@@ -346,7 +346,7 @@ func TestKillAllOfForkers(t *testing.T) {
 func TestPidsLimitHolds(t *testing.T) {
 	host(t, "pids")
 	c := create(t, Config{Resources: &specs.LinuxResources{Pids: &specs.LinuxPids{Limit: ptr(int64(5))}}})
-	cmd := inside(t, c, "for i in 1 2 3 4 5 6 7 8; do sleep 5 & done")
+	cmd := inside(t, c, "for i in 1 2 3 4 5 6 7 8; do sleep 0.5 & done")
 	out, _ := cmd.CombinedOutput()
 	if !strings.Contains(string(out), "ork") { // "Cannot fork", "fork: retry: Resource temporarily unavailable"
 		t.Errorf("nine processes with pids.limit 5 and no failed fork: %q", out)

@@ -16,7 +16,8 @@
 // [Encode] from here.
 //
 // If a hook of the first four kinds fails, the container is not started and is
-// removed. A failed poststop hook changes nothing, and the others still run.
+// removed; after a failed poststart hook it's stopped. A failed poststop hook
+// changes nothing, and the others still run.
 //
 // What does not belong here: when in the life of a container a kind runs, and
 // entering namespaces.
