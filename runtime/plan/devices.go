@@ -24,37 +24,43 @@ var defaultDevices = []Device{
 // dangerous are character devices that are the host itself: with one of them
 // no namespace holds. Numbers from Documentation/admin-guide/devices.txt.
 var dangerous = []struct {
-	major, minor int64 // minor -1: all of them
-	what         string
+	major, first, last int64
+	what               string
 }{
-	{1, 1, "the host's memory"},
-	{1, 2, "the kernel's memory"},
-	{1, 4, "the host's I/O ports"},
-	{1, 11, "the host's kernel log"},
-	{1, 12, "the memory of a crashed kernel"},
-	{4, -1, "the host's consoles and serial lines"},
-	{7, -1, "the screens of the host's consoles"},
-	{9, -1, "the host's tapes"},
-	{10, 130, "the host's watchdog"},
-	{10, 144, "the host's NVRAM"},
-	{10, 231, "the host's hibernation"},
-	{10, 234, "the host's btrfs volumes"},
-	{10, 235, "the host's mount daemon"},
-	{10, 236, "the host's device mapper"},
-	{10, 237, "the host's loop devices"},
-	{21, -1, "the host's disks as SCSI devices"},
-	{202, -1, "the host's CPU registers"},
+	{1, 1, 1, "the host's memory"},
+	{1, 2, 2, "the kernel's memory"},
+	{1, 4, 4, "the host's I/O ports"},
+	{1, 11, 11, "the host's kernel log"},
+	{1, 12, 12, "the memory of a crashed kernel"},
+	{4, 0, 63, "the host's consoles"},
+	{7, 0, maxMinor, "the screens of the host's consoles"},
+	{10, 130, 130, "the host's watchdog"},
+	{10, 144, 144, "the host's NVRAM"},
+	{10, 231, 231, "the host's hibernation"},
+	{10, 234, 234, "the host's btrfs volumes"},
+	{10, 235, 235, "the host's automounter"},
+	{10, 236, 236, "the host's device mapper"},
+	{10, 237, 237, "the host's loop devices"},
+	{21, 0, maxMinor, "the host's disks as SCSI devices"},
+	{202, 0, maxMinor, "the host's CPU registers"},
 }
+
+// Linux has 12 bits for a major and 20 for a minor number.
+const (
+	maxMajor = 1<<12 - 1
+	maxMinor = 1<<20 - 1
+)
 
 const devicesWayOut = "leave out --privileged (a system container has all capabilities in its own user namespace; in CRI set privileged_without_host_devices), or name only the devices that are needed"
 
-// dangerOf says what of the host a device is, or "".
+// dangerOf says what of the host a device is, or "". A minor below 0 stands
+// for all of them.
 func dangerOf(typ string, major, minor int64) string {
 	if typ == "b" {
 		return "a disk of the host's"
 	}
 	for _, d := range dangerous {
-		if d.major == major && (d.minor == minor || d.minor < 0 || minor < 0) {
+		if d.major == major && (minor < 0 || minor >= d.first && minor <= d.last) {
 			return d.what
 		}
 	}
@@ -121,7 +127,7 @@ func specDevice(field string, d specs.LinuxDevice) (Device, error) {
 	default:
 		return bad("its type is not known", "known are c (or u), b and p")
 	}
-	if d.Major < 0 || d.Major > 0xfff || d.Minor < 0 || d.Minor > 0xfffff {
+	if d.Major < 0 || d.Major > maxMajor || d.Minor < 0 || d.Minor > maxMinor {
 		return bad("Linux has device numbers up to 4095:1048575", "give one of them")
 	}
 	if out.Type != "p" {
@@ -152,8 +158,9 @@ func specDevice(field string, d specs.LinuxDevice) (Device, error) {
 }
 
 // deviceRules checks the device rules of the spec and completes them: nothing
-// is allowed that is not named, and what the plan makes is allowed.
-func deviceRules(r *specs.LinuxResources, p *Plan) error {
+// is allowed that is not named, and what the plan adds is allowed. A device of
+// the spec has just the rules that the spec has.
+func deviceRules(l *specs.Linux, r *specs.LinuxResources, p *Plan) error {
 	all := -1 // the rule that allows everything, if any
 	for i, d := range r.Devices {
 		field := item("linux.resources.devices", i)
@@ -203,7 +210,8 @@ func deviceRules(r *specs.LinuxResources, p *Plan) error {
 		rules = append(rules, d)
 	}
 	for _, d := range p.Devices {
-		if d.Type != "p" {
+		ofSpec := slices.ContainsFunc(l.Devices, func(x specs.LinuxDevice) bool { return path.Clean(x.Path) == d.Path })
+		if !ofSpec || slices.ContainsFunc(defaultDevices, func(x Device) bool { return x.Path == d.Path }) {
 			rules = append(rules, allow(int64(d.Major), int64(d.Minor)))
 		}
 	}

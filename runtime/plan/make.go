@@ -50,7 +50,7 @@ func Make(in Input) (*Plan, error) {
 		}
 	}
 	p.Seccomp, p.Hooks = s.Linux.Seccomp, s.Hooks
-	return p, nil
+	return p, p.CheckIDs()
 }
 
 // clone is a deep copy: a plan never shares memory with the spec.
@@ -255,5 +255,5 @@ func makeCgroup(in Input, p *Plan) error {
 			p.Cgroup.Delegate = true // a tree that is mounted writable is for use
 		}
 	}
-	return deviceRules(p.Cgroup.Resources, p)
+	return deviceRules(l, p.Cgroup.Resources, p)
 }

@@ -159,10 +159,7 @@ func makeIDs(l *specs.Linux, in Input, p *Plan) error {
 	user := &p.Namespaces.User
 	switch {
 	case user.Mode == NamespaceJoin:
-		p.IDs.Source = IDsJoin
-		if uid == nil && in.PodIDs {
-			p.IDs.ShiftRootfs = true
-		}
+		p.IDs.Source = IDsJoin // who names a user namespace has prepared the rootfs for it
 	case uid != nil:
 		p.IDs.Source = IDsSpec
 	case in.PodIDs:

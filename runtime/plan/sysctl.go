@@ -11,7 +11,6 @@ import (
 var namespacedSysctls = []string{
 	"net.",
 	"fs.mqueue.",
-	"user.",
 	"kernel.msgmax", "kernel.msgmnb", "kernel.msgmni", "kernel.msg_next_id",
 	"kernel.sem", "kernel.sem_next_id",
 	"kernel.shmall", "kernel.shmmax", "kernel.shmmni", "kernel.shm_rmid_forced", "kernel.shm_next_id",
@@ -56,7 +55,7 @@ func makeSysctl(in Input, p *Plan) error {
 		if !slices.ContainsFunc(namespacedSysctls, func(n string) bool {
 			return s.Name == n || strings.HasSuffix(n, ".") && strings.HasPrefix(s.Name, n)
 		}) {
-			return refuse(field, given, "it is a setting of the whole host", "set it on the host; a container can have net.*, fs.mqueue.*, user.*, and kernel's shm*, msg*, sem* and domainname")
+			return refuse(field, given, "it is a setting of the whole host", "set it on the host; a container can have net.*, fs.mqueue.*, and kernel's shm*, msg*, sem* and domainname")
 		}
 		if seen[s.Name] {
 			return refuse(field, given, "it comes twice", "give each setting once")

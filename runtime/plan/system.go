@@ -202,11 +202,10 @@ func kernelFiles(r *rule, in Input, p *Plan) {
 		if !in.Facts.HostDirs[dir] || !path.IsAbs(dir) || path.Clean(dir) != dir || !underAny(dir, "/lib/modules", "/usr/src", "/usr/lib/modules") || p.coveredBySpec(dir) {
 			continue
 		}
-		m := Mount{Destination: dir, Type: "bind", Source: dir, Set: unix.MOUNT_ATTR_RDONLY | unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV, Optional: true}
-		if p.IDs.ShiftRootfs {
-			m.IDMap = IDMapContainer
-		}
-		p.add(r, m)
+		p.add(r, Mount{
+			Destination: dir, Type: "bind", Source: dir, Optional: true, IDMap: IDMapContainer,
+			Set: unix.MOUNT_ATTR_RDONLY | unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV,
+		})
 	}
 }
 
