@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -14,8 +13,6 @@ import (
 	"testing"
 	"time"
 
-	v1 "github.com/containerd/cgroups/v3/cgroup1/stats"
-	v2 "github.com/containerd/cgroups/v3/cgroup2/stats"
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 )
@@ -343,190 +340,49 @@ func TestKillAllOfForkers(t *testing.T) {
 	}
 }
 
-func TestPidsLimitHolds(t *testing.T) {
-	host(t, "pids")
-	c := create(t, Config{Resources: &specs.LinuxResources{Pids: &specs.LinuxPids{Limit: ptr(int64(5))}}})
-	cmd := inside(t, c, "for i in 1 2 3 4 5 6 7 8; do sleep 0.5 & done")
-	out, _ := cmd.CombinedOutput()
-	if !strings.Contains(string(out), "ork") { // "Cannot fork", "fork: retry: Resource temporarily unavailable"
-		t.Errorf("nine processes with pids.limit 5 and no failed fork: %q", out)
+// A container whose root has controllers enabled for sub-cgroups takes no
+// process any more; exec goes where init is.
+func TestExecFD(t *testing.T) {
+	l := host(t)
+	if len(l.V2Controllers) == 0 {
+		t.Skip("no controller of this host is in cgroup v2")
 	}
-}
-
-func TestDevicesHold(t *testing.T) {
-	for name, l := range hosts(t) {
-		t.Run(name, func(t *testing.T) {
-			c := create(t, Config{Layout: l, Resources: &specs.LinuxResources{Devices: []specs.LinuxDeviceCgroup{
-				{Allow: false, Access: "rwm"},
-				{Allow: true, Type: "c", Major: ptr(int64(1)), Minor: ptr(int64(11)), Access: "r"}, // kmsg, for reading
-			}}})
-			try := func(script string, ok bool) {
-				t.Helper()
-				out, err := inside(t, c, script).CombinedOutput()
-				if (err == nil) != ok {
-					t.Errorf("%s: %v (%s), want success %v", script, err, out, ok)
-				}
-			}
-			node := filepath.Join(t.TempDir(), "mem")
-			try("true </dev/null && true >/dev/null && head -c1 /dev/urandom", true)
-			try("true </dev/kmsg", true)
-			try("true >/dev/kmsg", false)
-			try("true <>/dev/kmsg", false)
-			try("mknod "+node+" c 1 1", true)
-			try("true <"+node, false)
-			if err := c.Update(&specs.LinuxResources{Devices: []specs.LinuxDeviceCgroup{{Allow: true, Access: "rwm"}}}); err != nil {
-				t.Fatal(err)
-			}
-			try("true >/dev/kmsg", true)
-			if err := c.Update(&specs.LinuxResources{Devices: []specs.LinuxDeviceCgroup{{Allow: false, Access: "rwm"}}}); err != nil {
-				t.Fatal(err)
-			}
-			try("true </dev/kmsg", false)
-		})
+	ctrl := l.V2Controllers[len(l.V2Controllers)-1]
+	r := &specs.LinuxResources{}
+	if l.Mode() == "hybrid" { // where controllers are enabled on demand
+		if ctrl != "hugetlb" {
+			t.Skip("no setting for " + ctrl)
+		}
+		r.HugepageLimits = []specs.LinuxHugepageLimit{{Pagesize: "2MB", Limit: 2 << 20}}
 	}
-}
-
-func TestOOM(t *testing.T) {
-	host(t, "memory")
-	c := create(t, Config{Resources: &specs.LinuxResources{Memory: &specs.LinuxMemory{Limit: ptr(int64(20 << 20)), Swap: ptr(int64(20 << 20))}}})
-	told := make(chan uint64, 100)
-	stop, err := c.WatchOOM(func(n uint64) { told <- n })
-	if err != nil {
+	c := create(t, Config{Resources: r, Delegate: &Owner{UID: 100000, GID: 100000}})
+	root := l.Unified + c.Path()
+	if err := os.Mkdir(root+"/init.scope", 0o755); err != nil {
 		t.Fatal(err)
 	}
-	err = inside(t, c, "head -c 100m /dev/zero | tail").Run()
-	if err == nil {
-		t.Error("a process with 100 MiB lives with a limit of 20")
+	cmd := exec.Command("sleep", "60")
+	start(t, cmd)
+	if err := c.Add(cmd.Process.Pid); err != nil {
+		t.Fatal(err)
 	}
-	select {
-	case n := <-told:
-		if n == 0 {
-			t.Error("told of no kill")
-		}
-	case <-time.After(20 * time.Second):
-		t.Error("not told of the kill")
-	}
-	stop()
-	if c.OOMKills() == 0 {
-		t.Error("OOMKills is 0")
-	}
-	oomKills := func() uint64 {
-		s, err := c.Stats()
+	name := func() string {
+		f, err := c.ExecFD(cmd.Process.Pid)
 		if err != nil {
 			t.Fatal(err)
 		}
-		switch m := s.(type) {
-		case *v1.Metrics:
-			return m.MemoryOomControl.OomKill
-		case *v2.Metrics:
-			return m.MemoryEvents.OomKill
-		}
-		return 0
+		defer f.Close()
+		return f.Name()
 	}
-	if oomKills() == 0 {
-		t.Error("Stats has no kill")
+	if got := name(); got != root {
+		t.Errorf("ExecFD is %s, want %s", got, root)
 	}
-	if err := c.Delete(context.Background()); err != nil {
+	if err := writeFile(root+"/init.scope/cgroup.procs", fmt.Sprint(cmd.Process.Pid)); err != nil {
 		t.Fatal(err)
 	}
-	if oomKills() == 0 {
-		t.Error("Stats after the end has no kill")
-	}
-}
-
-// A kill that no event came for yet is told by stop.
-func TestOOMStopLooksALastTime(t *testing.T) {
-	host(t, "memory")
-	c := create(t, Config{})
-	var got uint64
-	w := &oomWatch{c: c, f: func(n uint64) { got = n }, done: make(chan struct{})}
-	w.events, _ = os.Open(os.DevNull)
-	close(w.done)
-	c.oomKills = 3
-	w.stop()
-	if got != 3 {
-		t.Errorf("told of %d kills, want 3", got)
-	}
-}
-
-func TestWatchEndsWithTheCgroup(t *testing.T) {
-	host(t, "memory")
-	c := create(t, Config{})
-	stop, err := c.WatchOOM(func(n uint64) { t.Errorf("told of %d kills, there were none", n) })
-	if err != nil {
+	if err := writeFile(root+"/cgroup.subtree_control", "+"+ctrl); err != nil {
 		t.Fatal(err)
 	}
-	if err := c.Delete(context.Background()); err != nil {
-		t.Fatal(err)
-	}
-	stop()
-	stop()
-}
-
-func TestLimitsAndUpdate(t *testing.T) {
-	l := host(t, "memory", "cpu", "pids", "cpuset")
-	if l.version("memory") != 1 {
-		t.Skip("the file names are those of v1")
-	}
-	r := &specs.LinuxResources{
-		Memory: &specs.LinuxMemory{Limit: ptr(int64(64 << 20)), Swap: ptr(int64(64 << 20)), Reservation: ptr(int64(32 << 20)), Swappiness: ptr(uint64(10)), Kernel: ptr(int64(1 << 20))},
-		CPU:    &specs.LinuxCPU{Shares: ptr(uint64(512)), Quota: ptr(int64(50000)), Period: ptr(uint64(100000)), Burst: ptr(uint64(10000)), Cpus: "0", Mems: "0"},
-		Pids:   &specs.LinuxPids{Limit: ptr(int64(100))},
-	}
-	c := create(t, Config{Resources: r})
-	if len(c.Warnings()) != 1 || !strings.Contains(c.Warnings()[0], "memory.kernel") {
-		t.Errorf("warnings %q, want one on memory.kernel", c.Warnings())
-	}
-	check := func(want map[string]string) {
-		t.Helper()
-		for f, v := range want {
-			ctrl, _, _ := strings.Cut(f, ".")
-			if got, err := readFile(c.dir(ctrl) + "/" + f); err != nil || got != v {
-				t.Errorf("%s is %q, %v; want %q", f, got, err, v)
-			}
-		}
-	}
-	check(map[string]string{
-		"memory.limit_in_bytes": "67108864", "memory.memsw.limit_in_bytes": "67108864", "memory.soft_limit_in_bytes": "33554432",
-		"memory.swappiness": "10", "cpu.shares": "512", "cpu.cfs_quota_us": "50000", "cpu.cfs_burst_us": "10000",
-		"cpuset.cpus": "0", "pids.max": "100",
-	})
-	// Each needs an order of writes that Create doesn't.
-	if err := c.Update(&specs.LinuxResources{
-		Memory: &specs.LinuxMemory{Limit: ptr(int64(128 << 20)), Swap: ptr(int64(128 << 20))},
-		CPU:    &specs.LinuxCPU{Quota: ptr(int64(5000)), Burst: ptr(uint64(0))},
-		Pids:   &specs.LinuxPids{Limit: ptr(int64(-1))},
-	}); err != nil {
-		t.Fatal(err)
-	}
-	check(map[string]string{
-		"memory.limit_in_bytes": "134217728", "memory.memsw.limit_in_bytes": "134217728", "cpu.cfs_quota_us": "5000",
-		"cpu.cfs_burst_us": "0", "pids.max": "max", "cpu.shares": "512",
-	})
-	if err := c.Update(&specs.LinuxResources{Memory: &specs.LinuxMemory{Limit: ptr(int64(-1))}}); err != nil {
-		t.Fatal(err)
-	}
-}
-
-func TestStats(t *testing.T) {
-	for name, l := range hosts(t) {
-		t.Run(name, func(t *testing.T) {
-			c := create(t, Config{Layout: l})
-			start(t, inside(t, c, "sleep 60"))
-			eventually(t, "the process joins", func() bool { p, _ := c.Pids(); return len(p) > 0 })
-			eventually(t, "the statistics show the process", func() bool {
-				s, err := c.Stats()
-				if err != nil {
-					t.Fatal(err)
-				}
-				switch m := s.(type) {
-				case *v1.Metrics:
-					return m.Pids.Current > 0 && m.Memory.Usage.Usage > 0 && m.CPU.Usage.Total > 0
-				case *v2.Metrics:
-					return m.CPU.UsageUsec > 0
-				}
-				return false
-			})
-		})
+	if got := name(); got != root+"/init.scope" {
+		t.Errorf("ExecFD is %s, want init.scope below %s", got, root)
 	}
 }

@@ -1,0 +1,112 @@
+package cgroup
+
+import (
+	"context"
+	"os"
+	"testing"
+	"time"
+
+	v1 "github.com/containerd/cgroups/v3/cgroup1/stats"
+	v2 "github.com/containerd/cgroups/v3/cgroup2/stats"
+	"github.com/opencontainers/runtime-spec/specs-go"
+)
+
+func TestOOM(t *testing.T) {
+	host(t, "memory")
+	c := create(t, Config{Resources: &specs.LinuxResources{Memory: &specs.LinuxMemory{Limit: ptr(int64(20 << 20)), Swap: ptr(int64(20 << 20))}}})
+	told := make(chan uint64, 100)
+	stop, err := c.WatchOOM(func(n uint64) { told <- n })
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = inside(t, c, "head -c 100m /dev/zero | tail").Run()
+	if err == nil {
+		t.Error("a process with 100 MiB lives with a limit of 20")
+	}
+	select {
+	case n := <-told:
+		if n == 0 {
+			t.Error("told of no kill")
+		}
+	case <-time.After(20 * time.Second):
+		t.Error("not told of the kill")
+	}
+	stop()
+	if c.OOMKills() == 0 {
+		t.Error("OOMKills is 0")
+	}
+	oomKills := func() uint64 {
+		s, err := c.Stats()
+		if err != nil {
+			t.Fatal(err)
+		}
+		switch m := s.(type) {
+		case *v1.Metrics:
+			return m.MemoryOomControl.OomKill
+		case *v2.Metrics:
+			return m.MemoryEvents.OomKill
+		}
+		return 0
+	}
+	if oomKills() == 0 {
+		t.Error("Stats has no kill")
+	}
+	if err := c.Delete(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	if oomKills() == 0 {
+		t.Error("Stats after the end has no kill")
+	}
+}
+
+// A kill that no event came for yet is told by stop.
+func TestOOMStopLooksALastTime(t *testing.T) {
+	host(t, "memory")
+	c := create(t, Config{})
+	var got uint64
+	w := &oomWatch{c: c, f: func(n uint64) { got = n }, done: make(chan struct{})}
+	w.events, _ = os.Open(os.DevNull)
+	close(w.done)
+	c.oomKills = 3
+	w.stop()
+	if got != 3 {
+		t.Errorf("told of %d kills, want 3", got)
+	}
+}
+
+func TestWatchEndsWithTheCgroup(t *testing.T) {
+	host(t, "memory")
+	c := create(t, Config{})
+	stop, err := c.WatchOOM(func(n uint64) { t.Errorf("told of %d kills, there were none", n) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Delete(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	stop()
+	stop()
+}
+
+func TestStats(t *testing.T) {
+	for name, l := range hosts(t) {
+		t.Run(name, func(t *testing.T) {
+			c := create(t, Config{Layout: l})
+			start(t, inside(t, c, "sleep 60"))
+			eventually(t, "the process joins", func() bool { p, _ := c.Pids(); return len(p) > 0 })
+			eventually(t, "the statistics show the process", func() bool {
+				s, err := c.Stats()
+				if err != nil {
+					t.Fatal(err)
+				}
+				switch m := s.(type) {
+				case *v1.Metrics:
+					return m.Pids.Current > 0 && m.Memory.Usage.Usage > 0 && m.CPU.Usage.Total > 0
+				case *v2.Metrics:
+					return m.CPU.UsageUsec > 0
+				}
+				return false
+			})
+		})
+	}
+}
