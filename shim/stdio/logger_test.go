@@ -1,0 +1,75 @@
+package stdio
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+func script(t *testing.T, body string) (path, dir string) {
+	t.Helper()
+	dir = t.TempDir()
+	path = filepath.Join(dir, "logger")
+	if err := os.WriteFile(path, []byte("#!/bin/sh\n"+body), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return path, dir
+}
+
+const logsAll = `d=$2
+echo "$CONTAINER_ID $CONTAINER_NAMESPACE $*" > $d/who
+READY
+exec 5>&-
+cat <&3 > $d/out &
+cat <&4 > $d/err
+wait
+`
+
+func TestBinaryLogger(t *testing.T) {
+	for _, c := range []struct{ scheme, ready string }{{"binary", ""}, {"binary-v2", "printf x >&5"}} {
+		t.Run(c.scheme, func(t *testing.T) {
+			path, dir := script(t, strings.Replace(logsAll, "READY", c.ready, 1))
+			s := open(t, Config{ID: "box", Namespace: "ns", Stdout: c.scheme + "://" + path + "?--dir=" + dir + "&b=a%20c"})
+			w, we := dup(t, s.Child().Stdout), dup(t, s.Child().Stderr)
+			if err := s.Started(nil); err != nil {
+				t.Fatal(err)
+			}
+			fmt.Fprint(w, "to stdout")
+			fmt.Fprint(we, "to stderr")
+			w.Close()
+			we.Close()
+			s.Close() // waits for the logger
+			for name, want := range map[string]string{"who": "box ns --dir " + dir + " b a c\n", "out": "to stdout", "err": "to stderr"} {
+				if b, err := os.ReadFile(filepath.Join(dir, name)); err != nil || string(b) != want {
+					t.Errorf("%s is %q, %v; want %q", name, b, err, want)
+				}
+			}
+		})
+	}
+}
+
+func TestLoggerNotReady(t *testing.T) {
+	path, _ := script(t, "exec 5>&-\nexec cat <&3\n")
+	_, err := Open(t.Context(), Config{Stdout: "binary-v2://" + path})
+	if err == nil || !strings.Contains(err.Error(), "without writing a byte") {
+		t.Errorf("error is %v", err)
+	}
+	if _, err = Open(t.Context(), Config{Stdout: "binary:///no/such/logger"}); err == nil {
+		t.Error("a logger that is not there was started")
+	}
+}
+
+// A logger that heeds neither the end of its input nor SIGTERM is killed.
+func TestLoggerThatStays(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes the 14 seconds that a logger is given")
+	}
+	path, _ := script(t, "trap '' TERM\nexec 5>&-\nwhile :; do sleep 1; done\n")
+	s := open(t, Config{Stdout: "binary://" + path})
+	s.Close()
+	if s.logger.cmd.ProcessState == nil {
+		t.Error("the logger is still there")
+	}
+}

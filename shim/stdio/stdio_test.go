@@ -1,0 +1,259 @@
+package stdio
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// patience ends a test that would hang; no test's outcome depends on it.
+const patience = 20 * time.Second
+
+func mkfifo(t *testing.T, name string) string {
+	t.Helper()
+	p := filepath.Join(t.TempDir(), name)
+	if err := unix.Mkfifo(p, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+func open(t *testing.T, cfg Config) *IO {
+	t.Helper()
+	s, err := Open(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.Close)
+	return s
+}
+
+// dup is what a process has of a stream after Started.
+func dup(t *testing.T, f *os.File) *os.File {
+	t.Helper()
+	if f == nil {
+		t.Fatal("the stream is /dev/null")
+	}
+	fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 3)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := os.NewFile(uintptr(fd), f.Name())
+	t.Cleanup(func() { d.Close() })
+	return d
+}
+
+// reader opens a FIFO as a client does.
+func reader(t *testing.T, path string) *os.File {
+	t.Helper()
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { f.Close() })
+	if err := f.SetReadDeadline(time.Now().Add(patience)); err != nil {
+		t.Fatal(err)
+	}
+	return f
+}
+
+func read(t *testing.T, r io.Reader, n int) string {
+	t.Helper()
+	b := make([]byte, n)
+	if _, err := io.ReadFull(r, b); err != nil {
+		t.Fatalf("read %d bytes: %v (have %q)", n, err, b)
+	}
+	return string(b)
+}
+
+func TestNothingIsDevNull(t *testing.T) {
+	s := open(t, Config{})
+	if c := s.Child(); c.Stdin != nil || c.Stdout != nil || c.Stderr != nil {
+		t.Errorf("child's files are %+v, want none", c)
+	}
+}
+
+func TestFIFOEnd(t *testing.T) {
+	out, errs := mkfifo(t, "out"), mkfifo(t, "err")
+	s := open(t, Config{Stdout: out, Stderr: errs})
+	r, re := reader(t, out), reader(t, errs)
+	w, we := dup(t, s.Child().Stdout), dup(t, s.Child().Stderr)
+	if err := s.Started(nil); err != nil {
+		t.Fatal(err)
+	}
+	fmt.Fprint(w, "to stdout")
+	fmt.Fprint(we, "to stderr")
+	w.Close()
+	we.Close()
+	// The client sees the end without any call to the shim.
+	for _, c := range []struct {
+		r    io.Reader
+		want string
+	}{{r, "to stdout"}, {re, "to stderr"}} {
+		if b, err := io.ReadAll(c.r); err != nil || string(b) != c.want {
+			t.Errorf("read %q, %v; want %q", b, err, c.want)
+		}
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	s.Drain(ctx)
+	if ctx.Err() != nil {
+		t.Error("not drained though all output was handed on")
+	}
+}
+
+func TestFIFOLarge(t *testing.T) {
+	out := mkfifo(t, "out")
+	s := open(t, Config{Stdout: out})
+	r, w := reader(t, out), dup(t, s.Child().Stdout)
+	if err := s.Started(nil); err != nil {
+		t.Fatal(err)
+	}
+	data := bytes.Repeat([]byte("0123456789abcdef"), 1<<16) // 1 MiB: pipes fill up on both sides
+	go func() {
+		for b := data; len(b) > 0; {
+			n := min(len(b), 1000+len(b)%5000)
+			w.Write(b[:n])
+			b = b[n:]
+		}
+		w.Close()
+	}()
+	got, err := io.ReadAll(r)
+	if err != nil || !bytes.Equal(got, data) {
+		t.Errorf("read %d bytes, %v; want the %d that were written", len(got), err, len(data))
+	}
+}
+
+// A client that leaves and another that comes see one stream, and the process
+// gets no SIGPIPE.
+func TestReaderGoesAndComes(t *testing.T) {
+	out := mkfifo(t, "out")
+	s := open(t, Config{Stdout: out})
+	w := dup(t, s.Child().Stdout)
+	if err := s.Started(nil); err != nil {
+		t.Fatal(err)
+	}
+	r := reader(t, out)
+	fmt.Fprint(w, "first")
+	if got := read(t, r, 5); got != "first" {
+		t.Errorf("read %q", got)
+	}
+	r.Close()
+	if _, err := fmt.Fprint(w, "while away"); err != nil {
+		t.Fatalf("write without a client: %v", err)
+	}
+	r = reader(t, out)
+	if got := read(t, r, 10); got != "while away" {
+		t.Errorf("read %q", got)
+	}
+}
+
+// Without a client for ever, Close still ends everything.
+func TestDeadReader(t *testing.T) {
+	out := mkfifo(t, "out")
+	s := open(t, Config{Stdout: out})
+	w := dup(t, s.Child().Stdout)
+	if err := s.Started(nil); err != nil {
+		t.Fatal(err)
+	}
+	stuck := make(chan error, 1)
+	go func() {
+		_, err := w.Write(make([]byte, 1<<20))
+		stuck <- err
+	}()
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	s.Drain(ctx)
+	if ctx.Err() == nil {
+		t.Error("drained a stream that nobody reads")
+	}
+	s.Close()
+	s.Drain(t.Context())
+	if err := <-stuck; err == nil {
+		t.Error("the process's write succeeded with nobody to read it")
+	}
+}
+
+func TestStdin(t *testing.T) {
+	in := mkfifo(t, "in")
+	s := open(t, Config{Stdin: in})
+	r := dup(t, s.Child().Stdin)
+	if err := s.Started(nil); err != nil {
+		t.Fatal(err)
+	}
+	client := func(msg string) {
+		f, err := os.OpenFile(in, os.O_WRONLY, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		fmt.Fprint(f, msg)
+		f.Close()
+	}
+	client("one ")
+	if got := read(t, r, 4); got != "one " {
+		t.Errorf("read %q", got)
+	}
+	client("two ") // the stream went on
+	if got := read(t, r, 4); got != "two " {
+		t.Errorf("read %q", got)
+	}
+	client("three")
+	s.CloseStdin()
+	if b, err := io.ReadAll(r); err != nil || string(b) != "three" {
+		t.Errorf("after CloseStdin read %q, %v; want the rest and the end", b, err)
+	}
+}
+
+func TestFileURI(t *testing.T) {
+	p := filepath.Join(t.TempDir(), "made", "for", "it", "log")
+	for _, msg := range []string{"once\n", "again\n"} {
+		s := open(t, Config{Stdout: "file://" + p})
+		w, we := dup(t, s.Child().Stdout), dup(t, s.Child().Stderr)
+		if err := s.Started(nil); err != nil {
+			t.Fatal(err)
+		}
+		fmt.Fprint(w, msg)
+		w.Close()
+		for { // the streams have no order but in time
+			if b, _ := os.ReadFile(p); bytes.HasSuffix(b, []byte(msg)) {
+				break
+			}
+			time.Sleep(time.Millisecond)
+		}
+		fmt.Fprint(we, "to stderr\n")
+		we.Close()
+		s.Drain(t.Context())
+		s.Close()
+	}
+	b, err := os.ReadFile(p)
+	if err != nil || string(b) != "once\nto stderr\nagain\nto stderr\n" {
+		t.Errorf("log is %q, %v", b, err)
+	}
+}
+
+func TestUnknownScheme(t *testing.T) {
+	_, err := Open(t.Context(), Config{Stdout: "http://somewhere/x"})
+	if err == nil || !strings.Contains(err.Error(), `"http"`) {
+		t.Errorf("error is %v; want one that names the scheme", err)
+	}
+}
+
+func TestPipeOwner(t *testing.T) {
+	out := mkfifo(t, "out")
+	s := open(t, Config{Stdout: out, UID: 100123, GID: 100456})
+	var st unix.Stat_t
+	if err := unix.Fstat(int(s.Child().Stdout.Fd()), &st); err != nil {
+		t.Fatal(err)
+	}
+	if st.Uid != 100123 || st.Gid != 100456 {
+		t.Errorf("pipe belongs to %d:%d", st.Uid, st.Gid)
+	}
+}

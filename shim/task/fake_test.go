@@ -1,0 +1,281 @@
+package task
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"os"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/containerd/containerd/api/events"
+	api "github.com/containerd/containerd/api/runtime/task/v2"
+	"github.com/containerd/errdefs/pkg/errgrpc"
+	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/anypb"
+
+	"sysbox/runtime"
+)
+
+// fakePod makes containers of nothing, with faults and delays that the kernel
+// cannot be made to show at will.
+type fakePod struct {
+	mu        sync.Mutex
+	create    func() error
+	boxes     map[string]*fakeBox
+	requests  []runtime.CreateRequest
+	ownPIDs   bool
+	startErr  error
+	duringRun func(p *fakeProcess) // called inside Start and Exec, when the process runs
+}
+
+func (f *fakePod) Create(_ context.Context, r runtime.CreateRequest) (Container, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.requests = append(f.requests, r)
+	if f.create != nil {
+		if err := f.create(); err != nil {
+			return nil, err
+		}
+	}
+	b := &fakeBox{pod: f, init: newFakeProcess(1000 + len(f.boxes)*100)}
+	f.boxes[r.ID] = b
+	return b, nil
+}
+
+func (f *fakePod) Close() error { return nil }
+
+type fakeBox struct {
+	pod     *fakePod
+	mu      sync.Mutex
+	init    *fakeProcess
+	execs   []*fakeProcess
+	killed  []int
+	oom     func()
+	deleted bool
+	update  *specs.LinuxResources
+}
+
+func (b *fakeBox) Init() Process { return b.init }
+
+func (b *fakeBox) Start(context.Context) error {
+	if b.pod.startErr != nil {
+		b.init.end(1)
+		return b.pod.startErr
+	}
+	if b.pod.duringRun != nil {
+		b.pod.duringRun(b.init)
+	}
+	return nil
+}
+
+func (b *fakeBox) Exec(context.Context, runtime.ExecRequest) (Process, error) {
+	if b.pod.startErr != nil {
+		return nil, b.pod.startErr
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	p := newFakeProcess(b.init.pid + 1 + len(b.execs))
+	b.execs = append(b.execs, p)
+	if b.pod.duringRun != nil {
+		b.pod.duringRun(p)
+	}
+	return p, nil
+}
+
+func (b *fakeBox) Pause(context.Context) error  { return nil }
+func (b *fakeBox) Resume(context.Context) error { return nil }
+func (b *fakeBox) Update(_ context.Context, r *specs.LinuxResources) error {
+	b.update = r
+	return nil
+}
+func (b *fakeBox) Stats(context.Context) (any, error) { return &events.TaskOOM{ContainerID: "x"}, nil }
+func (b *fakeBox) OwnPIDNamespace() bool              { return b.pod.ownPIDs }
+func (b *fakeBox) WatchOOM(f func()) error            { b.oom = f; return nil }
+func (b *fakeBox) Delete(context.Context) error       { b.deleted = true; return nil }
+
+func (b *fakeBox) Pids(context.Context) ([]int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	pids := []int{b.init.pid}
+	for _, p := range b.execs {
+		pids = append(pids, p.pid)
+	}
+	return pids, nil
+}
+
+func (b *fakeBox) SignalAll(_ context.Context, sig int) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.killed = append(b.killed, sig)
+	if sig == int(unix.SIGKILL) {
+		for _, p := range append([]*fakeProcess{b.init}, b.execs...) {
+			p.end(128 + sig)
+		}
+	}
+	return nil
+}
+
+type fakeProcess struct {
+	pid  int
+	once sync.Once
+	done chan struct{}
+	exit runtime.Exit
+}
+
+func newFakeProcess(pid int) *fakeProcess { return &fakeProcess{pid: pid, done: make(chan struct{})} }
+
+func (p *fakeProcess) end(status int) {
+	p.once.Do(func() {
+		p.exit = runtime.Exit{Status: status, At: time.Now()}
+		close(p.done)
+	})
+}
+
+func (p *fakeProcess) Pid() int          { return p.pid }
+func (p *fakeProcess) Console() *os.File { return nil }
+
+func (p *fakeProcess) Wait(ctx context.Context) (runtime.Exit, error) {
+	select {
+	case <-p.done:
+		return p.exit, nil
+	case <-ctx.Done():
+		return runtime.Exit{}, ctx.Err()
+	}
+}
+
+func (p *fakeProcess) Signal(sig int) error {
+	select {
+	case <-p.done:
+		return os.ErrProcessDone
+	default:
+	}
+	p.end(128 + sig)
+	return nil
+}
+
+// recorder keeps events in order.
+type recorder struct {
+	mu   sync.Mutex
+	got  []string
+}
+
+func (r *recorder) Publish(e proto.Message) {
+	var s string
+	switch e := e.(type) {
+	case *events.TaskCreate:
+		s = "create " + e.ContainerID
+	case *events.TaskStart:
+		s = "start " + e.ContainerID
+	case *events.TaskExit:
+		s = "exit " + e.ID
+	case *events.TaskDelete:
+		s = "delete " + e.ContainerID
+	case *events.TaskExecAdded:
+		s = "exec-added " + e.ExecID
+	case *events.TaskExecStarted:
+		s = "exec-started " + e.ExecID
+	case *events.TaskOOM:
+		s = "oom " + e.ContainerID
+	case *events.TaskPaused:
+		s = "paused " + e.ContainerID
+	case *events.TaskResumed:
+		s = "resumed " + e.ContainerID
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.got = append(r.got, s)
+}
+
+func (r *recorder) all() []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return append([]string(nil), r.got...)
+}
+
+// rig is a service over a fake pod.
+type rig struct {
+	t *testing.T
+	*Service
+	pod  *fakePod
+	rec  *recorder
+	stop chan struct{}
+}
+
+func newRig(t *testing.T) *rig {
+	r := &rig{
+		t:    t,
+		pod:  &fakePod{boxes: map[string]*fakeBox{}, ownPIDs: true},
+		rec:  &recorder{},
+		stop: make(chan struct{}),
+	}
+	r.Service = NewService("ns", r.pod, r.rec, slog.New(slog.DiscardHandler), func() { close(r.stop) })
+	return r
+}
+
+func (r *rig) create(id string) {
+	r.t.Helper()
+	if _, err := r.Create(r.t.Context(), &api.CreateTaskRequest{ID: id, Bundle: r.t.TempDir()}); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+func (r *rig) start(id, exec string) {
+	r.t.Helper()
+	if _, err := r.Start(r.t.Context(), &api.StartRequest{ID: id, ExecID: exec}); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+func (r *rig) exec(id, exec string) {
+	r.t.Helper()
+	_, err := r.Exec(r.t.Context(), &api.ExecProcessRequest{ID: id, ExecID: exec, Spec: &anypb.Any{
+		TypeUrl: "types.containerd.io/" + processURL, Value: []byte(`{"args":["true"],"cwd":"/"}`),
+	}})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+func (r *rig) wait(id, exec string) *api.WaitResponse {
+	r.t.Helper()
+	res, err := r.Wait(r.t.Context(), &api.WaitRequest{ID: id, ExecID: exec})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return res
+}
+
+func (r *rig) delete(id, exec string) *api.DeleteResponse {
+	r.t.Helper()
+	res, err := r.Delete(r.t.Context(), &api.DeleteRequest{ID: id, ExecID: exec})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return res
+}
+
+func (r *rig) want(events ...string) {
+	r.t.Helper()
+	got := r.rec.all()
+	if len(got) != len(events) {
+		r.t.Fatalf("events are %q, want %q", got, events)
+	}
+	for i := range got {
+		if got[i] != events[i] {
+			r.t.Fatalf("events are %q, want %q", got, events)
+		}
+	}
+}
+
+// wantCode checks the error as a client sees it.
+func wantCode(t *testing.T, err, code error, what string) {
+	t.Helper()
+	if err == nil || !errors.Is(errgrpc.ToNative(err), code) {
+		t.Errorf("%s: error is %v, want one of the class %v", what, err, code)
+	}
+}
+
