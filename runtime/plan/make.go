@@ -36,6 +36,10 @@ func Make(in Input) (*Plan, error) {
 	s.Process.Env = env
 	p.Notes = append(p.Notes, notes...)
 	p.System, p.HonorCaps, p.skipShift = set.SystemContainer, set.HonorCaps, set.SkipUIDShift
+	if p.System && isSandbox(s.Annotations) {
+		p.System = false
+		p.note("the pod's sandbox is made as an ordinary container: it only holds namespaces")
+	}
 	p.Systemd = p.System && len(s.Process.Args) > 0 && slices.Contains(systemdPaths, s.Process.Args[0])
 
 	if err := makeNamespaces(s.Linux, p); err != nil {
@@ -51,6 +55,14 @@ func Make(in Input) (*Plan, error) {
 	}
 	p.Seccomp, p.Hooks = s.Linux.Seccomp, s.Hooks
 	return p, p.CheckIDs()
+}
+
+// isSandbox tells the container that holds a pod's namespaces (pause) by the
+// annotations of containerd and CRI-O. Believing them is safe: such a container
+// gets less than others.
+func isSandbox(annotations map[string]string) bool {
+	return annotations["io.kubernetes.cri.container-type"] == "sandbox" ||
+		annotations["io.kubernetes.cri-o.ContainerType"] == "sandbox"
 }
 
 // clone is a deep copy: a plan never shares memory with the spec.
@@ -180,7 +192,7 @@ func makeRootfs(in Input, p *Plan) error {
 			return refuse("linux.rootfsPropagation", prop, "it is not known", "known are "+strings.Join(sortedKeys(propagationOptions), ", "))
 		}
 		if flag&unix.MS_SHARED != 0 {
-			return refuse("linux.rootfsPropagation", prop, "mounts made in the container cannot appear on the host across user namespaces", "use rslave (Kubernetes: HostToContainer) or rprivate (None) instead of Bidirectional")
+			return refuse("linux.rootfsPropagation", prop, notShared, "use rslave (Kubernetes: HostToContainer) or rprivate (None) instead of Bidirectional")
 		}
 		p.Rootfs.Propagation = flag
 	}

@@ -35,6 +35,8 @@ var procFiles = []string{
 	"/proc/stat", "/proc/swaps", "/proc/uptime", "/proc/pressure/cpu", "/proc/pressure/io", "/proc/pressure/memory",
 }
 
+const notShared = "mounts made in the container cannot appear on the host across user namespaces"
+
 func under(p, dir string) bool {
 	return p == dir || dir == "/" || strings.HasPrefix(p, dir+"/")
 }
@@ -86,6 +88,9 @@ func specMount(field string, m specs.Mount, in Input, p *Plan) (Mount, error) {
 	out.Propagation, out.CopyUp, out.Recursive = o.propagation, o.copyUp, o.recursive
 	if err := mountIDs(field, m, o, in, &out); err != nil {
 		return out, err
+	}
+	if out.Propagation&unix.MS_SHARED != 0 {
+		return out, refuse(field+".options", "shared", notShared, "use rslave (Kubernetes: HostToContainer) or rprivate (None) instead of Bidirectional")
 	}
 	if out.Type == "bind" {
 		return out, bindMount(field, m, o, in, p, &out)
@@ -143,9 +148,6 @@ func bindMount(field string, m specs.Mount, o options, in Input, p *Plan, out *M
 	if o.copyUp {
 		return refuse(field+".options", "tmpcopyup", "it is for tmpfs", "remove it")
 	}
-	if out.Propagation&unix.MS_SHARED != 0 {
-		return refuse(field+".options", "shared", "mounts made in the container cannot appear on the host across user namespaces", "use rslave (Kubernetes: HostToContainer) or rprivate (None) instead of Bidirectional")
-	}
 	if underAny(out.Destination, "/proc") && !slices.Contains(procFiles, out.Destination) {
 		return refuse(field+".destination", m.Destination, "only resource views can be bound over files of /proc", "allowed are "+strings.Join(procFiles, ", "))
 	}
@@ -171,6 +173,12 @@ func fsMount(field string, m specs.Mount, o options, in Input, out *Mount) error
 	}
 	out.Source, out.Own = m.Source, fs.own
 	out.Data = append(o.superblock, o.data...)
+	// A new file system is one mount, so that recursive options are plain ones.
+	out.Set, out.Clear = out.Set&^out.RecClear|out.RecSet, out.Clear&^(out.RecSet&^unix.MOUNT_ATTR__ATIME)|out.RecClear
+	out.RecSet, out.RecClear = 0, 0
+	if out.Propagation&unix.MS_UNBINDABLE != 0 {
+		return refuse(field+".options", "unbindable", "it is for binds", "remove it")
+	}
 	if o.recursive {
 		return refuse(field+".options", "rbind", "it is for binds", "remove it")
 	}
@@ -203,12 +211,36 @@ func cgroupMount(field string, f Facts, out *Mount) error {
 	if out.Type == "cgroup2" && !f.Cgroup2 {
 		return refuse(field+".type", out.Type, "this host has no cgroup version 2", `use "cgroup", which is whatever the host has`)
 	}
-	if !f.Cgroup1 {
+	if f.Cgroup2 {
 		out.Type = "cgroup2"
 	}
 	out.Source, out.Data = "cgroup", nil
 	return nil
 }
+
+// aliases are the links of today's distributions. A plan cannot look into the
+// image, but must not let a tmpfs on /run hide what is bound at
+// /var/run/secrets: in an image without the link the order does no harm.
+var aliases = [][2]string{
+	{"/var/run", "/run"},
+	{"/var/lock", "/run/lock"},
+	{"/lib", "/usr/lib"},
+	{"/bin", "/usr/bin"},
+	{"/sbin", "/usr/sbin"},
+}
+
+// canonical is where a path of the container most likely leads.
+func canonical(p string) string {
+	for _, a := range aliases {
+		if under(p, a[0]) {
+			return a[1] + p[len(a[0]):]
+		}
+	}
+	return p
+}
+
+// covers tells whether a mount at dir hides or holds what lies at p.
+func covers(dir, p string) bool { return under(canonical(p), canonical(dir)) }
 
 // settleOwners decides who makes each mount. The host's side makes its mounts
 // first, so one of init's own would hide what the host mounts below it: such a
@@ -219,7 +251,7 @@ func settleOwners(p *Plan) error {
 		if !m.Own {
 			continue
 		}
-		later := slices.IndexFunc(p.Mounts[i+1:], func(x Mount) bool { return !x.Own && under(x.Destination, m.Destination) })
+		later := slices.IndexFunc(p.Mounts[i+1:], func(x Mount) bool { return !x.Own && covers(m.Destination, x.Destination) })
 		if later < 0 {
 			continue
 		}
@@ -228,11 +260,6 @@ func settleOwners(p *Plan) error {
 			return refuse("mounts", l.Destination, fmt.Sprintf("it lies below %s (%s), which the container mounts itself", m.Destination, m.Type), "choose another destination")
 		}
 		m.Own = false
-	}
-	for _, m := range p.Mounts {
-		if !m.Own && m.Propagation&unix.MS_SHARED != 0 {
-			return refuse("mounts "+m.Destination+" options", "shared", "what the host makes for a container is never shared with it", "use rslave or rprivate")
-		}
 	}
 	return nil
 }

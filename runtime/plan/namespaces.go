@@ -10,37 +10,6 @@ import (
 	"sysbox/uidmap"
 )
 
-// Joined is a namespace that is joined by its path. The caller must make sure
-// that it is of that type and not one of the host's own.
-type Joined struct {
-	Type specs.LinuxNamespaceType
-	Path string
-}
-
-// Joins lists the namespaces that are joined, the user namespace first: its
-// capabilities are what joining the others takes. A path may be empty for
-// "user", where the pod's is meant.
-func (n Namespaces) Joins() []Joined {
-	var out []Joined
-	for _, x := range []struct {
-		t specs.LinuxNamespaceType
-		n Namespace
-	}{
-		{specs.UserNamespace, n.User},
-		{specs.PIDNamespace, n.PID},
-		{specs.NetworkNamespace, n.Network},
-		{specs.IPCNamespace, n.IPC},
-		{specs.UTSNamespace, n.UTS},
-		{specs.CgroupNamespace, n.Cgroup},
-		{specs.TimeNamespace, n.Time},
-	} {
-		if x.n.Mode == NamespaceJoin {
-			out = append(out, Joined{x.t, x.n.Path})
-		}
-	}
-	return out
-}
-
 // hostNamespace says for each namespace that a container must not share with
 // the host why, and which options of callers ask for it.
 var hostNamespace = []struct {
@@ -90,14 +59,14 @@ func makeNamespaces(l *specs.Linux, p *Plan) error {
 	if m := found[specs.MountNamespace]; m.Mode == NamespaceJoin {
 		return refuse("linux.namespaces mount path", m.Path, "a container always gets a mount tree of its own, which is what guards its mounts", "leave the path out")
 	}
+	if c := found[specs.CgroupNamespace]; c.Mode == NamespaceJoin {
+		return refuse("linux.namespaces cgroup path", c.Path, "a container always gets a cgroup namespace of its own, rooted in its own cgroup", "leave the path out")
+	}
 	n := &p.Namespaces
 	n.PID, n.Network, n.IPC, n.UTS = found[specs.PIDNamespace], found[specs.NetworkNamespace], found[specs.IPCNamespace], found[specs.UTSNamespace]
 	n.User, n.Cgroup, n.Time = Namespace{Mode: NamespaceNew}, Namespace{Mode: NamespaceNew}, Namespace{Mode: NamespaceHost}
 	if u, ok := found[specs.UserNamespace]; ok {
-		n.User = u
-	}
-	if c, ok := found[specs.CgroupNamespace]; ok {
-		n.Cgroup = c
+		n.User = u // the caller of Make's plan compares inodes with the host's own, as for the others
 	}
 	if t, ok := found[specs.TimeNamespace]; ok {
 		n.Time = t

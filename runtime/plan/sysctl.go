@@ -3,7 +3,6 @@ package plan
 import (
 	"slices"
 	"strings"
-
 )
 
 // namespacedSysctls are those that belong to a namespace of the container's.
@@ -66,4 +65,3 @@ func makeSysctl(in Input, p *Plan) error {
 	slices.SortFunc(p.Sysctl, func(a, b Setting) int { return strings.Compare(a.Name, b.Name) })
 	return nil
 }
-

@@ -49,17 +49,16 @@ func (p *Plan) replace(r *rule, m Mount) {
 
 // add puts a mount before those of the spec that lie below it, unless the spec
 // has one there.
-func (p *Plan) add(r *rule, m Mount) bool {
-	if slices.ContainsFunc(p.Mounts, func(x Mount) bool { return x.Destination == m.Destination }) {
-		return false
+func (p *Plan) add(r *rule, m Mount) {
+	if slices.ContainsFunc(p.Mounts, func(x Mount) bool { return canonical(x.Destination) == canonical(m.Destination) }) {
+		return
 	}
 	m.Origin = r.name
-	at := slices.IndexFunc(p.Mounts, func(x Mount) bool { return under(x.Destination, m.Destination) })
+	at := slices.IndexFunc(p.Mounts, func(x Mount) bool { return covers(m.Destination, x.Destination) })
 	if at < 0 {
 		at = len(p.Mounts)
 	}
 	p.Mounts = slices.Insert(p.Mounts, at, m)
-	return true
 }
 
 // ownDev: the host makes /dev and its nodes, so that they open and cannot be
@@ -100,17 +99,12 @@ func ownCgroup(r *rule, in Input, p *Plan) {
 		}
 	}
 	p.Mounts = slices.DeleteFunc(p.Mounts, func(x Mount) bool { return under(x.Destination, at) })
-	m := Mount{Destination: at, Type: "cgroup", Source: "cgroup", Set: hardened, Own: true}
-	if !in.Facts.Cgroup1 {
+	m := Mount{Destination: at, Type: "cgroup", Source: "cgroup", Set: hardened, Own: true, Origin: r.name}
+	if in.Facts.Cgroup2 {
 		m.Type = "cgroup2"
 	}
-	p.add(r, m)
-	// Right after sysfs, on which it lies.
-	i := slices.IndexFunc(p.Mounts, func(x Mount) bool { return x.Destination == at })
-	m = p.Mounts[i]
-	p.Mounts = slices.Delete(p.Mounts, i, i+1)
-	s := slices.IndexFunc(p.Mounts, func(x Mount) bool { return x.Destination == "/sys" })
-	p.Mounts = slices.Insert(p.Mounts, s+1, m)
+	sys := slices.IndexFunc(p.Mounts, func(x Mount) bool { return x.Destination == "/sys" })
+	p.Mounts = slices.Insert(p.Mounts, sys+1, m)
 	p.Cgroup.Delegate = true
 }
 
@@ -239,5 +233,5 @@ func storage(_ *rule, _ Input, p *Plan) {
 
 // coveredBySpec tells whether the spec mounts something at a path or above it.
 func (p *Plan) coveredBySpec(dir string) bool {
-	return slices.ContainsFunc(p.Mounts, func(m Mount) bool { return m.Origin == "spec" && under(dir, m.Destination) })
+	return slices.ContainsFunc(p.Mounts, func(m Mount) bool { return m.Origin == "spec" && covers(m.Destination, dir) })
 }
