@@ -48,3 +48,31 @@ func PidfdSendSignal(pidfd *os.File, sig unix.Signal) error {
 		return call(func() error { return unix.PidfdSendSignal(p, sig, nil, 0) }, "pidfd_send_signal", "%s, %s", name(pidfd), unix.SignalName(sig))
 	})
 }
+
+// Pipe returns a pipe whose ends are blocking: for a child that reads or
+// writes it without a poller.
+func Pipe() (r, w *os.File, err error) {
+	var fds [2]int
+	if err := call(func() error { return unix.Pipe2(fds[:], unix.O_CLOEXEC) }, "pipe2", "O_CLOEXEC"); err != nil {
+		return nil, nil, err
+	}
+	return os.NewFile(uintptr(fds[0]), "pipe's read end"), os.NewFile(uintptr(fds[1]), "pipe's write end"), nil
+}
+
+// Pollable returns the file anew as one that the runtime's poller serves,
+// non-blocking; f is closed.
+func Pollable(f *os.File, name string) (*os.File, error) {
+	defer f.Close()
+	var out *os.File
+	err := control(f, func(fd int) (err error) {
+		out, err = open(func() (int, error) {
+			n, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 3)
+			if err == nil {
+				err = unix.SetNonblock(n, true)
+			}
+			return n, err
+		}, name, "fcntl", "%s, F_DUPFD_CLOEXEC", f.Name())
+		return err
+	})
+	return out, err
+}

@@ -1,0 +1,212 @@
+//go:build real
+
+package runtime
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"sysbox/runtime/cgroup"
+	"sysbox/runtime/hooks"
+	"sysbox/runtime/plan"
+	"sysbox/runtime/process"
+	"sysbox/runtime/program"
+)
+
+// Container is one container of a pod.
+type Container struct {
+	pod  *Pod
+	cfg  *Config
+	spec *specs.Spec
+	plan *plan.Plan
+	rec  record
+
+	cgroup *cgroup.Cgroup
+	init   *Process
+	// setup is init's program until it has executed the container's own; nil
+	// afterwards.
+	setup *program.Child
+	// start is the write end of the pipe on which init waits; nil once it
+	// was let go.
+	start *os.File
+	// namespaces are the CLONE_NEW* flags that an Exec has to join.
+	namespaces uint64
+	// ptmx opens further terminals on the container's own devpts, whatever
+	// the container has mounted over it since; nil without one.
+	ptmx    *os.File
+	filter  *process.Filter
+	homes   map[uint32]string
+	stopOOM func()
+	usesIDs bool
+
+	mu      sync.Mutex
+	deleted bool // guarded by mu
+}
+
+// ID of the container.
+func (c *Container) ID() string { return c.rec.ID }
+
+// Spec is the bundle's config.json as read, before the plan's changes.
+func (c *Container) Spec() *specs.Spec { return c.spec }
+
+// Notes are sentences about what the plan changed or left out, for the log.
+func (c *Container) Notes() []string { return c.plan.Notes }
+
+// Init is the container's first process.
+func (c *Container) Init() *Process { return c.init }
+
+// OwnPIDNamespace is false if the rest of the container survives init's death
+// and must be killed with SignalAll before init's exit is published.
+func (c *Container) OwnPIDNamespace() bool {
+	return c.plan.Namespaces.PID.Mode == plan.NamespaceNew
+}
+
+// Start lets init go on to its execve. After an error init never ran.
+func (c *Container) Start(ctx context.Context) error {
+	if c.start == nil {
+		return errors.New("cannot start a container twice")
+	}
+	if err := c.runHooks(ctx, hooks.StartContainer); err != nil {
+		return err
+	}
+	_, err := c.start.Write([]byte{1})
+	c.start.Close()
+	c.start = nil
+	if err == nil {
+		err = executed(c.setup, c.plan.Process.Args[0])
+	}
+	c.setup.Close()
+	c.setup = nil
+	if err != nil {
+		c.init.Signal(int(unix.SIGKILL))
+		return err
+	}
+	// A failed poststart hook is a warning (runtime-spec, lifecycle).
+	if err := c.runHooks(ctx, hooks.Poststart); err != nil {
+		c.plan.Notes = append(c.plan.Notes, err.Error())
+	}
+	return nil
+}
+
+// Pause freezes all processes.
+func (c *Container) Pause(ctx context.Context) error { return c.cgroup.Freeze(ctx) }
+
+// Resume thaws them.
+func (c *Container) Resume(ctx context.Context) error { return c.cgroup.Thaw(ctx) }
+
+// Update applies new limits.
+func (c *Container) Update(_ context.Context, r *specs.LinuxResources) error {
+	return c.cgroup.Update(r)
+}
+
+// Stats returns *stats.Metrics of containerd/cgroups' cgroup1 or cgroup2. It
+// answers until Delete, from the last state if the processes are gone.
+func (c *Container) Stats(context.Context) (any, error) { return c.cgroup.Stats() }
+
+// Pids lists the host pids of all processes in the container's cgroup.
+func (c *Container) Pids(context.Context) ([]int, error) { return c.cgroup.Pids() }
+
+// SignalAll sends a signal to every process of the container.
+func (c *Container) SignalAll(_ context.Context, sig int) error {
+	return c.cgroup.SignalAll(unix.Signal(sig))
+}
+
+// WatchOOM calls f, from a goroutine of its own, for each OOM kill until the
+// container is deleted.
+func (c *Container) WatchOOM(f func()) error {
+	stop, err := c.cgroup.WatchOOM(func(uint64) { f() })
+	if err != nil {
+		return err
+	}
+	c.stopOOM = stop
+	return nil
+}
+
+// Delete kills what still runs and removes everything of the container. It
+// can be called again after an error.
+func (c *Container) Delete(ctx context.Context) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.deleted {
+		return nil
+	}
+	if c.start != nil {
+		c.start.Close()
+		c.start = nil
+	}
+	if c.stopOOM != nil {
+		c.stopOOM()
+		c.stopOOM = nil
+	}
+	if c.setup != nil {
+		c.setup.Close()
+		c.setup = nil
+	}
+	if c.init != nil {
+		c.init.Signal(int(unix.SIGKILL))
+	}
+	if c.cgroup != nil {
+		if err := c.cgroup.KillAll(ctx); err != nil {
+			return err
+		}
+	}
+	if c.init != nil {
+		if _, err := c.init.Wait(ctx); err != nil {
+			return fmt.Errorf("wait for the end of init: %w", err)
+		}
+		c.init.close()
+	}
+	if c.ptmx != nil {
+		c.ptmx.Close()
+		c.ptmx = nil
+	}
+	if err := c.rec.undo(ctx, c.cfg, c.cgroup); err != nil {
+		return err
+	}
+	if c.usesIDs {
+		c.usesIDs = false
+		if err := c.pod.returnIDs(); err != nil {
+			return err
+		}
+	}
+	c.deleted = true
+	return c.rec.remove(c.cfg)
+}
+
+// undo removes what a record names, its processes having ended.
+func (r *record) undo(ctx context.Context, cfg *Config, cg *cgroup.Cgroup) error {
+	if cg != nil {
+		if err := cg.Delete(ctx); err != nil {
+			return err
+		}
+	}
+	if r.Shifted != "" {
+		if err := revert(cfg, r.Shifted); err != nil {
+			return fmt.Errorf("give back the owners of %s: %w", r.Shifted, err)
+		}
+	}
+	if r.Storage != "" {
+		if err := os.RemoveAll(r.Storage); err != nil {
+			return fmt.Errorf("remove the storage folders: %w", err)
+		}
+		os.Remove(filepath.Dir(r.Storage)) // the namespace's, while it is empty
+	}
+	// A failed poststop hook is a warning, and the others still run.
+	_ = hooks.RunAll(ctx, hooks.Poststop, r.Poststop, r.state(specs.StateStopped), "/")
+	return nil
+}
+
+// state is what hooks read on stdin (runtime-spec, runtime.md, State).
+func (r *record) state(status specs.ContainerState) *specs.State {
+	return &specs.State{
+		Version: specs.Version, ID: r.ID, Status: status, Pid: r.Init.Pid, Bundle: r.Bundle,
+		Annotations: r.Annotations,
+	}
+}

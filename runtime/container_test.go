@@ -1,0 +1,188 @@
+//go:build real
+
+package runtime
+
+import (
+	"context"
+	"encoding/json"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+)
+
+// testPod returns a pod with its state in a folder of the test's.
+func testPod(t *testing.T, name string) *Pod {
+	t.Helper()
+	if os.Getuid() != 0 {
+		t.Skip("makes containers, which takes root")
+	}
+	dir := t.TempDir()
+	cfg := &Config{
+		StateDir: filepath.Join(dir, "state"), DataDir: filepath.Join(dir, "data"),
+		IDs: IDConfig{User: "sysbox", Size: 1 << 18}, Unshifted: "warn",
+	}
+	return NewPod(cfg, "test", name)
+}
+
+// busybox makes a bundle whose root has busybox and nothing else.
+func busybox(t *testing.T, change func(*specs.Spec), args ...string) string {
+	t.Helper()
+	bundle := t.TempDir()
+	root := filepath.Join(bundle, "rootfs")
+	for _, d := range []string{"bin", "etc", "proc", "sys", "dev", "tmp", "root"} {
+		if err := os.MkdirAll(filepath.Join(root, d), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b, err := os.ReadFile("/bin/busybox")
+	if err != nil {
+		t.Fatalf("install busybox-static: %v", err)
+	}
+	if err := os.WriteFile(filepath.Join(root, "bin/busybox"), b, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, a := range []string{"sh", "cat", "id", "ls", "sleep", "mount", "umount", "stat", "env", "hostname", "touch", "ps", "echo", "readlink", "unshare", "stty", "tty", "kill", "mknod", "grep", "head", "dd", "true", "false", "chown", "mkdir"} {
+		if err := os.Symlink("busybox", filepath.Join(root, "bin", a)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	os.WriteFile(filepath.Join(root, "etc/passwd"), []byte("root:x:0:0:root:/root:/bin/sh\nuser:x:1000:1000::/home/user:/bin/sh\n"), 0o644)
+	s := &specs.Spec{
+		Version: specs.Version,
+		Root:    &specs.Root{Path: "rootfs"},
+		Process: &specs.Process{Args: args, Cwd: "/", Env: []string{"PATH=/bin"}, Capabilities: &specs.LinuxCapabilities{}},
+		Mounts: []specs.Mount{
+			{Destination: "/proc", Type: "proc", Source: "proc", Options: []string{"nosuid", "noexec", "nodev"}},
+			{Destination: "/dev", Type: "tmpfs", Source: "tmpfs", Options: []string{"nosuid", "strictatime", "mode=755", "size=65536k"}},
+			{Destination: "/dev/pts", Type: "devpts", Source: "devpts", Options: []string{"nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"}},
+			{Destination: "/dev/shm", Type: "tmpfs", Source: "shm", Options: []string{"nosuid", "noexec", "nodev", "mode=1777", "size=65536k"}},
+			{Destination: "/dev/mqueue", Type: "mqueue", Source: "mqueue", Options: []string{"nosuid", "noexec", "nodev"}},
+			{Destination: "/sys", Type: "sysfs", Source: "sysfs", Options: []string{"nosuid", "noexec", "nodev", "ro"}},
+			{Destination: "/run", Type: "tmpfs", Source: "tmpfs", Options: []string{"nosuid", "strictatime", "mode=755", "size=65536k"}},
+		},
+		Hostname: "box",
+		Linux: &specs.Linux{
+			CgroupsPath: "/sysbox-test/" + filepath.Base(bundle),
+			Namespaces: []specs.LinuxNamespace{
+				{Type: "pid"}, {Type: "ipc"}, {Type: "uts"}, {Type: "mount"}, {Type: "network"},
+			},
+			MaskedPaths:   []string{"/proc/acpi", "/proc/kcore", "/proc/keys", "/proc/timer_list", "/sys/firmware"},
+			ReadonlyPaths: []string{"/proc/bus", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"},
+		},
+	}
+	if change != nil {
+		change(s)
+	}
+	j, err := json.Marshal(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(bundle, "config.json"), j, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return bundle
+}
+
+// pipe collects what a process writes.
+func pipe(t *testing.T) (w *os.File, text func() string) {
+	t.Helper()
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { w.Close(); r.Close() })
+	return w, func() string {
+		w.Close()
+		b, err := io.ReadAll(r)
+		if err != nil {
+			t.Error(err)
+		}
+		return string(b)
+	}
+}
+
+func create(t *testing.T, p *Pod, r CreateRequest) *Container {
+	t.Helper()
+	c, err := p.Create(t.Context(), r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := c.Delete(context.Background()); err != nil {
+			t.Errorf("delete: %v", err)
+		}
+	})
+	return c
+}
+
+// run runs a container to its end and returns what it wrote.
+func run(t *testing.T, change func(*specs.Spec), args ...string) (string, int) {
+	t.Helper()
+	p := testPod(t, "pod")
+	w, text := pipe(t)
+	c := create(t, p, CreateRequest{ID: "c1", Bundle: busybox(t, change, args...), Stdio: Stdio{Stdout: w, Stderr: w}})
+	if err := c.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	exit := wait(t, c.Init())
+	for _, n := range c.Notes() {
+		t.Log("note:", n)
+	}
+	return text(), exit.Status
+}
+
+func wait(t *testing.T, p *Process) Exit {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	exit, err := p.Wait(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return exit
+}
+
+func TestContainerRuns(t *testing.T) {
+	out, status := run(t, nil, "sh", "-c", "id -u; hostname; echo $HOME; cat /proc/self/uid_map; mount; ls -ln /dev /bin/busybox; ls -l /proc/self/fd; cat /proc/self/status | grep Cap; exit 7")
+	t.Log(out)
+	if status != 7 {
+		t.Errorf("exit status %d, want 7", status)
+	}
+	for _, want := range []string{"0\nbox\n/root\n"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("no %q in the output", want)
+		}
+	}
+}
+
+func TestExec(t *testing.T) {
+	p := testPod(t, "pod")
+	c := create(t, p, CreateRequest{ID: "c1", Bundle: busybox(t, nil, "sleep", "100")})
+	if err := c.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	w, text := pipe(t)
+	proc, err := c.Exec(t.Context(), ExecRequest{
+		Process: &specs.Process{Args: []string{"sh", "-c", "id; echo $HOME; readlink /proc/self/ns/user /proc/1/ns/user; cat /proc/self/cgroup; ls -l /proc/self/fd; exit 3"}, Cwd: "/", Env: []string{"PATH=/bin"}},
+		Stdio:   Stdio{Stdout: w, Stderr: w},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := wait(t, proc).Status; got != 3 {
+		t.Errorf("exit status %d, want 3", got)
+	}
+	t.Log(text())
+	if err := c.Init().Signal(int(unix.SIGKILL)); err != nil {
+		t.Fatal(err)
+	}
+	if got := wait(t, c.Init()).Status; got != 137 {
+		t.Errorf("init's exit status %d, want 137", got)
+	}
+}

@@ -1,0 +1,68 @@
+//go:build real
+
+package runtime
+
+import (
+	"os"
+	"path"
+	goruntime "runtime"
+	"strconv"
+	"strings"
+	"sync"
+
+	"golang.org/x/sys/unix"
+
+	"sysbox/runtime/plan"
+)
+
+// hostFacts are what plans may depend on, gathered once.
+var hostFacts = sync.OnceValue(func() plan.Facts {
+	f := plan.Facts{
+		CapLast:        40,
+		Arch:           goruntime.GOARCH,
+		OnlineCPUs:     goruntime.NumCPU(),
+		AppArmor:       exists("/sys/kernel/security/apparmor"),
+		SELinux:        exists("/sys/fs/selinux/enforce"),
+		IDMappedMounts: true, // 5.12; where it fails, the mount says so
+		HostDirs:       map[string]bool{},
+	}
+	if b, err := os.ReadFile("/proc/sys/kernel/cap_last_cap"); err == nil {
+		if n, err := strconv.Atoi(strings.TrimSpace(string(b))); err == nil {
+			f.CapLast = n
+		}
+	}
+	var u unix.Utsname
+	if unix.Uname(&u) == nil {
+		f.KernelRelease = unix.ByteSliceToString(u.Release[:])
+	}
+	for _, dir := range []string{"/lib/modules/", "/usr/src/linux-headers-"} {
+		if d := dir + path.Base(f.KernelRelease); exists(d) {
+			f.HostDirs[d] = true
+		}
+	}
+	var st unix.Statfs_t
+	if unix.Statfs("/sys/fs/cgroup", &st) == nil && st.Type == unix.CGROUP2_SUPER_MAGIC {
+		f.Cgroup2 = true
+	} else {
+		f.Cgroup1 = true
+		f.Cgroup2 = unix.Statfs("/sys/fs/cgroup/unified", &st) == nil && st.Type == unix.CGROUP2_SUPER_MAGIC
+	}
+	f.BinfmtMiscNS = exists("/proc/sys/fs/binfmt_misc") && kernelAtLeast(f.KernelRelease, 6, 7)
+	return f
+})
+
+func exists(p string) bool {
+	_, err := os.Stat(p)
+	return err == nil
+}
+
+func kernelAtLeast(release string, major, minor int) bool {
+	a, rest, _ := strings.Cut(release, ".")
+	b, _, _ := strings.Cut(rest, ".")
+	if i := strings.IndexFunc(b, func(r rune) bool { return r < '0' || r > '9' }); i >= 0 {
+		b = b[:i]
+	}
+	x, _ := strconv.Atoi(a)
+	y, _ := strconv.Atoi(b)
+	return x > major || x == major && y >= minor
+}

@@ -1,0 +1,116 @@
+//go:build real
+
+package runtime
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"sysbox/runtime/hooks"
+	"sysbox/runtime/plan"
+)
+
+// runHooks runs the hooks of one kind where the spec wants them run. It may
+// be called on a thread with namespaces of its own: hooks of the host's are
+// run by another.
+func (c *Container) runHooks(ctx context.Context, kind hooks.Kind) error {
+	list := hooks.Of(c.plan.Hooks, kind)
+	if len(list) == 0 {
+		return nil
+	}
+	state := c.rec.state(stateAt[kind])
+	switch kind {
+	case hooks.CreateContainer:
+		// Its path is the host's, so it stays in this thread's mount
+		// namespace, where the container's root is attached, and in the
+		// host's user namespace, which owns that.
+		return c.enterHooks(ctx, kind, list, state, c.namespaces&^(unix.CLONE_NEWNS|unix.CLONE_NEWUSER|unix.CLONE_NEWIPC|unix.CLONE_NEWCGROUP|unix.CLONE_NEWTIME))
+	case hooks.StartContainer:
+		return c.enterHooks(ctx, kind, list, state, c.namespaces)
+	}
+	done := make(chan error, 1)
+	go func() { done <- hooks.RunAll(ctx, kind, list, state, c.rec.Bundle) }()
+	return <-done
+}
+
+var stateAt = map[hooks.Kind]specs.ContainerState{
+	hooks.Prestart:        specs.StateCreating,
+	hooks.CreateRuntime:   specs.StateCreating,
+	hooks.CreateContainer: specs.StateCreating,
+	hooks.StartContainer:  specs.StateCreated,
+	hooks.Poststart:       specs.StateRunning,
+	hooks.Poststop:        specs.StateStopped,
+}
+
+// enterHooks runs hooks as processes in the container's namespaces.
+func (c *Container) enterHooks(ctx context.Context, kind hooks.Kind, list []specs.Hook, state *specs.State, namespaces uint64) error {
+	input, err := hooks.Encode(state)
+	if err != nil {
+		return err
+	}
+	for i, h := range list {
+		if err := c.enterHook(ctx, h, input, namespaces); err != nil {
+			return hooks.Name(kind, i, h, err)
+		}
+	}
+	return nil
+}
+
+func (c *Container) enterHook(ctx context.Context, h specs.Hook, input []byte, namespaces uint64) error {
+	if h.Timeout != nil {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, time.Duration(*h.Timeout)*time.Second)
+		defer cancel()
+	}
+	stdin, feed, err := os.Pipe()
+	if err != nil {
+		return err
+	}
+	defer feed.Close()
+	said, stderr, err := os.Pipe()
+	if err != nil {
+		stdin.Close()
+		return err
+	}
+	defer said.Close()
+	all := uint64(1)<<(hostFacts().CapLast+1) - 1
+	p := plan.Process{
+		Args: hooks.Argv(h), Env: hooks.Env(h), Cwd: "/",
+		Caps: plan.Capabilities{Bounding: all, Effective: all, Permitted: all},
+	}
+	p.Args = append([]string{h.Path}, p.Args[min(1, len(p.Args)):]...)
+	proc, err := c.enter(p, Stdio{Stdin: stdin, Stderr: stderr}, namespaces, nil)
+	stdin.Close()
+	stderr.Close()
+	if err != nil {
+		return err
+	}
+	defer proc.close()
+	go func() {
+		feed.Write(input)
+		feed.Close()
+	}()
+	text := make(chan string, 1)
+	go func() {
+		b, _ := io.ReadAll(io.LimitReader(said, 1024))
+		text <- strings.TrimSpace(string(b))
+	}()
+	exit, err := proc.Wait(ctx)
+	if err != nil {
+		proc.Signal(int(unix.SIGKILL))
+		<-proc.done
+		return fmt.Errorf("killed after its timeout: %w", err)
+	}
+	said.SetReadDeadline(time.Now().Add(50 * time.Millisecond))
+	if exit.Status != 0 {
+		return fmt.Errorf("exit status %d: %s", exit.Status, <-text)
+	}
+	return nil
+}

@@ -1,0 +1,417 @@
+//go:build real
+
+package runtime
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"sysbox/runtime/cgroup"
+	"sysbox/runtime/hooks"
+	"sysbox/runtime/mount"
+	"sysbox/runtime/plan"
+	"sysbox/runtime/process"
+	"sysbox/runtime/program"
+	"sysbox/runtime/seccomp"
+	"sysbox/runtime/sys"
+	"sysbox/uidmap"
+)
+
+// make applies the plan. What it makes is named in the record before it is
+// made; the caller undoes all of it after an error. c.pod.mu is held.
+func (c *Container) make(ctx context.Context, r CreateRequest) error {
+	if err := c.takeIDs(); err != nil {
+		return err
+	}
+	if err := c.compileFilter(); err != nil {
+		return err
+	}
+	if err := c.describe(); err != nil {
+		return err
+	}
+	if err := c.makeCgroup(r); err != nil {
+		return err
+	}
+	joins, err := openJoins(c.plan.Namespaces, c.pod.userns)
+	if err != nil {
+		return err
+	}
+	defer closeJoins(joins)
+	return c.makeInit(ctx, r, joins)
+}
+
+// takeIDs completes the plan's ids.
+func (c *Container) takeIDs() error {
+	ids := &c.plan.IDs
+	switch {
+	case ids.Source == plan.IDsAllocate, ids.Source == plan.IDsJoin && c.plan.Namespaces.User.Path == "":
+		if err := c.pod.takeIDs(c.plan); err != nil {
+			return err
+		}
+		c.usesIDs = true
+		c.rec.IDOwner = c.pod.owner()
+	case len(ids.UID) == 0 || len(ids.GID) == 0:
+		uid, gid, err := uidmap.Of(c.plan.Namespaces.User.Path)
+		if err != nil {
+			return fmt.Errorf("linux.namespaces: the user namespace %s: %w; give linux.uidMappings and gidMappings as well", c.plan.Namespaces.User.Path, err)
+		}
+		ids.UID, ids.GID = uid, gid
+	}
+	return nil
+}
+
+func (c *Container) compileFilter() error {
+	if c.plan.Seccomp == nil {
+		return nil
+	}
+	f, err := seccomp.Compile(c.plan.Seccomp)
+	if err != nil {
+		return fmt.Errorf("linux.seccomp: %w", err)
+	}
+	c.filter = &process.Filter{Insns: f.Bytes(), Flags: uint64(f.Flags)}
+	return nil
+}
+
+// describe writes the record, before anything exists.
+func (c *Container) describe() error {
+	shim, err := identify(os.Getpid())
+	if err != nil {
+		return err
+	}
+	c.rec.Shim = shim
+	c.rec.Annotations = c.plan.Annotations
+	if h := c.plan.Hooks; h != nil {
+		c.rec.Poststop = h.Poststop
+	}
+	if len(c.plan.Storage) > 0 {
+		c.rec.Storage = filepath.Join(c.cfg.DataDir, "storage", c.rec.Namespace, c.rec.ID)
+	}
+	return c.rec.write(c.cfg)
+}
+
+func (c *Container) makeCgroup(r CreateRequest) error {
+	cfg := cgroup.Config{
+		Path: c.plan.Cgroup.Path, Namespace: c.rec.Namespace, ID: c.rec.ID,
+		Resources: c.plan.Cgroup.Resources,
+	}
+	if r.SystemdCgroup != nil {
+		cfg.Driver = cgroup.Cgroupfs
+		if *r.SystemdCgroup {
+			cfg.Driver = cgroup.Systemd
+		}
+	}
+	if c.plan.Cgroup.Delegate {
+		cfg.Delegate = &cgroup.Owner{UID: c.root().UID, GID: c.root().GID}
+	}
+	cg, err := cgroup.Create(cfg)
+	if err != nil {
+		return fmt.Errorf("make the cgroup: %w", err)
+	}
+	c.cgroup = cg
+	c.plan.Notes = append(c.plan.Notes, cg.Warnings()...)
+	state := cg.State()
+	c.rec.Cgroup = &state
+	return c.rec.write(c.cfg)
+}
+
+// root are the host's ids of the container's root.
+func (c *Container) root() cgroup.Owner {
+	uid, _ := c.plan.IDs.UID.ToHost(0)
+	gid, _ := c.plan.IDs.GID.ToHost(0)
+	return cgroup.Owner{UID: uid, GID: gid}
+}
+
+// makeInit starts init and builds its mount tree, on a thread that is thrown
+// away afterwards: it has namespaces of its own and the container's ids.
+func (c *Container) makeInit(ctx context.Context, r CreateRequest, joins []join) error {
+	var s spawn
+	defer s.close()
+	if err := s.cgroups(c.cgroup, 0); err != nil {
+		return err
+	}
+	if err := s.process(c.plan.Process, r.Stdio, c.plan.IDs); err != nil {
+		return err
+	}
+	goRead, goWrite, err := sys.Pipe()
+	if err != nil {
+		return err
+	}
+	c.start = goWrite
+	s.own(goRead, process.FDGo)
+	in := process.Create{
+		Plan: c.plan, Shim: os.Getpid(), CapLast: hostFacts().CapLast, Limits: s.limits, Tasks: s.tasks, Unified: s.unified,
+		Filter: c.filter, AskHome: !hasEnv(c.plan.Process.Env, "HOME"),
+	}
+	if !r.NoNewKeyring {
+		in.Keyring = "_ses." + c.rec.ID
+	}
+	for i, j := range joins {
+		s.pass(j.file, process.FDFirst+s.tasks+i)
+		in.Joins = append(in.Joins, j.kind)
+	}
+	c.namespaces = entered(c.plan.Namespaces)
+	prog := process.Init(in)
+	return sys.Thread(func() error {
+		if err := outerNamespace(); err != nil {
+			return err
+		}
+		var err error
+		if c.setup, err = program.Start(prog, program.Options{Files: s.files}); err != nil {
+			return err
+		}
+		second, err := adoptSecond(c.setup)
+		if err != nil {
+			return err
+		}
+		c.init = newProcess(second)
+		return c.complete(ctx)
+	})
+}
+
+// outerNamespace gives the calling thread a mount namespace of its own that
+// still receives what the host mounts.
+func outerNamespace() error {
+	if err := sys.Unshare(unix.CLONE_FS | unix.CLONE_NEWNS); err != nil {
+		return err
+	}
+	if err := sys.Mount("", "/", "", unix.MS_REC|unix.MS_SLAVE, ""); err != nil {
+		return err
+	}
+	return unix.Chdir("/")
+}
+
+// complete does from outside what init needs, builds the tree, and lets init
+// go on until it is ready.
+func (c *Container) complete(ctx context.Context) error {
+	pid := c.init.Pid()
+	var err error
+	if c.rec.Init, err = identify(pid); err != nil {
+		return err
+	}
+	if err := c.rec.write(c.cfg); err != nil {
+		return err
+	}
+	proc := "/proc/" + strconv.Itoa(pid)
+	if c.plan.Namespaces.User.Mode == plan.NamespaceNew {
+		if err := writeMaps(proc, c.plan.IDs); err != nil {
+			return err
+		}
+	}
+	if ns := c.plan.Namespaces; ns.Time.Mode == plan.NamespaceNew {
+		if err := expect(c.setup, process.TagTime); err != nil {
+			return err
+		}
+		if err := writeTimeOffsets(proc, ns); err != nil {
+			return err
+		}
+	}
+	ns := map[string]*os.File{}
+	for _, kind := range []string{"user", "pid", "net"} {
+		f, err := os.Open(proc + "/ns/" + kind)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		ns[kind] = f
+	}
+	hostProc, err := os.OpenFile("/proc", unix.O_PATH|unix.O_DIRECTORY, 0)
+	if err != nil {
+		return err
+	}
+	defer hostProc.Close()
+	if c.usesIDs && c.pod.userns == nil {
+		if c.pod.userns, err = os.Open(proc + "/ns/user"); err != nil {
+			return err
+		}
+	}
+	if err := c.buildTree(ctx, ns); err != nil {
+		return err
+	}
+	block := make([]byte, process.GoSize)
+	copy(block, "HOME="+c.home(c.plan.Process.UID))
+	block[len(block)-1] = 0
+	if _, err := c.start.Write(block); err != nil {
+		return fmt.Errorf("let init go on: %w", err)
+	}
+	if err := expect(c.setup, process.TagReady); err != nil {
+		return err
+	}
+	if err := c.takeConsole(hostProc); err != nil {
+		return err
+	}
+	return writeSysctls(hostProc, pid, c.plan.Sysctl)
+}
+
+// buildTree builds the mount tree and pivots this thread, and with it init,
+// into it.
+func (c *Container) buildTree(ctx context.Context, ns map[string]*os.File) error {
+	root := c.root()
+	storage, err := c.makeStorage()
+	if err != nil {
+		return err
+	}
+	t := &mount.Tree{
+		Plan: c.plan, UserNS: ns["user"], PIDNS: ns["pid"], NetNS: ns["net"],
+		UID: root.UID, GID: root.GID, Storage: storage,
+		Warn: func(s string) { c.plan.Notes = append(c.plan.Notes, s) },
+	}
+	if t.Dir, err = filepath.EvalSymlinks(c.plan.Rootfs.Path); err != nil {
+		return fmt.Errorf("root.path: %w; make the folder before Create", err)
+	}
+	return sys.AsFSID(int(root.UID), int(root.GID), func() error {
+		rootfs, err := c.rootfs(ns["user"])
+		if err != nil {
+			return err
+		}
+		defer rootfs.Close()
+		if err := t.Build(rootfs); err != nil {
+			return err
+		}
+		c.homes = homes(rootfs)
+		for _, kind := range []hooks.Kind{hooks.Prestart, hooks.CreateRuntime, hooks.CreateContainer} {
+			if err := c.runHooks(ctx, kind); err != nil {
+				return err
+			}
+		}
+		return t.Seal()
+	})
+}
+
+// rootfs returns the root file system as a detached mount, its ids shifted.
+func (c *Container) rootfs(userns *os.File) (*os.File, error) {
+	r := c.plan.Rootfs
+	spec := uidmap.Rootfs{
+		Dir: r.Path, UserNS: userns, UID: c.plan.IDs.UID, GID: c.plan.IDs.GID, Shift: c.plan.IDs.ShiftRootfs,
+		Journal: filepath.Join(c.cfg.DataDir, "chown"),
+	}
+	for _, m := range r.Mounts {
+		spec.Mounts = append(spec.Mounts, uidmap.Mount(m))
+	}
+	return spec.Mount()
+}
+
+// makeStorage makes the host's folders for the plan's storage, root's own.
+func (c *Container) makeStorage() (map[string]string, error) {
+	out := map[string]string{}
+	for _, s := range c.plan.Storage {
+		dir := filepath.Join(c.rec.Storage, strings.ReplaceAll(strings.Trim(s.Path, "/"), "/", "-"))
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return nil, fmt.Errorf("make a storage folder: %w", err)
+		}
+		if err := os.Chmod(dir, os.FileMode(s.Mode&0o777)); err != nil {
+			return nil, fmt.Errorf("make a storage folder: %w", err)
+		}
+		out[s.Path] = dir
+	}
+	return out, nil
+}
+
+// home of a user by the image's passwd, "/" if it does not say.
+func (c *Container) home(uid uint32) string {
+	if h := c.homes[uid]; h != "" && len(h) < process.GoSize-len("HOME=")-1 {
+		return h
+	}
+	return "/"
+}
+
+// takeConsole takes the master of init's terminal, and a handle by which
+// further terminals are opened on the container's own devpts, while nothing
+// of the container has run that could put another one there.
+func (c *Container) takeConsole(proc *os.File) error {
+	if c.plan.Process.Terminal {
+		master, err := sys.PidfdGetfd(c.init.proc.PidFD, process.FDConsole)
+		if err != nil {
+			return fmt.Errorf("take the terminal's master: %w", err)
+		}
+		// Only a file made non-blocking is served by the poller.
+		if c.init.console, err = sys.Pollable(master, "console"); err != nil {
+			return err
+		}
+	}
+	ptmx, err := sys.Openat2(proc, strconv.Itoa(c.init.Pid())+"/root/dev/pts/ptmx", unix.OpenHow{Flags: unix.O_PATH | unix.O_NOFOLLOW})
+	if err != nil {
+		return nil // a container without devpts, as its spec asked
+	}
+	var st unix.Statfs_t
+	if err := unix.Fstatfs(int(ptmx.Fd()), &st); err != nil || st.Type != unix.DEVPTS_SUPER_MAGIC {
+		ptmx.Close()
+		return nil
+	}
+	c.ptmx = ptmx
+	return nil
+}
+
+func writeMaps(proc string, ids plan.IDs) error {
+	for _, m := range []struct {
+		file string
+		ids  uidmap.Map
+	}{{"/uid_map", ids.UID}, {"/gid_map", ids.GID}} {
+		if err := os.WriteFile(proc+m.file, []byte(m.ids.String()), 0); err != nil {
+			return fmt.Errorf("map ids (%s): %w", strings.ReplaceAll(strings.TrimSpace(m.ids.String()), "\n", ", "), err)
+		}
+	}
+	return nil
+}
+
+func writeTimeOffsets(proc string, ns plan.Namespaces) error {
+	var b strings.Builder
+	for _, clock := range []string{"monotonic", "boottime"} {
+		if o, ok := ns.TimeOffsets[clock]; ok {
+			fmt.Fprintf(&b, "%s %d %d\n", clock, o.Secs, o.Nanosecs)
+		}
+	}
+	if b.Len() == 0 {
+		return nil
+	}
+	if err := os.WriteFile(proc+"/timens_offsets", []byte(b.String()), 0); err != nil {
+		return fmt.Errorf("linux.timeOffsets: %w", err)
+	}
+	return nil
+}
+
+// writeSysctls writes through the host's procfs from a thread in the
+// container's namespaces: the kernel takes the tables of the writer's, and no
+// mount of the container's can redirect the path.
+func writeSysctls(proc *os.File, pid int, settings []plan.Setting) error {
+	if len(settings) == 0 {
+		return nil
+	}
+	for kind, flag := range map[string]int{"net": unix.CLONE_NEWNET, "ipc": unix.CLONE_NEWIPC, "uts": unix.CLONE_NEWUTS} {
+		ns, err := sys.Openat2(proc, fmt.Sprintf("%d/ns/%s", pid, kind), unix.OpenHow{Flags: unix.O_RDONLY})
+		if err != nil {
+			return err
+		}
+		err = sys.Setns(ns, flag)
+		ns.Close()
+		if err != nil {
+			return err
+		}
+	}
+	for _, s := range settings {
+		p := "sys/" + strings.ReplaceAll(s.Name, ".", "/")
+		fd, err := unix.Openat2(int(proc.Fd()), p, &unix.OpenHow{Flags: unix.O_WRONLY | unix.O_CLOEXEC, Resolve: unix.RESOLVE_BENEATH})
+		if err == nil {
+			_, err = unix.Write(fd, []byte(s.Value))
+			unix.Close(fd)
+		}
+		if err != nil {
+			return fmt.Errorf("linux.sysctl: set %s to %q: %w", s.Name, s.Value, err)
+		}
+	}
+	return nil
+}
+
+func hasEnv(env []string, name string) bool {
+	for _, e := range env {
+		if strings.HasPrefix(e, name+"=") {
+			return true
+		}
+	}
+	return false
+}

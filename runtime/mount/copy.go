@@ -1,0 +1,167 @@
+package mount
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"golang.org/x/sys/unix"
+
+	"sysbox/runtime/sys"
+)
+
+// copyTree copies what is in one folder into another: types, owners, modes,
+// times, extended attributes, hard links within the tree. Neither side is
+// ever followed through a symbolic link, nor into another mount.
+func copyTree(from, to *os.File) error {
+	var st unix.Stat_t
+	if err := unix.Fstat(int(from.Fd()), &st); err != nil {
+		return err
+	}
+	dst, err := sys.Openat2(to, ".", unix.OpenHow{Flags: unix.O_RDONLY | unix.O_DIRECTORY})
+	if err != nil {
+		return err
+	}
+	defer dst.Close()
+	c := copier{links: map[uint64]string{}, root: dst}
+	if err := c.folder(from, dst, ""); err != nil {
+		return err
+	}
+	return c.attributes(from, dst, &st)
+}
+
+type copier struct {
+	root  *os.File
+	links map[uint64]string // inode to the first path made for it, below root
+}
+
+func (c *copier) folder(from, to *os.File, prefix string) error {
+	names, err := from.Readdirnames(-1)
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		if err := c.entry(from, to, prefix, name); err != nil {
+			return fmt.Errorf("%s%s: %w", prefix, name, err)
+		}
+	}
+	return nil
+}
+
+func (c *copier) entry(from, to *os.File, prefix, name string) error {
+	var st unix.Stat_t
+	if err := unix.Fstatat(int(from.Fd()), name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+		return err
+	}
+	kind := st.Mode & unix.S_IFMT
+	if st.Nlink > 1 && kind != unix.S_IFDIR {
+		if first, ok := c.links[st.Ino]; ok {
+			return unix.Linkat(int(c.root.Fd()), first, int(to.Fd()), name, 0)
+		}
+		c.links[st.Ino] = prefix + name
+	}
+	switch kind {
+	case unix.S_IFLNK:
+		buf := make([]byte, unix.PathMax)
+		n, err := unix.Readlinkat(int(from.Fd()), name, buf)
+		if err != nil {
+			return err
+		}
+		if err := unix.Symlinkat(string(buf[:n]), int(to.Fd()), name); err != nil {
+			return err
+		}
+		return unix.Fchownat(int(to.Fd()), name, int(st.Uid), int(st.Gid), unix.AT_SYMLINK_NOFOLLOW)
+	case unix.S_IFDIR, unix.S_IFREG:
+		return c.content(from, to, prefix, name, &st)
+	case unix.S_IFSOCK:
+		return nil // nobody can be listening on it
+	}
+	if err := unix.Mknodat(int(to.Fd()), name, st.Mode, int(st.Rdev)); err != nil {
+		return err
+	}
+	return unix.Fchownat(int(to.Fd()), name, int(st.Uid), int(st.Gid), unix.AT_SYMLINK_NOFOLLOW)
+}
+
+func (c *copier) content(from, to *os.File, prefix, name string, st *unix.Stat_t) error {
+	how := unix.OpenHow{Flags: unix.O_RDONLY | unix.O_NOFOLLOW | unix.O_NONBLOCK, Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_XDEV}
+	src, err := sys.Openat2(from, name, how)
+	if errors.Is(err, unix.EXDEV) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer src.Close()
+	if st.Mode&unix.S_IFMT == unix.S_IFDIR {
+		if err := unix.Mkdirat(int(to.Fd()), name, 0o700); err != nil {
+			return err
+		}
+		dst, err := sys.Openat2(to, name, unix.OpenHow{Flags: unix.O_RDONLY | unix.O_DIRECTORY | unix.O_NOFOLLOW, Resolve: unix.RESOLVE_BENEATH})
+		if err != nil {
+			return err
+		}
+		defer dst.Close()
+		if err := c.folder(src, dst, prefix+name+"/"); err != nil {
+			return err
+		}
+		return c.attributes(src, dst, st)
+	}
+	dst, err := sys.Openat2(to, name, unix.OpenHow{Flags: unix.O_WRONLY | unix.O_CREAT | unix.O_EXCL, Mode: 0o600, Resolve: unix.RESOLVE_BENEATH})
+	if err != nil {
+		return err
+	}
+	defer dst.Close()
+	if _, err := io.Copy(dst, src); err != nil {
+		return err
+	}
+	return c.attributes(src, dst, st)
+}
+
+// attributes come last: chown clears set-user-id bits and capabilities, and a
+// write changes times.
+func (c *copier) attributes(src, dst *os.File, st *unix.Stat_t) error {
+	if err := unix.Fchown(int(dst.Fd()), int(st.Uid), int(st.Gid)); err != nil {
+		return err
+	}
+	if err := unix.Fchmod(int(dst.Fd()), st.Mode&0o7777); err != nil {
+		return err
+	}
+	if err := copyXattrs(src, dst); err != nil {
+		return err
+	}
+	return unix.UtimesNanoAt(int(dst.Fd()), "", []unix.Timespec{st.Atim, st.Mtim}, unix.AT_EMPTY_PATH)
+}
+
+func copyXattrs(src, dst *os.File) error {
+	buf := make([]byte, 64<<10)
+	n, err := unix.Flistxattr(int(src.Fd()), buf)
+	if err != nil {
+		if errors.Is(err, unix.ENOTSUP) {
+			return nil
+		}
+		return err
+	}
+	val := make([]byte, 64<<10)
+	for _, name := range splitNames(buf[:n]) {
+		n, err := unix.Fgetxattr(int(src.Fd()), name, val)
+		if err == nil {
+			err = unix.Fsetxattr(int(dst.Fd()), name, val[:n], 0)
+		}
+		if err != nil && !errors.Is(err, unix.ENOTSUP) && !errors.Is(err, unix.ENODATA) {
+			return fmt.Errorf("extended attribute %s: %w", name, err)
+		}
+	}
+	return nil
+}
+
+func splitNames(b []byte) []string {
+	var out []string
+	for start, i := 0, 0; i < len(b); i++ {
+		if b[i] == 0 {
+			out = append(out, string(b[start:i]))
+			start = i + 1
+		}
+	}
+	return out
+}

@@ -1,0 +1,134 @@
+package mount
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"sysbox/runtime/plan"
+	"sysbox/runtime/sys"
+)
+
+// dev makes the container's /dev: a tmpfs whose superblock is the host's, so
+// that its nodes open, with every node owned as the plan says.
+func (t *Tree) dev(m plan.Mount) error {
+	m.Set &^= unix.MOUNT_ATTR_NODEV
+	fd, err := t.newMount("tmpfs", "tmpfs", t.ownTmpfs(m.Data), m)
+	if err != nil {
+		return err
+	}
+	defer fd.Close()
+	dir, err := sys.Openat2(fd, ".", unix.OpenHow{Flags: unix.O_RDONLY | unix.O_DIRECTORY})
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	if err := t.fillDev(dir); err != nil {
+		return err
+	}
+	at, err := t.realFolder("/dev")
+	if err != nil {
+		return err
+	}
+	defer at.Close()
+	if err := sys.MoveMount(fd, at); err != nil {
+		return err
+	}
+	return finish(fd, m)
+}
+
+func (t *Tree) fillDev(dir *os.File) error {
+	for _, name := range []string{"pts", "shm", "mqueue"} {
+		if err := unix.Mkdirat(int(dir.Fd()), name, 0o755); err != nil {
+			return fmt.Errorf("make /dev/%s: %w", name, err)
+		}
+	}
+	for _, link := range [][2]string{
+		{"fd", "/proc/self/fd"},
+		{"stdin", "/proc/self/fd/0"},
+		{"stdout", "/proc/self/fd/1"},
+		{"stderr", "/proc/self/fd/2"},
+		{"ptmx", "pts/ptmx"},
+	} {
+		if err := unix.Symlinkat(link[1], int(dir.Fd()), link[0]); err != nil {
+			return fmt.Errorf("make /dev/%s: %w", link[0], err)
+		}
+	}
+	if t.Plan.Process.Terminal {
+		if err := unix.Mknodat(int(dir.Fd()), "console", unix.S_IFREG|0o620, 0); err != nil {
+			return fmt.Errorf("make /dev/console: %w", err)
+		}
+	}
+	for _, d := range t.Plan.Devices {
+		name, ok := strings.CutPrefix(d.Path, "/dev/")
+		if !ok {
+			continue
+		}
+		if err := t.node(dir, name, d); err != nil {
+			return err
+		}
+	}
+	null, err := sys.Openat2(dir, "null", unix.OpenHow{Flags: unix.O_PATH | unix.O_NOFOLLOW})
+	if err != nil {
+		return fmt.Errorf("the plan has no /dev/null: %w", err)
+	}
+	t.null = null
+	return nil
+}
+
+// devicesOutsideDev makes the nodes that the spec wants elsewhere.
+func (t *Tree) devicesOutsideDev() error {
+	for _, d := range t.Plan.Devices {
+		if strings.HasPrefix(d.Path, "/dev/") {
+			continue
+		}
+		dir, err := t.folder(path.Dir(d.Path))
+		if err != nil {
+			return fmt.Errorf("device %s: %w", d.Path, err)
+		}
+		err = t.node(dir, path.Base(d.Path), d)
+		dir.Close()
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// node makes one device node below dir; folders on the way are made.
+func (t *Tree) node(dir *os.File, name string, d plan.Device) error {
+	at := int(dir.Fd())
+	for i, c := range name {
+		if c != '/' {
+			continue
+		}
+		if err := unix.Mkdirat(at, name[:i], 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
+			return fmt.Errorf("device %s: %w", d.Path, err)
+		}
+	}
+	kind := map[string]uint32{"c": unix.S_IFCHR, "u": unix.S_IFCHR, "b": unix.S_IFBLK, "p": unix.S_IFIFO}[d.Type]
+	uid, okU := t.Plan.IDs.UID.ToHost(d.UID)
+	gid, okG := t.Plan.IDs.GID.ToHost(d.GID)
+	if !okU || !okG {
+		return fmt.Errorf("device %s: owner %d:%d is not mapped in the container; use ids below %d", d.Path, d.UID, d.GID, t.Plan.IDs.UID.Len())
+	}
+	err := unix.Mknodat(at, name, kind|d.Mode&0o7777, int(unix.Mkdev(d.Major, d.Minor)))
+	if errors.Is(err, fs.ErrExist) {
+		return nil // /dev/ptmx and the like: ours comes first
+	}
+	if err == nil {
+		err = unix.Fchmodat(at, name, d.Mode&0o7777, 0) // past the umask
+	}
+	if err == nil {
+		err = unix.Fchownat(at, name, int(uid), int(gid), unix.AT_SYMLINK_NOFOLLOW)
+	}
+	if err != nil {
+		return fmt.Errorf("make device %s (%s %d:%d): %w", d.Path, d.Type, d.Major, d.Minor, err)
+	}
+	return nil
+}

@@ -1,0 +1,358 @@
+package mount
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"sysbox/runtime/plan"
+	"sysbox/runtime/sys"
+	"sysbox/uidmap"
+)
+
+// mount makes one mount of the plan and everything that belongs to it.
+func (t *Tree) mount(m plan.Mount) error {
+	if err := t.mountKind(m); err != nil {
+		return fmt.Errorf("mount %s (%s) at %s: %w", m.Source, m.Type, m.Destination, err)
+	}
+	return nil
+}
+
+func (t *Tree) mountKind(m plan.Mount) error {
+	switch {
+	case m.Type == "bind":
+		return t.bind(m)
+	case m.Destination == "/dev" && m.Type == "tmpfs":
+		return t.dev(m)
+	case m.Type == "proc":
+		return t.proc(m)
+	case m.Type == "sysfs":
+		return t.sysfs(m)
+	case m.Type == "tmpfs":
+		return t.tmpfs(m)
+	}
+	fd, err := t.newMount(m.Type, m.Source, m.Data, m)
+	if err != nil {
+		return err
+	}
+	defer fd.Close()
+	return t.attachFolder(fd, m)
+}
+
+// newMount makes a detached mount of a new file system, options from data.
+func (t *Tree) newMount(fstype, source string, data []string, m plan.Mount) (*os.File, error) {
+	fs, err := sys.Fsopen(fstype)
+	if err != nil {
+		return nil, err
+	}
+	defer fs.Close()
+	if source == "" {
+		source = fstype // else the mount shows as "none"
+	}
+	if err := fs.SetString("source", source); err != nil {
+		return nil, err
+	}
+	for _, d := range data {
+		if err := setOption(fs, d); err != nil {
+			return nil, err
+		}
+	}
+	if err := fs.Create(); err != nil {
+		return nil, err
+	}
+	return fs.Mount(int(m.Set))
+}
+
+func setOption(fs *sys.FS, option string) error {
+	if k, v, ok := strings.Cut(option, "="); ok {
+		return fs.SetString(k, v)
+	}
+	return fs.SetFlag(option)
+}
+
+// attachFolder puts a detached mount on the folder m.Destination and sets its
+// propagation.
+func (t *Tree) attachFolder(fd *os.File, m plan.Mount) error {
+	at, err := t.folder(m.Destination)
+	if err != nil {
+		return err
+	}
+	defer at.Close()
+	if err := sys.MoveMount(fd, at); err != nil {
+		return err
+	}
+	return finish(fd, m)
+}
+
+// finish applies what of a mount's options works only once it is attached.
+func finish(fd *os.File, m plan.Mount) error {
+	if m.RecSet|m.RecClear != 0 {
+		if err := sys.MountSetattr(fd, true, m.RecSet, m.RecClear, 0); err != nil {
+			return err
+		}
+	}
+	p := m.Propagation &^ (unix.MS_REC | unix.MS_SILENT)
+	if p == 0 {
+		p = unix.MS_PRIVATE
+	}
+	return sys.MountSetattr(fd, m.Recursive || m.Propagation&unix.MS_REC != 0, 0, 0, uint64(p))
+}
+
+// proc mounts the procfs of the container's pid namespace. Its superblock
+// belongs to the container's user namespace, as the kernel takes that from
+// the pid namespace.
+func (t *Tree) proc(m plan.Mount) error {
+	fd, err := t.newProc(m)
+	if err != nil {
+		return err
+	}
+	defer fd.Close()
+	at, err := t.realFolder(m.Destination)
+	if err != nil {
+		return err
+	}
+	defer at.Close()
+	if err := sys.MoveMount(fd, at); err != nil {
+		return err
+	}
+	if err := finish(fd, m); err != nil {
+		return err
+	}
+	return t.keep("proc", fd)
+}
+
+func (t *Tree) newProc(m plan.Mount) (*os.File, error) {
+	fs, err := sys.Fsopen("proc")
+	if err != nil {
+		return nil, err
+	}
+	defer fs.Close()
+	if err := fs.SetString("source", "proc"); err != nil {
+		return nil, err
+	}
+	if err := fs.SetFD("pidns", t.PIDNS); err != nil { // Linux 6.17
+		return nil, err
+	}
+	for _, d := range m.Data {
+		if err := setOption(fs, d); err != nil {
+			return nil, err
+		}
+	}
+	if err := fs.Create(); err != nil {
+		return nil, err
+	}
+	return fs.Mount(int(m.Set))
+}
+
+// sysfs mounts the sysfs of the container's network namespace, which this
+// thread joins for good: it is thrown away after the build.
+func (t *Tree) sysfs(m plan.Mount) error {
+	if err := sys.Setns(t.NetNS, unix.CLONE_NEWNET); err != nil {
+		return err
+	}
+	fd, err := t.newMount("sysfs", "sysfs", m.Data, m)
+	if err != nil {
+		return err
+	}
+	defer fd.Close()
+	at, err := t.realFolder(m.Destination)
+	if err != nil {
+		return err
+	}
+	defer at.Close()
+	if err := sys.MoveMount(fd, at); err != nil {
+		return err
+	}
+	if err := finish(fd, m); err != nil {
+		return err
+	}
+	return t.keep("sys", fd)
+}
+
+// tmpfs mounts a tmpfs made by the host whose files belong to the container.
+func (t *Tree) tmpfs(m plan.Mount) error {
+	data := t.ownTmpfs(m.Data)
+	fd, err := t.newMount("tmpfs", m.Source, data, m)
+	if err != nil {
+		return err
+	}
+	defer fd.Close()
+	if m.CopyUp {
+		if from, err := t.lookup(m.Destination, unix.O_RDONLY|unix.O_DIRECTORY); err == nil {
+			err = copyTree(from, fd)
+			from.Close()
+			if err != nil {
+				return fmt.Errorf("copy the image's %s: %w", m.Destination, err)
+			}
+		}
+	}
+	return t.attachFolder(fd, m)
+}
+
+// ownTmpfs turns a tmpfs's uid= and gid= into the host's numbers and gives it
+// to the container's root where it has none.
+func (t *Tree) ownTmpfs(data []string) []string {
+	uid, gid := t.UID, t.GID
+	out := make([]string, 0, len(data)+2)
+	for _, d := range data {
+		k, v, _ := strings.Cut(d, "=")
+		n, err := strconv.ParseUint(v, 10, 32)
+		switch {
+		case k == "uid" && err == nil:
+			if h, ok := t.Plan.IDs.UID.ToHost(uint32(n)); ok {
+				uid = h
+			}
+		case k == "gid" && err == nil:
+			if h, ok := t.Plan.IDs.GID.ToHost(uint32(n)); ok {
+				gid = h
+			}
+		default:
+			out = append(out, d)
+		}
+	}
+	return append(out, "uid="+strconv.FormatUint(uint64(uid), 10), "gid="+strconv.FormatUint(uint64(gid), 10))
+}
+
+// bind clones a host's file or folder, idmapped as the plan says, and
+// attaches it.
+func (t *Tree) bind(m plan.Mount) error {
+	fd, err := t.clone(m)
+	if err != nil {
+		return err
+	}
+	defer fd.Close()
+	if m.Set|m.Clear != 0 {
+		if err := sys.MountSetattr(fd, false, m.Set, m.Clear, 0); err != nil {
+			return err
+		}
+	}
+	place := t.file
+	if isFolder(fd) {
+		place = t.folder
+	}
+	at, err := place(m.Destination)
+	if err != nil {
+		return err
+	}
+	defer at.Close()
+	if err := sys.MoveMount(fd, at); err != nil {
+		return err
+	}
+	return finish(fd, m)
+}
+
+func (t *Tree) clone(m plan.Mount) (*os.File, error) {
+	var ns *os.File
+	switch m.IDMap {
+	case plan.IDMapContainer:
+		if !t.belongs(m.Source) {
+			ns = t.UserNS
+		}
+	case plan.IDMapExplicit, plan.IDMapExplicitRecursive:
+		n, err := uidmap.UserNS(m.UID, m.GID)
+		if err != nil {
+			return nil, err
+		}
+		defer n.Close()
+		ns = n
+	}
+	if ns == nil {
+		return sys.OpenTree(nil, m.Source, m.Recursive)
+	}
+	// A recursive bind is shifted as a whole: a container that could write as
+	// a stranger to what is mounted below would be no better than unshifted.
+	fd, err := uidmap.IDMapped(m.Source, ns, m.Recursive)
+	if err == nil || m.IDMap != plan.IDMapContainer || !errors.Is(err, uidmap.ErrNotIDMappable) {
+		return fd, err
+	}
+	t.Warn(fmt.Sprintf("mount %s at %s: ids are not shifted, so its owner shows as nobody: %v", m.Source, m.Destination, err))
+	return sys.OpenTree(nil, m.Source, m.Recursive)
+}
+
+// belongs tells whether a bind's source is already owned by the container's
+// range, so that shifting it again would lose its owner.
+func (t *Tree) belongs(source string) bool {
+	var st unix.Stat_t
+	if err := unix.Stat(source, &st); err != nil {
+		return false
+	}
+	_, ok := t.Plan.IDs.UID.ToContainer(st.Uid)
+	return ok
+}
+
+// storage attaches a folder of the host's that stands in for one that cannot
+// live on overlayfs, filled with what the image has there.
+func (t *Tree) storage(s plan.Storage) error {
+	host := t.Storage[s.Path]
+	if host == "" {
+		return nil
+	}
+	fd, err := uidmap.IDMapped(host, t.UserNS, false)
+	if err != nil {
+		return fmt.Errorf("storage for %s: %w", s.Path, err)
+	}
+	defer fd.Close()
+	if from, err := t.lookup(s.Path, unix.O_RDONLY|unix.O_DIRECTORY); err == nil {
+		err = copyTree(from, fd)
+		from.Close()
+		if err != nil {
+			return fmt.Errorf("storage for %s: copy what the image has there: %w", s.Path, err)
+		}
+	}
+	at, err := t.folder(s.Path)
+	if err != nil {
+		return fmt.Errorf("storage for %s: %w", s.Path, err)
+	}
+	defer at.Close()
+	if err := sys.MoveMount(fd, at); err != nil {
+		return fmt.Errorf("storage for %s: %w", s.Path, err)
+	}
+	return sys.MountSetattr(fd, false, 0, 0, unix.MS_PRIVATE)
+}
+
+// reveal keeps a complete proc and sysfs at a hidden place, so that nested
+// user namespaces may mount their own in spite of masks (the kernel's
+// mount_too_revealing wants one fully visible instance, and does not mind that
+// it is covered). The cover is locked like all of the tree; still, no
+// isolation rests on a mask.
+func (t *Tree) reveal() error {
+	if !t.Plan.RevealProc || len(t.complete) == 0 {
+		return nil
+	}
+	for name, fd := range t.complete {
+		at, err := t.folder(path.Join(revealDir, name))
+		if err != nil {
+			return err
+		}
+		err = sys.MoveMount(fd, at)
+		at.Close()
+		if err != nil {
+			return err
+		}
+	}
+	return t.coverFolder(revealDir)
+}
+
+// keep clones a proc or sysfs for reveal, before anything is mounted on it.
+func (t *Tree) keep(name string, fd *os.File) error {
+	if !t.Plan.RevealProc {
+		return nil
+	}
+	clone, err := sys.OpenTree(fd, "", false)
+	if err != nil {
+		return err
+	}
+	if t.complete == nil {
+		t.complete = map[string]*os.File{}
+	}
+	t.complete[name] = clone
+	return nil
+}
+
+// revealDir lies in our own /dev, so that the image cannot be in its way.
+const revealDir = "/dev/.sysbox"

@@ -1,0 +1,101 @@
+package mount
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path"
+	"strings"
+
+	"github.com/cyphar/filepath-securejoin/pathrs-lite"
+	"golang.org/x/sys/unix"
+
+	"sysbox/runtime/sys"
+)
+
+// errHostile marks what an image or a volume did to lead a mount astray; no
+// mount is optional enough to go on after that.
+var errHostile = errors.New("refused")
+
+func isHostile(err error) bool { return errors.Is(err, errHostile) }
+
+// lookup opens a path inside the root, symbolic links followed as the
+// container would see them, magic links never.
+func (t *Tree) lookup(p string, flags uint64) (*os.File, error) {
+	return sys.Openat2(t.root, relative(p), unix.OpenHow{
+		Flags:   flags,
+		Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS,
+	})
+}
+
+// folder opens a folder of the root, making it and its parents if missing.
+func (t *Tree) folder(p string) (*os.File, error) {
+	f, err := t.lookup(p, unix.O_PATH|unix.O_DIRECTORY)
+	if err == nil || !errors.Is(err, unix.ENOENT) {
+		return f, err
+	}
+	return pathrs.MkdirAllHandle(t.root, p, 0o755)
+}
+
+// file opens a file of the root as a mount point, making an empty one if
+// there is none. Anything but a folder will do.
+func (t *Tree) file(p string) (*os.File, error) {
+	f, err := t.lookup(p, unix.O_PATH)
+	if err == nil {
+		if isFolder(f) {
+			f.Close()
+			return nil, fmt.Errorf("%s is a folder in the image, but the source of the mount is a file: %w", p, unix.EISDIR)
+		}
+		return f, nil
+	}
+	if !errors.Is(err, unix.ENOENT) {
+		return nil, err
+	}
+	dir, err := t.folder(path.Dir(p))
+	if err != nil {
+		return nil, err
+	}
+	defer dir.Close()
+	made, err := sys.Openat2(dir, path.Base(p), unix.OpenHow{
+		Flags: unix.O_CREAT | unix.O_EXCL | unix.O_NOFOLLOW | unix.O_WRONLY, Mode: 0o644,
+		Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS,
+	})
+	if err != nil {
+		return nil, err
+	}
+	defer made.Close()
+	return sys.Openat2(dir, path.Base(p), unix.OpenHow{
+		Flags:   unix.O_PATH | unix.O_NOFOLLOW,
+		Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS,
+	})
+}
+
+// realFolder opens a folder of the root that must not be reached through a
+// symbolic link: /proc, /sys and /dev, whose places the runtime relies on.
+func (t *Tree) realFolder(p string) (*os.File, error) {
+	f, err := sys.Openat2(t.root, relative(p), unix.OpenHow{
+		Flags:   unix.O_PATH | unix.O_DIRECTORY | unix.O_NOFOLLOW,
+		Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_SYMLINKS,
+	})
+	switch {
+	case errors.Is(err, unix.ENOENT):
+		return pathrs.MkdirAllHandle(t.root, p, 0o755)
+	case errors.Is(err, unix.ELOOP), errors.Is(err, unix.ENOTDIR):
+		return nil, fmt.Errorf("the image has %s as something else than a folder; it must be a folder (or missing) for the container's own to be mounted there: %w", p, errHostile)
+	}
+	return f, err
+}
+
+// relative makes an absolute path of the container one below its root.
+func relative(p string) string {
+	if p = strings.TrimLeft(p, "/"); p == "" {
+		return "."
+	}
+	return p
+}
+
+// isFolder tells what an O_PATH handle is of.
+func isFolder(f *os.File) bool {
+	info, err := f.Stat()
+	return err == nil && info.IsDir()
+}

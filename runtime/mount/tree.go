@@ -1,0 +1,159 @@
+// Package mount builds a container's mount tree in the outer mount namespace:
+// the root file system, /dev, proc, sysfs, binds, masks. It runs on a locked
+// thread that has a mount namespace of its own, owned by the host's user
+// namespace; the container's init then copies the finished tree into a mount
+// namespace of its own, and that copy is what the kernel locks
+// (docs/architecture.md).
+//
+// What does not belong here: deciding what is mounted (package plan), the
+// mounts that init makes itself because they need not be locked (package
+// process), and shifting ids (package uidmap).
+package mount
+
+import (
+	"fmt"
+	"os"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"sysbox/runtime/plan"
+	"sysbox/runtime/sys"
+)
+
+// Tree is one container's tree while it is being built.
+type Tree struct {
+	// Plan says what to mount.
+	Plan *plan.Plan
+	// Dir is the host folder on which the root is attached: an absolute path
+	// without symbolic links.
+	Dir string
+	// UserNS, PIDNS and NetNS are the container's namespaces.
+	UserNS, PIDNS, NetNS *os.File
+	// UID and GID are the host's ids of the container's root; all that is made
+	// in the tree belongs to them.
+	UID, GID uint32
+	// Storage has, for each folder of Plan.Storage, its folder on the host.
+	Storage map[string]string
+	// Warn takes sentences about what was done less well than asked.
+	Warn func(string)
+
+	root *os.File
+	null *os.File
+	// complete are clones of proc and sysfs for reveal, by name.
+	complete map[string]*os.File
+}
+
+// Root is the handle of the container's root, valid after Build.
+func (t *Tree) Root() *os.File { return t.root }
+
+// Build attaches everything below the root file system rootfs (a detached
+// mount), in the plan's order, and the mount points of what init mounts
+// itself. The calling thread must be in its own mount namespace, with fsuid
+// and fsgid of the container's root and all capabilities kept.
+func (t *Tree) Build(rootfs *os.File) error {
+	defer t.close()
+	if err := t.attachRoot(rootfs); err != nil {
+		return err
+	}
+	for _, s := range t.Plan.Storage {
+		if err := t.storage(s); err != nil {
+			return err
+		}
+	}
+	var own []string
+	for _, m := range t.Plan.Mounts {
+		if m.Own {
+			// Below another mount of init's own the point cannot exist yet.
+			if !below(m.Destination, own) {
+				if err := t.point(m.Destination); err != nil {
+					return err
+				}
+			}
+			own = append(own, m.Destination)
+			continue
+		}
+		if err := t.mount(m); err != nil {
+			if m.Optional && !isHostile(err) {
+				t.Warn(err.Error())
+				continue
+			}
+			return err
+		}
+	}
+	if err := t.devicesOutsideDev(); err != nil {
+		return err
+	}
+	if err := t.reveal(); err != nil {
+		return fmt.Errorf("keep a complete proc and sysfs: %w", err)
+	}
+	if err := t.point(t.Plan.Process.Cwd); err != nil {
+		return err
+	}
+	return t.guard()
+}
+
+// close gives up the handles that only the build needs.
+func (t *Tree) close() {
+	for _, f := range t.complete {
+		f.Close()
+	}
+	if t.null != nil {
+		t.null.Close()
+	}
+	t.complete, t.null = nil, nil
+}
+
+func below(p string, dirs []string) bool {
+	for _, d := range dirs {
+		if strings.HasPrefix(p, d+"/") {
+			return true
+		}
+	}
+	return false
+}
+
+// point makes a folder of the container, unless it is there.
+func (t *Tree) point(p string) error {
+	f, err := t.folder(p)
+	if err != nil {
+		return fmt.Errorf("make the folder %s in the root: %w", p, err)
+	}
+	return f.Close()
+}
+
+// attachRoot puts the root file system on Dir, in this namespace only: the
+// host never sees it, so nothing has to be unmounted when the shim dies.
+func (t *Tree) attachRoot(rootfs *os.File) error {
+	dir, err := os.OpenFile(t.Dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW, 0)
+	if err != nil {
+		return fmt.Errorf("attach the root file system: %w", err)
+	}
+	defer dir.Close()
+	if err := sys.MoveMount(rootfs, dir); err != nil {
+		return fmt.Errorf("attach the root file system on %s: %w", t.Dir, err)
+	}
+	t.root = rootfs
+	return nil
+}
+
+// Seal makes the root read-only if asked and turns it into this thread's
+// root, with nothing of the host left in the namespace.
+func (t *Tree) Seal() error {
+	r := t.Plan.Rootfs
+	if r.Readonly {
+		if err := sys.MountSetattr(t.root, false, unix.MOUNT_ATTR_RDONLY, 0, 0); err != nil {
+			return fmt.Errorf("make the root read-only: %w", err)
+		}
+	}
+	if err := unix.Fchdir(int(t.root.Fd())); err != nil {
+		return fmt.Errorf("enter the root: %w", err)
+	}
+	if err := sys.PivotRoot(".", "."); err != nil {
+		return fmt.Errorf("pivot into the root: %w", err)
+	}
+	if err := sys.Unmount(".", unix.MNT_DETACH); err != nil {
+		return fmt.Errorf("detach the host's tree: %w", err)
+	}
+	return unix.Chdir("/")
+}

@@ -1,0 +1,138 @@
+//go:build real
+
+package runtime
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"sysbox/runtime/plan"
+	"sysbox/uidmap"
+)
+
+// Pod is what the containers of one sandbox share: the range of ids and the
+// user namespace, made when the first container needs them and given back
+// with the last.
+type Pod struct {
+	cfg       *Config
+	namespace string
+	sandbox   string
+
+	mu sync.Mutex
+	// lease, userns and the maps are guarded by mu; nil until a container
+	// without a user namespace of its caller's was made.
+	lease    *uidmap.Lease
+	userns   *os.File
+	uid, gid uidmap.Map
+	// users is how many containers share them; guarded by mu.
+	users int
+}
+
+// NewPod returns the pod of a sandbox in one of containerd's namespaces.
+// Nothing is made before the first Create.
+func NewPod(cfg *Config, namespace, sandbox string) *Pod {
+	return &Pod{cfg: cfg, namespace: namespace, sandbox: sandbox}
+}
+
+// Close gives back what the pod still holds; its containers must have been
+// deleted.
+func (p *Pod) Close() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.users = 0
+	return p.dropIDs()
+}
+
+// owner is the name under which the pod's range is recorded.
+func (p *Pod) owner() string { return p.namespace + "/" + p.sandbox }
+
+// takeIDs fills in the ids of a plan that leaves them to the runtime.
+// p.mu is held.
+func (p *Pod) takeIDs(pl *plan.Plan) error {
+	if p.lease == nil {
+		a, err := openAllocator(p.cfg)
+		if err != nil {
+			return err
+		}
+		if p.lease, err = a.Acquire(p.owner()); err != nil {
+			return err
+		}
+		p.uid = uidmap.Map{{ContainerID: 0, HostID: p.lease.UID().HostID, Size: p.lease.UID().Size}}
+		p.gid = uidmap.Map{{ContainerID: 0, HostID: p.lease.GID().HostID, Size: p.lease.GID().Size}}
+	}
+	p.users++
+	pl.IDs.UID, pl.IDs.GID = p.uid, p.gid
+	return nil
+}
+
+// returnIDs is the end of one container's use of the pod's ids.
+func (p *Pod) returnIDs() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.users--; p.users > 0 {
+		return nil
+	}
+	return p.dropIDs()
+}
+
+// dropIDs gives the range back. p.mu is held.
+func (p *Pod) dropIDs() error {
+	if p.userns != nil {
+		p.userns.Close()
+		p.userns = nil
+	}
+	if p.lease == nil {
+		return nil
+	}
+	err := p.lease.Release()
+	p.lease = nil
+	return err
+}
+
+func openAllocator(cfg *Config) (*uidmap.Allocator, error) {
+	pool := uidmap.Pool{User: cfg.IDs.User, RangeSize: cfg.IDs.Size, Start: cfg.IDs.PoolStart, Size: cfg.IDs.PoolSize}
+	return uidmap.Open(filepath.Join(cfg.StateDir, "ids"), pool)
+}
+
+// Create makes a container up to the point just before its execve: all its
+// namespaces exist and its pid is known. After an error nothing is left.
+func (p *Pod) Create(ctx context.Context, r CreateRequest) (*Container, error) {
+	spec, err := readSpec(r.Bundle)
+	if err != nil {
+		return nil, err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	in := plan.Input{
+		Namespace: p.namespace, ID: r.ID, Bundle: r.Bundle,
+		Spec: spec, Terminal: r.Terminal, Facts: hostFacts(), PodIDs: p.userns != nil,
+	}
+	for _, m := range r.Rootfs {
+		in.RootfsMounts = append(in.RootfsMounts, plan.RootfsMount(m))
+	}
+	pl, err := plan.Make(in)
+	if err != nil {
+		return nil, err
+	}
+	c := &Container{pod: p, cfg: p.cfg, spec: spec, plan: pl, rec: record{
+		Namespace: p.namespace, ID: r.ID, Sandbox: p.sandbox, Bundle: r.Bundle,
+	}}
+	name, err := recordPath(p.cfg, p.namespace, r.ID)
+	if err != nil {
+		return nil, err
+	}
+	if exists(name) {
+		return nil, fmt.Errorf("container %s: %w in namespace %s; delete it first", r.ID, os.ErrExist, p.namespace)
+	}
+	if err := c.make(ctx, r); err != nil {
+		p.mu.Unlock() // what undoes it takes the lock as Delete does
+		err = errors.Join(err, c.Delete(context.WithoutCancel(ctx)))
+		p.mu.Lock()
+		return nil, err
+	}
+	return c, nil
+}

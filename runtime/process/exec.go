@@ -1,0 +1,47 @@
+package process
+
+import (
+	"golang.org/x/sys/unix"
+
+	"sysbox/runtime/plan"
+	"sysbox/runtime/program"
+)
+
+// Join is what the program of a further process is written from.
+type Join struct {
+	Process *plan.Process
+	Shim    int
+	Limits  map[int]unix.Rlimit
+	CapLast int // the kernel's highest capability
+	Tasks   int
+	Unified bool
+	// Namespaces are the CLONE_NEW* flags of those that init does not share
+	// with the shim; the pid namespace must be among them.
+	Namespaces uint64
+	Filter     *Filter
+	Keyring    string
+}
+
+// Exec writes the program of a further process in a running container. With a
+// terminal, its slave side is handed over as files 0 to 2.
+//
+// The namespaces are joined in two steps. The pid namespace comes first, as
+// only children enter it; the child is then a process of the host's root in
+// there, out of the container's reach. In one setns(2) it joins all others:
+// the kernel checks each against the host's credentials, so that a network
+// namespace that belongs to the host can be joined as well.
+func Exec(in Join) program.Program {
+	c := newCalls()
+	c.hostLeg(in.Shim, *in.Process, in.Limits, FDFirst, in.Tasks)
+	c.do("join the pid namespace", unix.SYS_SETNS, num(FDTarget), num(unix.CLONE_NEWPID))
+	c.fork(0, in.Unified)
+
+	if rest := in.Namespaces &^ unix.CLONE_NEWPID; rest != 0 {
+		c.do("join the namespaces", unix.SYS_SETNS, num(FDTarget), num(rest))
+	}
+	c.do("close the first leg's files", unix.SYS_CLOSE_RANGE, num(FDTarget), num(^uint32(0)), num(0))
+	c.becomeRoot()
+	env := c.env(in.Process.Env, false)
+	c.finish(*in.Process, in.CapLast, in.Filter, in.Keyring, env)
+	return c.done()
+}

@@ -1,0 +1,38 @@
+package process
+
+// Numbers of the files that a program expects to find open.
+const (
+	// FDReport takes the program's reports; the write end of a pipe.
+	FDReport = 3
+	// FDGo is the read end of the pipe on which init waits.
+	FDGo = 4
+	// FDProc is an O_PATH handle of the host's /proc: what is written through
+	// it cannot be redirected by mounts of the container's.
+	FDProc = 5
+	// FDTarget is the pidfd of the container's init, for Exec.
+	FDTarget = 6
+	// FDUnified is the container's folder in the cgroup2 tree.
+	FDUnified = 7
+	// FDConsole is where init keeps the master of its terminal for the shim;
+	// far from the lowest free numbers, which its set-up takes and gives back.
+	FDConsole = 30
+	// FDFirst is the first of the files whose number depends on the plan:
+	// version 1 cgroups, then namespaces to be joined.
+	FDFirst = 10
+)
+
+// Tags of the reports, in the order in which they come.
+const (
+	// TagPid carries the host pid of the second leg.
+	TagPid = 1
+	// TagTime says that init has made its time namespace, whose offsets can
+	// be written now.
+	TagTime = 2
+	// TagReady says that init has made its mounts and waits for Start.
+	TagReady = 3
+)
+
+// GoSize is how many bytes init reads before it goes on with its set-up: the
+// value of HOME, ended by NUL bytes. One write of this size to a pipe is
+// atomic (PIPE_BUF).
+const GoSize = 4096

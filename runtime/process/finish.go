@@ -1,0 +1,175 @@
+package process
+
+import (
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"sysbox/runtime/plan"
+)
+
+// finish takes on the identity of the process and executes it.
+func (c *calls) finish(p plan.Process, capLast int, f *Filter, keyring string, env env) {
+	c.do("start a session", unix.SYS_SETSID)
+	if p.Terminal {
+		c.do("take the terminal", unix.SYS_IOCTL, num(0), num(unix.TIOCSCTTY), num(0))
+	}
+	if keyring != "" {
+		c.try("make the session keyring", unix.SYS_KEYCTL, num(unix.KEYCTL_JOIN_SESSION_KEYRING), str(keyring))
+	}
+	c.labels(p)
+	c.scheduling(p)
+	if p.Umask != nil {
+		c.do("set the umask", unix.SYS_UMASK, num(*p.Umask))
+	} else {
+		c.do("set the umask", unix.SYS_UMASK, num(0o022))
+	}
+	// No magic links: /proc/self/fd/N must not lead out of the container.
+	dir := c.do("open the working directory "+p.Cwd, unix.SYS_OPENAT2, cwd, str(p.Cwd),
+		words(unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0, unix.RESOLVE_NO_MAGICLINKS), num(24))
+	c.do("enter the working directory "+p.Cwd, unix.SYS_FCHDIR, dir)
+	c.do("close all files of the set-up on exec", unix.SYS_CLOSE_RANGE, num(3), num(^uint32(0)), num(unix.CLOSE_RANGE_CLOEXEC))
+	c.limits(p)
+	for n := range capLast + 1 {
+		if p.Caps.Bounding&(1<<n) == 0 {
+			c.do("drop capability "+itoa(n)+" from the bounding set", unix.SYS_PRCTL, num(unix.PR_CAPBSET_DROP), num(n), num(0), num(0), num(0))
+		}
+	}
+	if p.NoNewPrivs {
+		c.do("set no_new_privs", unix.SYS_PRCTL, num(unix.PR_SET_NO_NEW_PRIVS), num(1), num(0), num(0), num(0))
+	} else {
+		// Without no_new_privs a filter needs CAP_SYS_ADMIN, which the
+		// process may be about to lose.
+		c.filter(f)
+	}
+	c.identity(p, capLast)
+	if p.NoNewPrivs {
+		c.filter(f)
+	}
+	c.execute(p, env)
+}
+
+// labels writes the LSM labels of the next execve through the host's own
+// procfs, which nothing in the container can redirect.
+func (c *calls) labels(p plan.Process) {
+	if p.AppArmorProfile != "" {
+		c.label("AppArmor profile", "self/attr/apparmor/exec", "exec "+p.AppArmorProfile)
+	}
+	if p.SELinuxLabel != "" {
+		c.label("SELinux label", "self/attr/exec", p.SELinuxLabel)
+	}
+}
+
+func (c *calls) label(what, file, value string) {
+	fd := c.open("open "+file, num(FDProc), file, unix.O_WRONLY)
+	c.want("set the "+what+" "+value, int64(len(value)), unix.SYS_WRITE, fd, str(value), num(len(value)))
+	c.do("close "+file, unix.SYS_CLOSE, fd)
+}
+
+func (c *calls) scheduling(p plan.Process) {
+	if p.Personality != nil {
+		c.do("set the personality", unix.SYS_PERSONALITY, num(p.Personality.Value))
+	}
+	if cpus := p.FinalCPUs; len(cpus) > 0 {
+		mask := make([]uint64, cpus[len(cpus)-1]/64+1)
+		for _, n := range cpus {
+			mask[n/64] |= 1 << (n % 64)
+		}
+		c.do("set the cpu affinity", unix.SYS_SCHED_SETAFFINITY, num(0), num(8*len(mask)), words(mask...))
+	}
+	if s := p.Scheduler; s != nil {
+		// struct sched_attr, sched_setattr(2).
+		c.do("set the scheduler", unix.SYS_SCHED_SETATTR, num(0), words(
+			48|uint64(s.Policy)<<32, s.Flags, uint64(uint32(s.Nice))|uint64(s.Priority)<<32,
+			s.Runtime, s.Deadline, s.PeriodNs), num(0))
+	}
+	if p.IOPriority != nil {
+		c.do("set the io priority", unix.SYS_IOPRIO_SET, num(1), num(0), num(p.IOPriority.Value))
+	}
+}
+
+// limits sets the limits as asked; the first leg has raised what had to be.
+// They come last, as a small one would break the set-up itself.
+func (c *calls) limits(p plan.Process) {
+	for _, l := range p.Rlimits {
+		c.do("set "+l.Name, unix.SYS_PRLIMIT64, num(0), num(l.Type), words(l.Soft, l.Hard), num(0))
+	}
+}
+
+func (c *calls) filter(f *Filter) {
+	if f == nil {
+		return
+	}
+	c.do("install the seccomp filter", unix.SYS_SECCOMP, num(unix.SECCOMP_SET_MODE_FILTER), num(f.Flags), c.fprog(f.Insns))
+}
+
+// identity sets groups, ids and capabilities of the process.
+func (c *calls) identity(p plan.Process, capLast int) {
+	groups := make([]byte, 0, 4*len(p.AdditionalGIDs))
+	for _, g := range p.AdditionalGIDs {
+		groups = le32(groups, g)
+	}
+	c.do("keep capabilities over the change of ids", unix.SYS_PRCTL, num(unix.PR_SET_KEEPCAPS), num(1), num(0), num(0), num(0))
+	if len(groups) > 0 {
+		c.do("set the additional groups", unix.SYS_SETGROUPS, num(len(p.AdditionalGIDs)), bytes(groups))
+	}
+	c.do("set gid "+itoa(int(p.GID)), unix.SYS_SETRESGID, num(p.GID), num(p.GID), num(p.GID))
+	c.do("set uid "+itoa(int(p.UID)), unix.SYS_SETRESUID, num(p.UID), num(p.UID), num(p.UID))
+	// struct __user_cap_header_struct and _data_struct, capset(2), version 3.
+	const version3 = 0x20080522
+	var data []byte
+	for _, shift := range []uint{0, 32} {
+		for _, set := range []uint64{p.Caps.Effective, p.Caps.Permitted, p.Caps.Inheritable} {
+			data = le32(data, uint32(set>>shift))
+		}
+	}
+	c.do("set the capabilities", unix.SYS_CAPSET, bytes(le32(le32(nil, version3), 0)), bytes(data))
+	for n := range capLast + 1 {
+		if p.Caps.Ambient&(1<<n) != 0 {
+			c.do("raise ambient capability "+itoa(n), unix.SYS_PRCTL, num(unix.PR_CAP_AMBIENT), num(unix.PR_CAP_AMBIENT_RAISE), num(n), num(0), num(0))
+		}
+	}
+}
+
+// execute tries the places where args[0] may be, as execvp(3) does. That the
+// last one fails is the failure of the program.
+func (c *calls) execute(p plan.Process, env env) {
+	places := Candidates(p.Args[0], p.Env)
+	for i, at := range places {
+		do := c.try
+		if i == len(places)-1 {
+			do = c.do
+		}
+		do(ExecveStep+at, unix.SYS_EXECVE, str(at), strs(p.Args), env.list)
+	}
+}
+
+// ExecveStep begins the name of the step that executes the process.
+const ExecveStep = "execute "
+
+// defaultPath is searched where a process has no PATH, as execvp(3) does.
+const defaultPath = "/bin:/usr/bin"
+
+// Candidates are the paths at which name may be found, in order: itself if it
+// has a slash, else in the folders of the environment's PATH.
+func Candidates(name string, env []string) []string {
+	if strings.Contains(name, "/") {
+		return []string{name}
+	}
+	search := defaultPath
+	for _, e := range env {
+		if v, ok := strings.CutPrefix(e, "PATH="); ok {
+			search = v
+		}
+	}
+	var out []string
+	for dir := range strings.SplitSeq(search, ":") {
+		switch {
+		case dir == "":
+			out = append(out, "./"+name)
+		default:
+			out = append(out, strings.TrimRight(dir, "/")+"/"+name)
+		}
+	}
+	return out
+}

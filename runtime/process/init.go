@@ -1,0 +1,132 @@
+package process
+
+import (
+	"golang.org/x/sys/unix"
+
+	"sysbox/runtime/plan"
+	"sysbox/runtime/program"
+)
+
+// Create is what the program of a container's init is written from.
+type Create struct {
+	Plan *plan.Plan
+	// Shim is the pid of the process that will run the program.
+	Shim int
+	// Limits are the shim's own resource limits, by RLIMIT_ number: a hard
+	// limit above them is raised while the child is still the host's.
+	Limits map[int]unix.Rlimit
+	// CapLast is the kernel's highest capability.
+	CapLast int
+	// Tasks is how many version 1 cgroups there are to join; their files are
+	// at FDFirst and up. Unified is true if FDUnified is there.
+	Tasks   int
+	Unified bool
+	// Joins are the namespaces to be joined, in the order of their files,
+	// which come after the cgroups'.
+	Joins []int
+	// Filter is the compiled seccomp filter, nil for none.
+	Filter *Filter
+	// Keyring names the session keyring to be made; "" keeps the shim's.
+	Keyring string
+	// AskHome makes init read the value of HOME when it is let go on.
+	AskHome bool
+}
+
+// Filter is a seccomp filter as the kernel takes it.
+type Filter struct {
+	Insns []byte // struct sock_filter, 8 bytes each
+	Flags uint64 // SECCOMP_FILTER_FLAG_*
+}
+
+// Init writes the program of a container's init.
+func Init(in Create) program.Program {
+	c := newCalls()
+	first := FDFirst
+	c.hostLeg(in.Shim, in.Plan.Process, in.Limits, first, in.Tasks)
+	first += in.Tasks
+	for i, kind := range in.Joins {
+		c.do("join "+namespaceName(kind)+" namespace", unix.SYS_SETNS, num(first+i), num(kind))
+	}
+	ns := in.Plan.Namespaces
+	c.fork(cloneFlags(ns), in.Unified)
+
+	// From here on the child is init.
+	c.do("close the first leg's files", unix.SYS_CLOSE_RANGE, num(FDTarget), num(^uint32(0)), num(0))
+	if ns.Time.Mode == plan.NamespaceNew {
+		c.do("make the time namespace", unix.SYS_UNSHARE, num(unix.CLONE_NEWTIME))
+		c.report("say that the time namespace is there", TagTime)
+	}
+	env := c.env(in.Plan.Process.Env, in.AskHome)
+	c.want("wait for the tree", GoSize, unix.SYS_READ, num(FDGo), env.home, num(GoSize))
+	c.do("enter the root", unix.SYS_CHDIR, str("/"))
+	c.becomeRoot()
+	c.do("make the mount and cgroup namespaces", unix.SYS_UNSHARE, num(unshareFlags(ns)))
+	c.ownMounts(in.Plan)
+	if in.Plan.Hostname != "" {
+		c.do("set the host name", unix.SYS_SETHOSTNAME, str(in.Plan.Hostname), num(len(in.Plan.Hostname)))
+	}
+	if in.Plan.Domainname != "" {
+		c.do("set the domain name", unix.SYS_SETDOMAINNAME, str(in.Plan.Domainname), num(len(in.Plan.Domainname)))
+	}
+	if in.Plan.Process.Terminal {
+		c.makeConsole(in.Plan.Process)
+	}
+	c.report("say that init is ready", TagReady)
+	c.want("wait for start", 1, unix.SYS_READ, num(FDGo), c.space(1), num(1))
+	c.finish(in.Plan.Process, in.CapLast, in.Filter, in.Keyring, env)
+	return c.done()
+}
+
+func cloneFlags(ns plan.Namespaces) uint64 {
+	var flags uint64
+	for _, n := range []struct {
+		ns   plan.Namespace
+		flag uint64
+	}{
+		{ns.User, unix.CLONE_NEWUSER},
+		{ns.PID, unix.CLONE_NEWPID},
+		{ns.Network, unix.CLONE_NEWNET},
+		{ns.UTS, unix.CLONE_NEWUTS},
+	} {
+		if n.ns.Mode == plan.NamespaceNew {
+			flags |= n.flag
+		}
+	}
+	return flags
+}
+
+// unshareFlags are the namespaces that init makes itself once it is root in
+// its user namespace: the mount namespace so that the tree is copied and
+// locked, the ipc namespace so that its mqueue belongs to root (made with the
+// user namespace it would belong to nobody), the cgroup namespace so that it
+// is rooted where init was put.
+func unshareFlags(ns plan.Namespaces) uint64 {
+	flags := uint64(unix.CLONE_NEWNS)
+	if ns.Cgroup.Mode == plan.NamespaceNew {
+		flags |= unix.CLONE_NEWCGROUP
+	}
+	if ns.IPC.Mode == plan.NamespaceNew {
+		flags |= unix.CLONE_NEWIPC
+	}
+	return flags
+}
+
+func namespaceName(kind int) string {
+	switch kind {
+	case unix.CLONE_NEWUSER:
+		return "user"
+	case unix.CLONE_NEWPID:
+		return "pid"
+	case unix.CLONE_NEWNET:
+		return "network"
+	case unix.CLONE_NEWIPC:
+		return "ipc"
+	case unix.CLONE_NEWUTS:
+		return "uts"
+	case unix.CLONE_NEWCGROUP:
+		return "cgroup"
+	case unix.CLONE_NEWTIME:
+		return "time"
+	}
+	return "unknown"
+}

@@ -1,0 +1,141 @@
+//go:build real
+
+package runtime
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"sysbox/runtime/cgroup"
+)
+
+// record is what is on disk of a container, written before what it names is
+// made: all that the delete command needs once the shim is dead.
+type record struct {
+	Namespace string        `json:"namespace"`
+	ID        string        `json:"id"`
+	Sandbox   string        `json:"sandbox"`
+	Bundle    string        `json:"bundle"`
+	Shim      processID     `json:"shim"`
+	Init      processID     `json:"init"`
+	Cgroup    *cgroup.State `json:"cgroup,omitempty"`
+	// Storage is the host's folder of the container's storage folders.
+	Storage string `json:"storage,omitempty"`
+	// IDOwner is the name under which the pod's ids are recorded, "" if the
+	// container has none of ours.
+	IDOwner string `json:"id_owner,omitempty"`
+	// Shifted is a root file system that was chowned and must be put back.
+	Shifted     string            `json:"shifted,omitempty"`
+	Poststop    []specs.Hook      `json:"poststop,omitempty"`
+	Annotations map[string]string `json:"annotations,omitempty"`
+}
+
+// processID names a process beyond the reuse of its pid.
+type processID struct {
+	Pid   int    `json:"pid"`
+	Start uint64 `json:"start"` // clock ticks since boot: field 22 of /proc/PID/stat
+}
+
+// maxRecord bounds a record that is read back.
+const maxRecord = 1 << 20
+
+func recordPath(cfg *Config, namespace, id string) (string, error) {
+	for _, s := range []string{namespace, id} {
+		if s == "" || s == "." || s == ".." || strings.ContainsAny(s, "/\x00") || len(s) > 200 {
+			return "", fmt.Errorf("%q is no name of a container or namespace: give one without slashes, of 200 characters at most", s)
+		}
+	}
+	return filepath.Join(cfg.StateDir, "containers", namespace, id+".json"), nil
+}
+
+// write replaces the record; a crash leaves the old one or the new one.
+func (r *record) write(cfg *Config) error {
+	name, err := recordPath(cfg, r.Namespace, r.ID)
+	if err != nil {
+		return err
+	}
+	b, err := json.Marshal(r)
+	if err != nil {
+		return err
+	}
+	tmp := name + ".new"
+	err = os.WriteFile(tmp, b, 0o600)
+	if errors.Is(err, fs.ErrNotExist) {
+		if err = os.MkdirAll(filepath.Dir(name), 0o700); err == nil {
+			err = os.WriteFile(tmp, b, 0o600)
+		}
+	}
+	if err == nil {
+		err = os.Rename(tmp, name)
+	}
+	if err != nil {
+		os.Remove(tmp)
+		return fmt.Errorf("record the container: %w", err)
+	}
+	return nil
+}
+
+func readRecord(name string) (*record, error) {
+	b, err := os.ReadFile(name)
+	if err != nil {
+		return nil, err
+	}
+	if len(b) > maxRecord {
+		return nil, fmt.Errorf("record %s is larger than %d bytes", name, maxRecord)
+	}
+	var r record
+	if err := json.Unmarshal(b, &r); err != nil {
+		return nil, fmt.Errorf("record %s: %w", name, err)
+	}
+	return &r, nil
+}
+
+// remove deletes the record and, with the last one, its namespace's folder.
+func (r *record) remove(cfg *Config) error {
+	name, err := recordPath(cfg, r.Namespace, r.ID)
+	if err != nil {
+		return err
+	}
+	os.Remove(name + ".new")
+	if err := os.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	os.Remove(filepath.Dir(name)) // fails while siblings are there
+	return nil
+}
+
+// siblings are the records of the same sandbox, r's own excluded.
+func (r *record) siblings(cfg *Config) ([]*record, error) {
+	name, err := recordPath(cfg, r.Namespace, r.ID)
+	if err != nil {
+		return nil, err
+	}
+	entries, err := os.ReadDir(filepath.Dir(name))
+	if err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil, nil
+		}
+		return nil, err
+	}
+	var out []*record
+	for _, e := range entries {
+		if filepath.Ext(e.Name()) != ".json" || e.Name() == r.ID+".json" {
+			continue
+		}
+		s, err := readRecord(filepath.Join(filepath.Dir(name), e.Name()))
+		if err != nil {
+			continue // gone meanwhile
+		}
+		if s.Sandbox == r.Sandbox {
+			out = append(out, s)
+		}
+	}
+	return out, nil
+}
