@@ -17,7 +17,6 @@ import (
 	"sysbox/runtime/hooks"
 	"sysbox/runtime/plan"
 	"sysbox/runtime/process"
-	"sysbox/runtime/program"
 )
 
 // Container is one container of a pod.
@@ -32,7 +31,7 @@ type Container struct {
 	init   *Process
 	// setup is init's program until it has executed the container's own; nil
 	// afterwards.
-	setup *program.Child
+	setup *setup
 	// start is the write end of the pipe on which init waits; nil once it
 	// was let go.
 	start *os.File
@@ -80,9 +79,9 @@ func (c *Container) Start(ctx context.Context) error {
 	c.start.Close()
 	c.start = nil
 	if err == nil {
-		err = executed(c.setup, c.plan.Process.Args[0])
+		err = c.setup.executed(c.plan.Process.Args[0])
 	}
-	c.setup.Close()
+	c.setup.close()
 	c.setup = nil
 	if err != nil {
 		c.init.Signal(int(unix.SIGKILL))
@@ -146,7 +145,7 @@ func (c *Container) Delete(ctx context.Context) error {
 		c.stopOOM = nil
 	}
 	if c.setup != nil {
-		c.setup.Close()
+		c.setup.close()
 		c.setup = nil
 	}
 	if c.init != nil {

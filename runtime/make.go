@@ -17,7 +17,6 @@ import (
 	"sysbox/runtime/mount"
 	"sysbox/runtime/plan"
 	"sysbox/runtime/process"
-	"sysbox/runtime/program"
 	"sysbox/runtime/seccomp"
 	"sysbox/runtime/sys"
 	"sysbox/uidmap"
@@ -162,10 +161,10 @@ func (c *Container) makeInit(ctx context.Context, r CreateRequest, joins []join)
 			return err
 		}
 		var err error
-		if c.setup, err = program.Start(prog, program.Options{Files: s.files}); err != nil {
+		if c.setup, err = startProgram(prog, s.files); err != nil {
 			return err
 		}
-		second, err := adoptSecond(c.setup)
+		second, err := c.setup.second()
 		if err != nil {
 			return err
 		}
@@ -204,7 +203,7 @@ func (c *Container) complete(ctx context.Context) error {
 		}
 	}
 	if ns := c.plan.Namespaces; ns.Time.Mode == plan.NamespaceNew {
-		if err := expect(c.setup, process.TagTime); err != nil {
+		if _, err := c.setup.expect(process.TagTime); err != nil {
 			return err
 		}
 		if err := writeTimeOffsets(proc, ns); err != nil {
@@ -239,13 +238,13 @@ func (c *Container) complete(ctx context.Context) error {
 	if _, err := c.start.Write(block); err != nil {
 		return fmt.Errorf("let init go on: %w", err)
 	}
-	if err := expect(c.setup, process.TagReady); err != nil {
+	if _, err := c.setup.expect(process.TagReady); err != nil {
 		return err
 	}
 	if err := c.takeConsole(hostProc); err != nil {
 		return err
 	}
-	return writeSysctls(hostProc, pid, c.plan.Sysctl)
+	return c.writeSysctls(hostProc)
 }
 
 // buildTree builds the mount tree and pivots this thread, and with it init,
@@ -375,15 +374,17 @@ func writeTimeOffsets(proc string, ns plan.Namespaces) error {
 	return nil
 }
 
-// writeSysctls writes through the host's procfs from a thread in the
-// container's namespaces: the kernel takes the tables of the writer's, and no
-// mount of the container's can redirect the path.
-func writeSysctls(proc *os.File, pid int, settings []plan.Setting) error {
-	if len(settings) == 0 {
+// writeSysctls writes through the host's procfs from this thread, which joins
+// the container's namespaces for it: the kernel takes the tables of the
+// writer's, and no mount of the container's can redirect the path. Those of
+// the ipc namespace ask for the effective uid of its root, whatever the
+// capabilities.
+func (c *Container) writeSysctls(proc *os.File) error {
+	if len(c.plan.Sysctl) == 0 {
 		return nil
 	}
 	for kind, flag := range map[string]int{"net": unix.CLONE_NEWNET, "ipc": unix.CLONE_NEWIPC, "uts": unix.CLONE_NEWUTS} {
-		ns, err := sys.Openat2(proc, fmt.Sprintf("%d/ns/%s", pid, kind), unix.OpenHow{Flags: unix.O_RDONLY})
+		ns, err := sys.Openat2(proc, fmt.Sprintf("%d/ns/%s", c.init.Pid(), kind), unix.OpenHow{Flags: unix.O_RDONLY})
 		if err != nil {
 			return err
 		}
@@ -393,7 +394,11 @@ func writeSysctls(proc *os.File, pid int, settings []plan.Setting) error {
 			return err
 		}
 	}
-	for _, s := range settings {
+	root := c.root()
+	if err := sys.SetEffectiveIDs(int(root.UID), int(root.GID)); err != nil {
+		return err
+	}
+	for _, s := range c.plan.Sysctl {
 		p := "sys/" + strings.ReplaceAll(s.Name, ".", "/")
 		fd, err := unix.Openat2(int(proc.Fd()), p, &unix.OpenHow{Flags: unix.O_WRONLY | unix.O_CLOEXEC, Resolve: unix.RESOLVE_BENEATH})
 		if err == nil {

@@ -78,45 +78,61 @@ func (p *Process) Signal(sig int) error {
 // close gives up the pidfd of a process that has ended.
 func (p *Process) close() { p.proc.Close() }
 
-// adoptSecond reads the pid of a program's second leg and reaps the first.
-func adoptSecond(c *program.Child) (*program.Process, error) {
-	deadline := time.Now().Add(stepDeadline)
-	got, err := c.Next(deadline)
-	if err == nil && got.Tag != process.TagPid {
-		err = fmt.Errorf("report %d came instead of the pid", got.Tag)
-	}
-	if err != nil {
-		c.Process.Signal(syscall.SIGKILL)
-	}
-	status, waitErr := c.Process.WaitUntil(deadline)
-	switch {
-	case errors.Is(err, io.EOF):
-		return nil, fmt.Errorf("the first leg ended with status %d before it made the process", status.ExitCode())
-	case err != nil:
-		return nil, err
-	case waitErr != nil:
-		return nil, waitErr
-	}
-	return program.Adopt(int(got.Value))
+// setup is a started program until it has executed a file of the container.
+type setup struct {
+	child *program.Child
+	// early are reports that came before they were waited for: the two legs
+	// write to one pipe.
+	early map[uint32]int32
 }
 
-// expect reads the next report, which must have this tag.
-func expect(c *program.Child, tag uint32) error {
-	got, err := c.Next(time.Now().Add(stepDeadline))
-	switch {
-	case errors.Is(err, io.EOF):
-		return errors.New("the process was killed during its set-up")
-	case errors.Is(err, os.ErrDeadlineExceeded):
-		return fmt.Errorf("the process's set-up did not end within %v", stepDeadline)
-	case err == nil && got.Tag != tag:
-		return fmt.Errorf("report %d came instead of %d", got.Tag, tag)
+func startProgram(p program.Program, files []program.File) (*setup, error) {
+	child, err := program.Start(p, program.Options{Files: files})
+	if err != nil {
+		return nil, err
 	}
-	return err
+	return &setup{child: child, early: map[uint32]int32{}}, nil
+}
+
+func (s *setup) close() { s.child.Close() }
+
+// second reads the pid of the program's second leg and reaps the first.
+func (s *setup) second() (*program.Process, error) {
+	pid, err := s.expect(process.TagPid)
+	if err != nil {
+		s.child.Process.Signal(syscall.SIGKILL)
+	}
+	if _, waitErr := s.child.WaitUntil(time.Now().Add(stepDeadline)); err == nil {
+		err = waitErr
+	}
+	if err != nil {
+		return nil, err
+	}
+	return program.Adopt(int(pid))
+}
+
+// expect waits for a report.
+func (s *setup) expect(tag uint32) (int32, error) {
+	for {
+		if v, ok := s.early[tag]; ok {
+			return v, nil
+		}
+		got, err := s.child.Next(time.Now().Add(stepDeadline))
+		switch {
+		case errors.Is(err, io.EOF):
+			return 0, errors.New("the process was killed during its set-up")
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			return 0, fmt.Errorf("the process's set-up did not go on for %v", stepDeadline)
+		case err != nil:
+			return 0, err
+		}
+		s.early[got.Tag] = got.Value
+	}
 }
 
 // executed waits until the process has executed name or failed to.
-func executed(c *program.Child, name string) error {
-	_, err := c.Next(time.Now().Add(stepDeadline))
+func (s *setup) executed(name string) error {
+	_, err := s.child.Next(time.Now().Add(stepDeadline))
 	if errors.Is(err, io.EOF) {
 		return nil
 	}

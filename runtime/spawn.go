@@ -181,17 +181,17 @@ func (c *Container) enter(p plan.Process, stdio Stdio, namespaces uint64, filter
 		Process: &p, Shim: os.Getpid(), CapLast: hostFacts().CapLast, Limits: s.limits, Tasks: s.tasks, Unified: s.unified,
 		Namespaces: namespaces, Filter: filter,
 	})
-	child, err := program.Start(prog, program.Options{Files: s.files})
+	setup, err := startProgram(prog, s.files)
 	if err != nil {
 		return nil, err
 	}
-	defer child.Close()
-	second, err := adoptSecond(child)
+	defer setup.close()
+	second, err := setup.second()
 	if err != nil {
 		return nil, err
 	}
 	out := newProcess(second)
-	if err := executed(child, p.Args[0]); err != nil {
+	if err := setup.executed(p.Args[0]); err != nil {
 		out.Signal(int(unix.SIGKILL))
 		<-out.done
 		out.close()

@@ -120,6 +120,25 @@ func AsFSID(uid, gid int, f func() error) (err error) {
 	return f()
 }
 
+// SetEffectiveIDs gives this locked thread effective ids, all capabilities
+// kept; for a thread that is thrown away.
+func SetEffectiveIDs(uid, gid int) error {
+	if err := Prctl(unix.PR_SET_SECUREBITS, noSetuidFixup); err != nil {
+		return err
+	}
+	same := ^uintptr(0)
+	return call(func() error {
+		// The raw calls, as Go's own set the ids of all threads.
+		if _, _, e := unix.RawSyscall(unix.SYS_SETRESGID, same, uintptr(gid), same); e != 0 {
+			return e
+		}
+		if _, _, e := unix.RawSyscall(unix.SYS_SETRESUID, same, uintptr(uid), same); e != 0 {
+			return e
+		}
+		return nil
+	}, "setresuid", "-1, %d, -1; setresgid(-1, %d, -1)", uid, gid)
+}
+
 // setFSID sets this thread's id, -1 being no id, and returns the one before.
 func setFSID(nr uintptr, id int) int {
 	old, _, _ := unix.RawSyscall(nr, uintptr(uint32(id)), 0, 0)

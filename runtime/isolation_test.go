@@ -1,0 +1,121 @@
+//go:build real
+
+package runtime
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+)
+
+// TestTreeIsLocked: what the host mounted cannot be taken away, made writable
+// or moved by the container's root; what it mounted itself can.
+func TestTreeIsLocked(t *testing.T) {
+	for _, c := range []struct {
+		name, script string
+		ok           bool
+	}{
+		{"unmount proc", "umount /proc", false},
+		{"unmount a mask", "umount /proc/keys", false},
+		{"unmount /dev", "umount -l /dev", false},
+		{"make /proc/bus writable", "mount -o remount,rw /proc/bus", false},
+		{"make it writable by a bind", "mkdir /tmp/x && mount --bind /proc/bus /tmp/x && mount -o remount,bind,rw /tmp/x", false},
+		{"uncover by a plain bind", "mkdir /tmp/x && mount --bind /proc /tmp/x", false},
+		{"uncover the complete proc", "umount /dev/.sysbox", false},
+		{"unmount its own tmpfs", "umount /run", true},
+		{"mount a tmpfs", "mount -t tmpfs x /tmp && umount /tmp", true},
+		{"bind recursively", "mkdir /tmp/x && mount --rbind /proc /tmp/x", true},
+		{"nested namespaces with a proc of their own", "unshare -Urpf --mount-proc true", true},
+		{"nested proc by hand", "unshare -Urpfm sh -c 'mount -t proc proc /tmp && cat /tmp/uptime >/dev/null'", true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			out, status := run(t, nil, "sh", "-c", c.script)
+			if ok := status == 0; ok != c.ok {
+				t.Errorf("%s: exit status %d\n%s", c.script, status, out)
+			}
+		})
+	}
+}
+
+// TestProcessIdentity: what of a process's identity the spec asks for is what
+// the process has.
+func TestProcessIdentity(t *testing.T) {
+	umask := uint32(0o27)
+	ordinary := func(s *specs.Spec) { s.Process.Env = append(s.Process.Env, "SYSBOX_SYSCONT_MODE=FALSE") }
+	for _, c := range []struct {
+		name   string
+		change func(*specs.Spec)
+		script string
+		want   string
+	}{
+		{"user and groups", func(s *specs.Spec) {
+			s.Process.User = specs.User{UID: 1000, GID: 1001, AdditionalGids: []uint32{7, 8}}
+		}, "id -u; id -g; id -G; echo $HOME", "1000\n1001\n1001 7 8\n/home/user\n"},
+		{"umask", func(s *specs.Spec) { s.Process.User.Umask = &umask }, "umask", "0027\n"},
+		{"cwd that the image lacks", func(s *specs.Spec) { s.Process.Cwd = "/srv/new" }, "pwd", "/srv/new\n"},
+		{"no_new_privs", func(s *specs.Spec) { s.Process.NoNewPrivileges = true }, "grep NoNewPrivs /proc/self/status", "NoNewPrivs:\t1\n"},
+		{"limits", func(s *specs.Spec) {
+			s.Process.Rlimits = []specs.POSIXRlimit{{Type: "RLIMIT_NOFILE", Soft: 100, Hard: 200}}
+		}, "ulimit -n; ulimit -Hn", "100\n200\n"},
+		{"oom_score_adj", func(s *specs.Spec) { n := 321; s.Process.OOMScoreAdj = &n }, "cat /proc/self/oom_score_adj", "321\n"},
+		{"all capabilities of root", nil, "grep CapEff /proc/self/status", "CapEff:\t000001ffffffffff\n"},
+		{"capabilities of an ordinary container", func(s *specs.Spec) {
+			ordinary(s)
+			caps := []string{"CAP_KILL", "CAP_CHOWN"}
+			s.Process.Capabilities = &specs.LinuxCapabilities{Bounding: caps, Effective: caps, Permitted: caps}
+		}, "grep Cap /proc/self/status", "CapInh:\t0000000000000000\nCapPrm:\t0000000000000021\nCapEff:\t0000000000000021\nCapBnd:\t0000000000000021\nCapAmb:\t0000000000000000\n"},
+		{"ambient capabilities of a user", func(s *specs.Spec) {
+			ordinary(s)
+			s.Process.User = specs.User{UID: 1000, GID: 1000}
+			caps := []string{"CAP_NET_BIND_SERVICE"}
+			s.Process.Capabilities = &specs.LinuxCapabilities{Bounding: caps, Effective: caps, Permitted: caps, Inheritable: caps, Ambient: caps}
+		}, "grep -E 'CapEff|CapAmb' /proc/self/status", "CapEff:\t0000000000000400\nCapAmb:\t0000000000000400\n"},
+		{"sysctl", func(s *specs.Spec) {
+			s.Linux.Sysctl = map[string]string{"net.ipv4.ip_forward": "1", "kernel.shmmni": "77"}
+		}, "cat /proc/sys/net/ipv4/ip_forward /proc/sys/kernel/shmmni", "1\n77\n"},
+		{"host and domain name", func(s *specs.Spec) { s.Hostname, s.Domainname = "a", "b" }, "hostname; cat /proc/sys/kernel/domainname", "a\nb\n"},
+		{"read-only root", func(s *specs.Spec) { s.Root.Readonly = true }, "touch /x 2>/dev/null || echo ro; touch /run/x && echo rw", "ro\nrw\n"},
+		{"no files but the first three", nil, "ls /proc/self/fd | head -4", "0\n1\n2\n3\n"},
+		{"time namespace", func(s *specs.Spec) {
+			s.Linux.Namespaces = append(s.Linux.Namespaces, specs.LinuxNamespace{Type: "time"})
+			s.Linux.TimeOffsets = map[string]specs.LinuxTimeOffset{"boottime": {Secs: 1 << 30}}
+		}, "read a b </proc/uptime; [ ${a%.*} -gt 1073741824 ] && echo later", "later\n"},
+		{"devices", nil, "for d in null zero full random urandom tty; do stat -c '%a %u:%g %t,%T' /dev/$d; done", "666 0:0 1,3\n666 0:0 1,5\n666 0:0 1,7\n666 0:0 1,8\n666 0:0 1,9\n666 0:0 5,0\n"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			out, status := run(t, c.change, "sh", "-c", c.script)
+			if out != c.want || status != 0 {
+				t.Errorf("exit status %d, output %q, want %q", status, out, c.want)
+			}
+		})
+	}
+}
+
+// TestRefusedAtCreate: nothing is made, and the sentence says what to do.
+func TestRefusedAtCreate(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		change func(*specs.Spec)
+		want   string
+	}{
+		{"the host's network namespace by path", func(s *specs.Spec) { s.Linux.Namespaces[4].Path = "/proc/self/ns/net" }, "namespace of the host's own"},
+		{"a namespace of the wrong kind", func(s *specs.Spec) { s.Linux.Namespaces[1].Path = "/proc/self/ns/net" }, "is not a ipc namespace"},
+		{"no network namespace", func(s *specs.Spec) { s.Linux.Namespaces = s.Linux.Namespaces[:4] }, "network"},
+		{"a working directory behind a magic link", func(s *specs.Spec) { s.Process.Cwd = "/proc/self/fd/7" }, "/proc/self/fd/7"},
+		{"a mount of a type that there is not", func(s *specs.Spec) {
+			s.Mounts = append(s.Mounts, specs.Mount{Destination: "/x", Type: "nosuchfs", Source: "x"})
+		}, "nosuchfs"},
+		{"a bind without its source", func(s *specs.Spec) {
+			s.Mounts = append(s.Mounts, specs.Mount{Destination: "/x", Type: "bind", Source: "/nonexistent", Options: []string{"rbind"}})
+		}, "/nonexistent"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			p := testPod(t, "pod")
+			_, err := p.Create(t.Context(), CreateRequest{ID: "c1", Bundle: busybox(t, c.change, "true")})
+			if err == nil || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("error %v, want one with %q", err, c.want)
+			}
+		})
+	}
+}
