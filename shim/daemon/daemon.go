@@ -8,7 +8,6 @@ package daemon
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -33,8 +32,9 @@ const gcPercent = 40
 const (
 	// flushTimeout bounds the delivery of the last events.
 	flushTimeout = 5 * time.Second
-	// answerTimeout bounds the wait for callers to take their last answers.
-	answerTimeout = time.Second
+	// leaveTimeout bounds the wait for callers to take their last answers and
+	// leave; containerd does so at once.
+	leaveTimeout = 500 * time.Millisecond
 )
 
 // Config is what start tells the daemon.
@@ -88,7 +88,8 @@ func run(cfg Config, log *slog.Logger) error {
 	service := task.NewService(cfg.Namespace, pod, events, log, shutdown)
 	handleSignals(log, shutdown, newReaper(service.Known, log))
 
-	srv, err := ttrpc.NewServer(ttrpc.WithServerHandshaker(ttrpc.UnixSocketRequireSameUser()))
+	callers := newPeers()
+	srv, err := ttrpc.NewServer(ttrpc.WithServerHandshaker(callers))
 	if err != nil {
 		return err
 	}
@@ -107,30 +108,16 @@ func run(cfg Config, log *slog.Logger) error {
 	if path, ok := strings.CutPrefix(cfg.Address, "unix://"); ok {
 		os.Remove(path)
 	}
-	end(srv, events, log)
-	if cerr := pod.Close(); cerr != nil {
-		log.Error("return what the pod held", "err", cerr)
-	}
-	if errors.Is(err, ttrpc.ErrServerClosed) {
-		err = nil
-	}
-	return err
-}
-
-// end lets callers take their answers while the last events leave.
-func end(srv *ttrpc.Server, events *event.Queue, log *slog.Logger) {
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), answerTimeout)
-		defer cancel()
-		if srv.Shutdown(ctx) != nil {
-			srv.Close()
-		}
-	})
+	listener.Close()
 	ctx, cancel := context.WithTimeout(context.Background(), flushTimeout)
 	defer cancel()
 	events.Close(ctx)
-	wg.Wait()
+	callers.wait(leaveTimeout)
+	srv.Close()
+	if cerr := pod.Close(); cerr != nil {
+		log.Error("return what the pod held", "err", cerr)
+	}
+	return err
 }
 
 // inherited is the listening socket that start left at a fixed number.

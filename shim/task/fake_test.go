@@ -92,6 +92,7 @@ func (b *fakeBox) Update(_ context.Context, r *specs.LinuxResources) error {
 	b.update = r
 	return nil
 }
+
 func (b *fakeBox) Stats(context.Context) (any, error) { return &events.TaskOOM{ContainerID: "x"}, nil }
 func (b *fakeBox) OwnPIDNamespace() bool              { return b.pod.ownPIDs }
 func (b *fakeBox) WatchOOM(f func()) error            { b.oom = f; return nil }
@@ -159,8 +160,8 @@ func (p *fakeProcess) Signal(sig int) error {
 
 // recorder keeps events in order.
 type recorder struct {
-	mu   sync.Mutex
-	got  []string
+	mu  sync.Mutex
+	got []string
 }
 
 func (r *recorder) Publish(e proto.Message) {
@@ -278,4 +279,3 @@ func wantCode(t *testing.T, err, code error, what string) {
 		t.Errorf("%s: error is %v, want one of the class %v", what, err, code)
 	}
 }
-
