@@ -1,0 +1,229 @@
+package plan
+
+import (
+	"errors"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+)
+
+// TestRefusals: each row spoils ctr's spec in one way; the refusal names the
+// field and the way out.
+func TestRefusals(t *testing.T) {
+	i64 := func(n int64) *int64 { return &n }
+	num := func(n int) *int { return &n }
+	u32 := func(n uint32) *uint32 { return &n }
+	drop := func(typ specs.LinuxNamespaceType) func(*specs.Spec) {
+		return func(s *specs.Spec) {
+			var keep []specs.LinuxNamespace
+			for _, n := range s.Linux.Namespaces {
+				if n.Type != typ {
+					keep = append(keep, n)
+				}
+			}
+			s.Linux.Namespaces = keep
+		}
+	}
+	ns := func(typ specs.LinuxNamespaceType, path string) func(*specs.Spec) {
+		return func(s *specs.Spec) {
+			drop(typ)(s)
+			s.Linux.Namespaces = append(s.Linux.Namespaces, specs.LinuxNamespace{Type: typ, Path: path})
+		}
+	}
+	maps := func(m ...specs.LinuxIDMapping) func(*specs.Spec) {
+		return func(s *specs.Spec) { s.Linux.UIDMappings, s.Linux.GIDMappings = m, m }
+	}
+	mount := func(m specs.Mount) func(*specs.Spec) {
+		return func(s *specs.Spec) { s.Mounts = append(s.Mounts, m) }
+	}
+	bind := func(dest string, options ...string) func(*specs.Spec) {
+		return mount(specs.Mount{Destination: dest, Type: "bind", Source: "/srv", Options: options})
+	}
+	device := func(d specs.LinuxDevice) func(*specs.Spec) {
+		return func(s *specs.Spec) { s.Linux.Devices = append(s.Linux.Devices, d) }
+	}
+	deviceRule := func(d specs.LinuxDeviceCgroup) func(*specs.Spec) {
+		return func(s *specs.Spec) { s.Linux.Resources.Devices = append(s.Linux.Resources.Devices, d) }
+	}
+	process := func(f func(*specs.Process)) func(*specs.Spec) { return func(s *specs.Spec) { f(s.Process) } }
+	env := func(e ...string) func(*specs.Spec) {
+		return func(s *specs.Spec) { s.Process.Env = append(s.Process.Env, e...) }
+	}
+	sysctl := func(name string) func(*specs.Spec) {
+		return func(s *specs.Spec) { s.Linux.Sysctl = map[string]string{name: "1"} }
+	}
+	mode := os.FileMode(1 << 30)
+
+	for _, c := range []struct {
+		name    string
+		spoil   func(*specs.Spec)
+		field   string
+		mention string // in the sentence
+	}{
+		{"version 2", func(s *specs.Spec) { s.Version = "2.0.0" }, "ociVersion", "1.3.0"},
+		{"no version", func(s *specs.Spec) { s.Version = "" }, "ociVersion", "1.3.0"},
+		{"no process", func(s *specs.Spec) { s.Process = nil }, "process", "process.args"},
+		{"no linux", func(s *specs.Spec) { s.Linux = nil }, "linux", "linux.namespaces"},
+		{"no root", func(s *specs.Spec) { s.Root = nil }, "root.path", "rootfs"},
+		{"host's root", func(s *specs.Spec) { s.Root.Path = "/../" }, "root.path", "host's own root"},
+
+		{"host's network", drop("network"), "linux.namespaces", "hostNetwork"},
+		{"host's pids", drop("pid"), "linux.namespaces", "hostPID"},
+		{"host's ipc", drop("ipc"), "linux.namespaces", "hostIPC"},
+		{"host's uts", drop("uts"), "linux.namespaces", "--uts=host"},
+		{"host's mounts", drop("mount"), "linux.namespaces", `"mount"`},
+		{"init's network", ns("network", "/proc/1/ns/net"), "linux.namespaces[4].path", "host's own"},
+		{"init's user namespace", ns("user", "/proc/./1/ns/user"), "linux.namespaces[5].path", "host's own"},
+		{"mount path", ns("mount", "/ns/mnt"), "linux.namespaces mount path", "leave the path out"},
+		{"cgroup path", ns("cgroup", "/ns/cgroup"), "linux.namespaces cgroup path", "leave the path out"},
+		{"relative path", ns("network", "ns/net"), "linux.namespaces[4].path", "absolute"},
+		{"unknown namespace", ns("disk", ""), "linux.namespaces[5].type", "disk"},
+		{"twice", func(s *specs.Spec) { s.Linux.Namespaces = append(s.Linux.Namespaces, s.Linux.Namespaces[0]) }, "linux.namespaces[5].type", "twice"},
+		{"offsets without a namespace", func(s *specs.Spec) {
+			s.Linux.TimeOffsets = map[string]specs.LinuxTimeOffset{"boottime": {Secs: 1}}
+		}, "linux.timeOffsets", "new time namespace"},
+		{"offset of a strange clock", func(s *specs.Spec) {
+			ns("time", "")(s)
+			s.Linux.TimeOffsets = map[string]specs.LinuxTimeOffset{"realtime": {Secs: 1}}
+		}, "linux.timeOffsets", "monotonic"},
+
+		{"host's root mapped", maps(specs.LinuxIDMapping{HostID: 0, Size: 65536}), "linux.uidMappings", "host's root"},
+		{"few ids", maps(specs.LinuxIDMapping{HostID: 100000, Size: 1000}), "linux.uidMappings", "65536"},
+		{"no container root", maps(specs.LinuxIDMapping{ContainerID: 1, HostID: 100000, Size: 65536}), "linux.uidMappings", "id 0 is not mapped"},
+		{"a gap", maps(specs.LinuxIDMapping{HostID: 100000, Size: 65536}, specs.LinuxIDMapping{ContainerID: 70000, HostID: 200000, Size: 1}), "linux.uidMappings", "id 65536 is not mapped"},
+		{"overlap", maps(specs.LinuxIDMapping{HostID: 100000, Size: 65536}, specs.LinuxIDMapping{ContainerID: 65536, HostID: 165535, Size: 9}), "linux.uidMappings[1]", "overlaps"},
+		{"wrap", maps(specs.LinuxIDMapping{HostID: 4294967000, Size: 65536}), "linux.uidMappings[0]", "last id"},
+		{"uid only", func(s *specs.Spec) {
+			s.Linux.UIDMappings = []specs.LinuxIDMapping{{HostID: 100000, Size: 65536}}
+		}, "linux.uidMappings and gidMappings", "both"},
+		{"other gids", func(s *specs.Spec) {
+			s.Linux.UIDMappings = []specs.LinuxIDMapping{{HostID: 100000, Size: 65536}}
+			s.Linux.GIDMappings = []specs.LinuxIDMapping{{HostID: 200000, Size: 65536}}
+		}, "linux.gidMappings", "same ranges"},
+		{"unmapped user", func(s *specs.Spec) {
+			maps(specs.LinuxIDMapping{HostID: 100000, Size: 65536})(s)
+			s.Process.User.UID = 65536
+		}, "process.user.uid", "do not have it"},
+
+		{"no args", process(func(p *specs.Process) { p.Args = nil }), "process.args", "program"},
+		{"empty program", process(func(p *specs.Process) { p.Args = []string{""} }), "process.args[0]", "program"},
+		{"NUL in args", process(func(p *specs.Process) { p.Args = []string{"a", "b\x00c"} }), "process.args[1]", "NUL"},
+		{"long arg", process(func(p *specs.Process) { p.Args = []string{"a", strings.Repeat("x", maxArg)} }), "process.args[1]", "shorten"},
+		{"relative cwd", process(func(p *specs.Process) { p.Cwd = "x" }), "process.cwd", "absolute"},
+		{"no cwd", process(func(p *specs.Process) { p.Cwd = "" }), "process.cwd", "absolute"},
+		{"uid -1", process(func(p *specs.Process) { p.User.UID = noID }), "process.user.uid", "no id"},
+		{"gid -1", process(func(p *specs.Process) { p.User.GID = noID }), "process.user.gid", "no id"},
+		{"group -1", process(func(p *specs.Process) { p.User.AdditionalGids = []uint32{1, noID} }), "process.user.additionalGids[1]", "no id"},
+		{"umask", process(func(p *specs.Process) { p.User.Umask = u32(0o1000) }), "process.user.umask", "permission bits"},
+		{"console", func(s *specs.Spec) { s.Process.Terminal, s.Process.ConsoleSize = true, &specs.Box{Width: 70000} }, "process.consoleSize", "65535"},
+		{"rlimit", process(func(p *specs.Process) { p.Rlimits[0].Type = "RLIMIT_X" }), "process.rlimits[0].type", "RLIMIT_NOFILE"},
+		{"rlimit twice", process(func(p *specs.Process) { p.Rlimits = append(p.Rlimits, p.Rlimits[0]) }), "process.rlimits[1].type", "twice"},
+		{"soft above hard", process(func(p *specs.Process) { p.Rlimits[0].Soft = 1 << 60 }), "process.rlimits[0]", "lower"},
+		{"oom", process(func(p *specs.Process) { p.OOMScoreAdj = num(1001) }), "process.oomScoreAdj", "-1000 and 1000"},
+		{"policy", process(func(p *specs.Process) { p.Scheduler = &specs.Scheduler{Policy: specs.SchedISO} }), "process.scheduler.policy", "SCHED_ISO"},
+		{"priority", process(func(p *specs.Process) { p.Scheduler = &specs.Scheduler{Policy: specs.SchedFIFO} }), "process.scheduler.priority", "1 to 99"},
+		{"negative priority", process(func(p *specs.Process) { p.Scheduler = &specs.Scheduler{Policy: specs.SchedRR, Priority: -1} }), "process.scheduler.priority", "1 to 99"},
+		{"deadline", process(func(p *specs.Process) {
+			p.Scheduler = &specs.Scheduler{Policy: specs.SchedDeadline, Runtime: 3000, Deadline: 2000}
+		}), "process.scheduler", "deadline"},
+		{"nice", process(func(p *specs.Process) { p.Scheduler = &specs.Scheduler{Policy: specs.SchedOther, Nice: 20} }), "process.scheduler.nice", "19"},
+		{"io class", process(func(p *specs.Process) { p.IOPriority = &specs.LinuxIOPriority{Class: "X"} }), "process.ioPriority.class", "IOPRIO_CLASS_BE"},
+		{"io level", process(func(p *specs.Process) {
+			p.IOPriority = &specs.LinuxIOPriority{Class: specs.IOPRIO_CLASS_BE, Priority: 8}
+		}), "process.ioPriority.priority", "7"},
+		{"personality", func(s *specs.Spec) { s.Linux.Personality = &specs.LinuxPersonality{Domain: "BSD"} }, "linux.personality.domain", "LINUX32"},
+
+		{"env without =", env("A"), "process.env", "NAME=VALUE"},
+		{"env without name", env("=A"), "process.env", "NAME=VALUE"},
+		{"NUL in env", env("A=\x00"), "process.env A", "NUL"},
+		{"unknown variable", env("SYSBOX_NOPE=1"), "process.env", "SYSBOX_HONOR_CAPS"},
+		{"bad variable", env("SYSBOX_HONOR_CAPS=maybe"), "process.env SYSBOX_HONOR_CAPS", "TRUE"},
+		{"relative skip", env("SYSBOX_SKIP_UID_SHIFT=/a,b"), "process.env SYSBOX_SKIP_UID_SHIFT", "absolute"},
+		{"unknown annotation", func(s *specs.Spec) { s.Annotations = map[string]string{"io.sysbox.nope": ""} }, "annotations", "io.sysbox.honor-caps"},
+		{"contradiction", func(s *specs.Spec) {
+			env("SYSBOX_HONOR_CAPS=TRUE")(s)
+			s.Annotations = map[string]string{"io.sysbox.honor-caps": "false"}
+		}, "annotations io.sysbox.honor-caps", "remove one"},
+
+		{"mount on the root", bind("/a/.."), "mounts[7].destination", "root.path"},
+		{"mount nowhere", bind(""), "mounts[7].destination", "absolute"},
+		{"our own place", bind("/dev/.sysbox/proc"), "mounts[7].destination", "runtime"},
+		{"bind over /proc", bind("/proc"), "mounts[7].destination", "/proc/meminfo"},
+		{"bind in /proc", bind("/proc/self/attr"), "mounts[7].destination", "/proc/meminfo"},
+		{"tmpfs in /proc", mount(specs.Mount{Destination: "/proc/x", Type: "tmpfs"}), "mounts[7].destination", "another place"},
+		{"bind over /dev", bind("/dev/"), "mounts[7].destination", "its own /dev"},
+		{"bind over /sys", bind("/sys"), "mounts[7].destination", "its own /sys"},
+		{"tmpfs over /sys", mount(specs.Mount{Destination: "/sys", Type: "tmpfs"}), "mounts[7]", "sysfs"},
+		{"shared", bind("/x", "rbind", "rshared"), "mounts[7].options", "HostToContainer"},
+		{"shared tmpfs", mount(specs.Mount{Destination: "/x", Type: "tmpfs", Options: []string{"shared"}}), "mounts[7].options", "rslave"},
+		{"shared root", func(s *specs.Spec) { s.Linux.RootfsPropagation = "shared" }, "linux.rootfsPropagation", "HostToContainer"},
+		{"unknown propagation", func(s *specs.Spec) { s.Linux.RootfsPropagation = "public" }, "linux.rootfsPropagation", "rslave"},
+		{"disk", mount(specs.Mount{Destination: "/x", Type: "ext4", Source: "/dev/sda1"}), "mounts[7].type", "bind it"},
+		{"no type", mount(specs.Mount{Destination: "/x", Source: "/srv"}), "mounts[7].type", "bind"},
+		{"bind without source", mount(specs.Mount{Destination: "/x", Type: "bind"}), "mounts[7].source", "path on the host"},
+		{"data on a bind", bind("/x", "size=1m"), "mounts[7].options", "size=1m"},
+		{"sync on a bind", bind("/x", "sync"), "mounts[7].options", "sync"},
+		{"remount", bind("/x", "remount"), "mounts[7].options", "remount"},
+		{"copy-symlink", bind("/x", "copy-symlink"), "mounts[7].options", "image"},
+		{"tmpcopyup on a bind", bind("/x", "tmpcopyup"), "mounts[7].options", "tmpfs"},
+		{"idmap on tmpfs", mount(specs.Mount{Destination: "/x", Type: "tmpfs", Options: []string{"idmap"}}), "mounts[7]", "binds"},
+		{"half a mapping", bind("/x", "idmap=uids=0-1-2"), "mounts[7].options", "gids"},
+		{"relative mapping", bind("/x", "idmap=uids=@0-1-2;gids=0-1-2"), "mounts[7].options", "@"},
+		{"below mqueue", bind("/dev/mqueue/x"), "mounts", "/dev/mqueue"},
+
+		{"disk device", device(specs.LinuxDevice{Path: "/dev/sda", Type: "b", Major: 8}), "linux.devices[0]", "--privileged"},
+		{"memory", device(specs.LinuxDevice{Path: "/dev/innocent", Type: "u", Major: 1, Minor: 1}), "linux.devices[0]", "memory"},
+		{"console device", device(specs.LinuxDevice{Path: "/dev/tty0", Type: "c", Major: 4}), "linux.devices[0]", "consoles"},
+		{"device path", device(specs.LinuxDevice{Path: "dev/x", Type: "c", Major: 240}), "linux.devices[0]", "absolute"},
+		{"device in /proc", device(specs.LinuxDevice{Path: "/proc/x", Type: "c", Major: 240}), "linux.devices[0]", "/dev"},
+		{"device in our place", device(specs.LinuxDevice{Path: "/dev/pts/7", Type: "c", Major: 240}), "linux.devices[0]", "runtime"},
+		{"device type", device(specs.LinuxDevice{Path: "/dev/x", Type: "s"}), "linux.devices[0]", "known are"},
+		{"device number", device(specs.LinuxDevice{Path: "/dev/x", Type: "c", Major: 1 << 33}), "linux.devices[0]", "4095"},
+		{"device mode", device(specs.LinuxDevice{Path: "/dev/x", Type: "c", Major: 240, FileMode: &mode}), "linux.devices[0]", "permission bits"},
+		{"another null", device(specs.LinuxDevice{Path: "/dev/null", Type: "c", Major: 240}), "linux.devices[0]", "one device"},
+		{"all devices", deviceRule(specs.LinuxDeviceCgroup{Allow: true, Access: "rwm"}), "linux.resources.devices[10]", "--privileged"},
+		{"all disks", deviceRule(specs.LinuxDeviceCgroup{Allow: true, Type: "b", Access: "r"}), "linux.resources.devices[10]", "disk"},
+		{"all characters", deviceRule(specs.LinuxDeviceCgroup{Allow: true, Type: "c", Access: "rw"}), "linux.resources.devices[10]", "every device"},
+		{"all of memory's", deviceRule(specs.LinuxDeviceCgroup{Allow: true, Type: "c", Major: i64(1), Minor: i64(-1), Access: "rw"}), "linux.resources.devices[10]", "memory"},
+
+		{"host's sysctl", sysctl("kernel.panic"), "linux.sysctl", "on the host"},
+		{"user sysctl", sysctl("user.max_user_namespaces"), "linux.sysctl", "on the host"},
+		{"hostname sysctl", sysctl("kernel.hostname"), "linux.sysctl", "hostname"},
+		{"sysctl climbs", sysctl("net/../kernel/panic"), "linux.sysctl", "not a name"},
+		{"sysctl climbs with dots", sysctl("net.//.kernel.panic"), "linux.sysctl", "not a name"},
+		{"sysctl prefix", sysctl("network.x"), "linux.sysctl", "on the host"},
+
+		{"hostname", func(s *specs.Spec) { s.Hostname = strings.Repeat("a", 65) }, "hostname", "64"},
+		{"masked path", func(s *specs.Spec) { s.Linux.MaskedPaths = []string{"x"} }, "linux.maskedPaths[0]", "absolute"},
+		{"hook path", func(s *specs.Spec) { s.Hooks = &specs.Hooks{Poststop: []specs.Hook{{Path: "x"}}} }, "hooks.poststop[0].path", "absolute"},
+		{"hook timeout", func(s *specs.Spec) {
+			s.Hooks = &specs.Hooks{CreateRuntime: []specs.Hook{{Path: "/x", Timeout: num(0)}}}
+		}, "hooks.createRuntime[0].timeout", "above 0"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			in := testInput(t, "ctr")
+			c.spoil(in.Spec)
+			if in.Spec.Process != nil {
+				in.Terminal = in.Spec.Process.Terminal
+			}
+			_, err := Make(in)
+			var r *Refusal
+			if !errors.As(err, &r) {
+				t.Fatalf("got %v, want a refusal", err)
+			}
+			if r.Field != c.field || !strings.Contains(err.Error(), c.mention) || r.Why == "" || r.WayOut == "" {
+				t.Errorf("field %q, sentence %q; want field %q and a mention of %q", r.Field, err, c.field, c.mention)
+			}
+		})
+	}
+}
+
+// TestRefusalIsBounded: a value of the caller's does not flood logs, nor break lines.
+func TestRefusalIsBounded(t *testing.T) {
+	s := refuse("f", strings.Repeat("x\n", 10000), "why", "way out").Error()
+	if len(s) > 1000 || strings.Contains(s, "\n") {
+		t.Errorf("%d bytes: %s", len(s), s[:100])
+	}
+}
