@@ -19,6 +19,8 @@ const (
 	codeOff  = elfSize + 3*phSize
 )
 
+//go:generate go run gen.go
+
 // machine is what an image needs to know of an architecture.
 type machine struct {
 	elf    uint16 // e_machine

@@ -1,7 +1,8 @@
 //go:build ignore
 
 // This program writes code.go: the interpreters' machine code, as Go's assembler
-// makes it for each architecture. Run it after each change of an interp_*.s.
+// makes it for each architecture. Run it after each change of an interp_*.s. With
+// -check, it only tells by its exit status whether code.go is up to date.
 package main
 
 import (
@@ -32,6 +33,12 @@ func main() {
 			fmt.Fprintf(&b, "%s%#02x,", sep, c)
 		}
 		b.WriteString("\n}\n")
+	}
+	if len(os.Args) > 1 && os.Args[1] == "-check" {
+		if old, err := os.ReadFile("code.go"); err != nil || !bytes.Equal(old, b.Bytes()) {
+			log.Fatal("code.go does not match interp_*.s; run go generate")
+		}
+		return
 	}
 	if err := os.WriteFile("code.go", b.Bytes(), 0o644); err != nil {
 		log.Fatal(err)

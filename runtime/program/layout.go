@@ -53,7 +53,7 @@ func (p Program) assemble(arch string, base uint64, kind uint32, reportFD int) (
 	for i := range p {
 		if s := p[i].Label; s != "" {
 			if _, dup := l.labels[s]; dup {
-				return nil, fmt.Errorf("step %d (%s): label %q is used twice", i, p[i].title(), s)
+				return nil, fmt.Errorf("%s: label %q is used twice", p[i].title(), s)
 			}
 			l.labels[s] = i
 		}
@@ -62,7 +62,7 @@ func (p Program) assemble(arch string, base uint64, kind uint32, reportFD int) (
 	}
 	for i := range p {
 		if err := l.call(i, &p[i]); err != nil {
-			return nil, fmt.Errorf("step %d (%s): %w", i, p[i].title(), err)
+			return nil, fmt.Errorf("%s: %w", p[i].title(), err)
 		}
 	}
 	l.put(len(p), offStore, l.step(len(p))+offRet)
@@ -213,12 +213,12 @@ func (l *lineup) blob(b *Blob) (uint64, error) {
 			size = 4
 		}
 		if r.Off < 0 || r.Off+size > len(b.Data) {
-			return 0, fmt.Errorf("%s has %d bytes, none for a reference at %d", b, len(b.Data), r.Off)
+			return 0, fmt.Errorf("%s has %d bytes, none for a reference at %d", b.Name, len(b.Data), r.Off)
 		}
 		if !isResult {
 			v, err := l.value(r.Arg)
 			if err != nil {
-				return 0, fmt.Errorf("%s at %d: %w", b, r.Off, err)
+				return 0, fmt.Errorf("%s at %d: %w", b.Name, r.Off, err)
 			}
 			binary.LittleEndian.PutUint64(l.out[at-l.base+uint64(r.Off):], v)
 			continue

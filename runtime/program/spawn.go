@@ -13,7 +13,18 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// File is an open file that a program finds under a number of its own.
+// Pipe is os.Pipe for an end that a program gets: both ends are blocking. (Whether a
+// read waits is a property of the open file, not of the number: with an end of os.Pipe,
+// the program's read would fail with EAGAIN.)
+func Pipe() (r, w *os.File, err error) {
+	var fds [2]int
+	if err := unix.Pipe2(fds[:], unix.O_CLOEXEC); err != nil {
+		return nil, nil, os.NewSyscallError("pipe2", err)
+	}
+	return os.NewFile(uintptr(fds[0]), "|0"), os.NewFile(uintptr(fds[1]), "|1"), nil
+}
+
+// File is an open file that a program finds under a number of its own. See [Pipe].
 type File struct {
 	*os.File
 	// At is the number, not ReportFD.

@@ -1,0 +1,240 @@
+package program
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// The test binary is also the container's root: it attacks the process that its
+// arguments name, by its number inside and outside.
+func TestMain(m *testing.M) {
+	if len(os.Args) == 4 && os.Args[1] == "attack" {
+		inside, _ := strconv.Atoi(os.Args[2])
+		attack(inside, "/proc/"+os.Args[3])
+		os.Exit(0)
+	}
+	os.Exit(m.Run())
+}
+
+// attack prints a line for each attempt: its name, and the error or nil.
+func attack(pid int, proc string) {
+	runtime.LockOSThread()
+	try := func(name string, err error) { fmt.Printf("%s: %v\n", name, err) }
+	var b [8]byte
+	local := []unix.Iovec{{Base: &b[0], Len: 8}}
+	remote := []unix.RemoteIovec{{Base: codeBase, Len: 8}}
+	_, err := unix.ProcessVMReadv(pid, local, remote, 0)
+	try("process_vm_readv", err)
+	_, err = unix.ProcessVMWritev(pid, local, []unix.RemoteIovec{{Base: dataAddr, Len: 8}}, 0)
+	try("process_vm_writev", err)
+	for _, f := range []struct {
+		path string
+		mode int
+	}{{"mem", unix.O_RDWR}, {"mem", unix.O_RDONLY}, {"exe", unix.O_RDONLY}, {"fd/0", unix.O_RDONLY}, {"environ", unix.O_RDONLY}, {"maps", unix.O_RDONLY}, {"auxv", unix.O_RDONLY}} {
+		fd, err := unix.Open(filepath.Join(proc, f.path), f.mode, 0)
+		if err == nil {
+			// Access to some files is checked by read only.
+			if _, err = unix.Pread(fd, b[:], codeBase); err == unix.EAGAIN || err == unix.ESPIPE || f.path == "mem" {
+				err = nil
+			}
+		}
+		try(fmt.Sprint("open ", f.path, " ", f.mode), err)
+	}
+	for _, link := range []string{"exe", "cwd", "root", "fd/0", "ns/mnt"} {
+		_, err := os.Readlink(filepath.Join(proc, link))
+		try("readlink "+link, err)
+	}
+	_, err = os.ReadDir(filepath.Join(proc, "fd"))
+	try("list fd", err)
+	pidfd, err := unix.PidfdOpen(pid, 0)
+	if err == nil {
+		_, err = unix.PidfdGetfd(pidfd, 0, 0)
+	}
+	try("pidfd_getfd", err)
+	for _, how := range []uintptr{unix.PTRACE_SEIZE, unix.PTRACE_ATTACH} {
+		_, _, e := unix.Syscall6(unix.SYS_PTRACE, how, uintptr(pid), 0, 0, 0, 0)
+		if err = nil; e != 0 {
+			err = e
+		}
+		try(fmt.Sprint("ptrace ", how), err)
+		if err == nil { // or the second one says EPERM for a wrong reason
+			break
+		}
+	}
+}
+
+// hold reports tag, with this process's number in its pid namespace, and waits for a byte.
+func hold(tag uint32, label string) Program {
+	pid := fmt.Sprint("pid", tag)
+	return Program{{Nr: unix.SYS_GETPID, Label: pid}, Report("held", tag, pid), wait}
+}
+
+// container starts a container's init, held at each step between the calls given, and
+// returns it with the pipe that releases it.
+func container(t *testing.T, begin Program, flags uint64, files []File, steps ...Program) (*Child, *Process, *os.File) {
+	t.Helper()
+	r, w := pipe(t)
+	p := append(append(Program{}, begin...), Fork("pid", "child", flags, -1), Report("", 1000, "pid"), Exit(0))
+	first := len(p)
+	for i, s := range steps {
+		p = append(append(p, s...), hold(uint32(i), "")...)
+	}
+	p[first].Label = "child"
+	c := start(t, append(p, Exit(0)), append(files, File{r, 0})...)
+	// The pid and the first step's report come in any order.
+	var b *Process
+	inside := int32(-1)
+	for b == nil || inside < 0 {
+		rec, err := c.Next(soon())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if rec.Tag != 1000 {
+			inside = rec.Value
+			continue
+		}
+		if b, err = Adopt(int(rec.Value)); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() {
+			_ = b.Signal(unix.SIGKILL)
+			_, _ = b.Wait()
+			_ = b.Close()
+		})
+	}
+	exit(t, c.Process, 0)
+	return c, b, w
+}
+
+// mapIDs makes host ids 100000 and up those of the process's user namespace.
+func mapIDs(t *testing.T, p *Process) {
+	t.Helper()
+	for _, f := range []string{"uid_map", "gid_map"} {
+		if err := os.WriteFile(fmt.Sprintf("/proc/%d/%s", p.Pid, f), []byte("0 100000 65536"), 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// become are the calls that join a container as its root.
+var become = Program{
+	{Nr: unix.SYS_SETRESGID, Args: []Arg{Int(0), Int(0), Int(0)}},
+	{Nr: unix.SYS_SETRESUID, Args: []Arg{Int(0), Int(0), Int(0)}},
+}
+
+// join are the first leg's calls that enter the pid namespace of pidfd, and the second
+// leg's that enter its user namespace.
+func join(pidfd int) (first, second Program) {
+	set := func(what string, flag int) Program {
+		return Program{{Nr: unix.SYS_SETNS, Args: []Arg{Int(pidfd), Sym{what, int64(flag)}}}}
+	}
+	return set("CLONE_NEWPID", unix.CLONE_NEWPID), set("CLONE_NEWUSER", unix.CLONE_NEWUSER)
+}
+
+// attacked runs an attack as root of init's container and returns what succeeded.
+func attacked(t *testing.T, init *Process, inside int, target *Process) (successes []string, attempts int) {
+	t.Helper()
+	self, err := os.Open("/proc/self/exe")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer self.Close()
+	r, w := pipe(t)
+	first, second := join(7)
+	p := append(append(Program{}, first...), Fork("pid", "child", 0, -1), Report("", 1000, "pid"), Exit(0))
+	second[0].Label = "child"
+	p = append(append(p, second...), become...)
+	p = append(p, Call{Nr: unix.SYS_EXECVEAT, Args: []Arg{
+		Int(5), Str(""), Strs{"test", "attack", fmt.Sprint(inside), fmt.Sprint(target.Pid)}, Strs{}, Int(unix.AT_EMPTY_PATH),
+	}})
+	n := null(t)
+	c := start(t, p, File{n, 0}, File{w, 1}, File{w, 2}, File{self, 5}, File{init.PidFD, 7})
+	b, err := Adopt(int(next(t, c, 1000)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Close()
+	exit(t, c.Process, 0)
+	if _, err := c.Next(soon()); err != io.EOF {
+		t.Fatal(err)
+	}
+	w.Close()
+	out, err := io.ReadAll(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	exit(t, b, 0)
+	for line := range strings.Lines(string(out)) {
+		attempts++
+		if name, ok := strings.CutSuffix(line, ": <nil>\n"); ok {
+			successes = append(successes, name)
+		}
+	}
+	if attempts < 16 {
+		t.Fatalf("the attack was not carried out: %s", out)
+	}
+	return successes, attempts
+}
+
+// Root of the container gets at no memory and no file of a child of ours, at any step.
+func TestAttackInit(t *testing.T) {
+	t.Run("guarded", func(t *testing.T) { attackInit(t, Prelude(os.Getpid()), true) })
+	// The attack works where nothing prevents it: with PR_SET_DUMPABLE 0 left out.
+	t.Run("unguarded", func(t *testing.T) { attackInit(t, nil, false) })
+}
+
+func attackInit(t *testing.T, prelude Program, guarded bool) {
+	c, b, w := container(t, prelude, unix.CLONE_NEWUSER|unix.CLONE_NEWPID, nil,
+		Program{{Nr: unix.SYS_GETPID}},
+		become,
+		Program{{Nr: unix.SYS_UNSHARE, Args: []Arg{Int(unix.CLONE_NEWNS | unix.CLONE_NEWIPC)}}},
+		Program{{Nr: unix.SYS_PRCTL, Args: []Arg{Int(unix.PR_SET_NO_NEW_PRIVS), Int(1)}}},
+	)
+	mapIDs(t, b)
+	worst := 0
+	for step := range 4 {
+		got, n := attacked(t, b, 1, b)
+		worst = max(worst, len(got))
+		if guarded && len(got) != 0 {
+			t.Errorf("step %d: %d of %d attempts succeeded: %q", step, len(got), n, got)
+		}
+		if _, err := w.Write([]byte("x")); err != nil {
+			t.Fatal(err)
+		}
+		if step < 3 {
+			next(t, c, uint32(step+1))
+		}
+	}
+	if !guarded && worst < 8 {
+		t.Errorf("only %d attempts succeed on a child without protection: the attack proves nothing", worst)
+	}
+	exit(t, b, 0)
+}
+
+func TestAttackExec(t *testing.T) {
+	_, init, _ := container(t, Prelude(os.Getpid()), unix.CLONE_NEWUSER|unix.CLONE_NEWPID, nil, become[:0:0], Program{{Nr: unix.SYS_GETPID}})
+	mapIDs(t, init)
+	first, second := join(7)
+	c, b, w := container(t, append(Prelude(os.Getpid()), first...), 0, []File{{init.PidFD, 7}},
+		Program{{Nr: unix.SYS_GETPID}}, second, become)
+	for step := range 3 {
+		if got, n := attacked(t, init, 2+step, b); len(got) != 0 {
+			t.Errorf("step %d: %d of %d attempts succeeded: %q", step, len(got), n, got)
+		}
+		if _, err := w.Write([]byte("x")); err != nil {
+			t.Fatal(err)
+		}
+		if step < 2 {
+			next(t, c, uint32(step+1))
+		}
+	}
+	exit(t, b, 0)
+}
