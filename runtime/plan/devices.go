@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"cmp"
 	"fmt"
 	"os"
 	"path"
@@ -162,15 +163,17 @@ func specDevice(field string, d specs.LinuxDevice) (Device, error) {
 // the spec has just the rules that the spec has.
 func deviceRules(l *specs.Linux, r *specs.LinuxResources, p *Plan) error {
 	all := -1 // the rule that allows everything, if any
-	for i, d := range r.Devices {
+	for i := range r.Devices {
+		d := &r.Devices[i]
 		field := item("linux.resources.devices", i)
-		if d.Type != "" && d.Type != "a" && d.Type != "b" && d.Type != "c" {
+		d.Type, d.Access = cmp.Or(d.Type, "a"), cmp.Or(d.Access, "rwm") // what the kernel of version 1 takes them for
+		if d.Type != "a" && d.Type != "b" && d.Type != "c" {
 			return refuse(field+".type", d.Type, "it is not known", "known are a, b and c")
 		}
 		if strings.Trim(d.Access, "rwm") != "" {
 			return refuse(field+".access", d.Access, "it has other letters than r, w and m", "give some of these")
 		}
-		every := (d.Type == "" || d.Type == "a") && wild(d.Major) && wild(d.Minor)
+		every := d.Type == "a" && wild(d.Major) && wild(d.Minor)
 		if every {
 			all = -1
 			if d.Allow {
@@ -200,15 +203,7 @@ func deviceRules(l *specs.Linux, r *specs.LinuxResources, p *Plan) error {
 		return refuse(item("linux.resources.devices", all), "allow all", "it allows every device of the host", devicesWayOut)
 	}
 	rules := []specs.LinuxDeviceCgroup{{Allow: false, Type: "a", Access: "rwm"}}
-	for _, d := range r.Devices {
-		if d.Type == "" {
-			d.Type = "a"
-		}
-		if d.Access == "" {
-			d.Access = "rwm"
-		}
-		rules = append(rules, d)
-	}
+	rules = append(rules, r.Devices...)
 	for _, d := range p.Devices {
 		ofSpec := slices.ContainsFunc(l.Devices, func(x specs.LinuxDevice) bool { return path.Clean(x.Path) == d.Path })
 		if !ofSpec || slices.ContainsFunc(defaultDevices, func(x Device) bool { return x.Path == d.Path }) {

@@ -45,7 +45,7 @@ func makeNamespaces(l *specs.Linux, p *Plan) error {
 				return refuse(field+".path", n.Path, "it is not an absolute path", "give one")
 			}
 			ns = Namespace{Mode: NamespaceJoin, Path: path.Clean(n.Path)}
-			if slices.Contains(hostPaths(n.Type), ns.Path) {
+			if underAny(ns.Path, hostPaths...) {
 				return refuse(field+".path", n.Path, "it is a namespace of the host's own", "leave the path out to get a new one")
 			}
 		}
@@ -74,15 +74,9 @@ func makeNamespaces(l *specs.Linux, p *Plan) error {
 	return timeOffsets(l, n)
 }
 
-// hostPaths are the ways to name the host's own namespace that can be told
-// without asking the kernel: init's. The others are found by comparing inodes.
-func hostPaths(t specs.LinuxNamespaceType) []string {
-	file := map[specs.LinuxNamespaceType]string{specs.NetworkNamespace: "net", specs.MountNamespace: "mnt"}[t]
-	if file == "" {
-		file = string(t)
-	}
-	return []string{"/proc/1/ns/" + file, "/proc/self/ns/" + file, "/proc/thread-self/ns/" + file}
-}
+// hostPaths hold the host's own namespaces, as far as that can be told without
+// asking the kernel. Others are found by comparing inodes when they are opened.
+var hostPaths = []string{"/proc/1/ns", "/proc/self/ns", "/proc/thread-self/ns"}
 
 func timeOffsets(l *specs.Linux, n *Namespaces) error {
 	if len(l.TimeOffsets) == 0 {

@@ -30,6 +30,7 @@ var systemRules = []rule{
 	{"read-only-root", readOnlyRoot},
 	{"systemd", systemd},
 	{"lift-masks", liftMasks},
+	{"empty-host-folders", emptyHostFolders},
 	{"kernel-files", kernelFiles},
 	{"binfmt-misc", binfmt},
 	{"storage", storage},
@@ -187,6 +188,18 @@ func liftMasks(_ *rule, _ Input, p *Plan) {
 
 func without(list []string, drop ...string) []string {
 	return slices.DeleteFunc(slices.Clone(list), func(s string) bool { return slices.Contains(drop, s) })
+}
+
+// emptyHostFolders: places of sysfs where file systems of the host's would be
+// mounted, which the kernel refuses in a user namespace. Covered, they count
+// as mounted, and systemd's units for them do not fail.
+func emptyHostFolders(_ *rule, _ Input, p *Plan) {
+	for _, dir := range []string{"/sys/kernel/config", "/sys/kernel/debug", "/sys/kernel/security", "/sys/kernel/tracing"} {
+		covered := slices.ContainsFunc(p.Mounts, func(m Mount) bool { return m.Destination == dir })
+		if !covered && !slices.Contains(p.Masked, dir) {
+			p.Masked = append(p.Masked, dir)
+		}
+	}
 }
 
 // kernelFiles: modules and headers of the running kernel, for modprobe -n,

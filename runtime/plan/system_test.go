@@ -1,0 +1,216 @@
+package plan
+
+import (
+	"slices"
+	"testing"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+)
+
+func order(p *Plan, dests ...string) bool {
+	last := -1
+	for _, d := range dests {
+		i := slices.IndexFunc(p.Mounts, func(m Mount) bool { return m.Destination == d })
+		if i <= last {
+			return false
+		}
+		last = i
+	}
+	return true
+}
+
+// TestRunIsNotHiding: systemd's tmpfs on /run and what is bound below it, also
+// by the name /var/run that leads there.
+func TestRunIsNotHiding(t *testing.T) {
+	for _, c := range []struct {
+		dest      string
+		runOwn    bool
+		runLockOw bool
+	}{
+		{"/srv/x", true, true},
+		{"/run/secrets", false, true},
+		{"/var/run/secrets", false, true},
+		{"/run/lock/x", false, false},
+		{"/runner", true, true},
+	} {
+		in := testInput(t, "cri-container")
+		in.Spec.Mounts = slices.DeleteFunc(in.Spec.Mounts, func(m specs.Mount) bool { return under(m.Destination, "/var/run") })
+		in.Spec.Mounts = append(in.Spec.Mounts, specs.Mount{Destination: c.dest, Type: "bind", Source: "/srv"})
+		p, err := Make(in)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if find(t, p, "/run").Own != c.runOwn || find(t, p, "/run/lock").Own != c.runLockOw {
+			t.Errorf("%s: /run own %v, /run/lock own %v", c.dest, find(t, p, "/run").Own, find(t, p, "/run/lock").Own)
+		}
+		if !order(p, "/run", "/run/lock") || covers("/run", c.dest) && !order(p, "/run", c.dest) || covers("/run/lock", c.dest) && !order(p, "/run/lock", c.dest) {
+			t.Errorf("%s: wrong order", c.dest)
+		}
+	}
+}
+
+// TestSpecWins: what the spec mounts is not mounted over by a rule.
+func TestSpecWins(t *testing.T) {
+	in := testInput(t, "ctr")
+	for _, d := range []string{"/var/lib/docker", "/var/lib/rancher", "/var/lib/kubelet/pods", "/lib/modules", "/var/run", "/run/lock"} {
+		in.Spec.Mounts = append(in.Spec.Mounts, specs.Mount{Destination: d, Type: "bind", Source: "/srv"})
+	}
+	in.Spec.Mounts = slices.DeleteFunc(in.Spec.Mounts, func(m specs.Mount) bool { return m.Destination == "/run" })
+	p, err := Make(in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, s := range p.Storage {
+		got = append(got, s.Path)
+	}
+	if want := []string{"/var/lib/containerd", "/var/lib/kubelet", "/var/lib/k0s", "/var/lib/buildkit"}; !slices.Equal(got, want) {
+		t.Errorf("storage %q, want %q", got, want)
+	}
+	for _, m := range p.Mounts {
+		if m.Origin == "systemd" || m.Origin == "kernel-files" {
+			t.Errorf("%s mounts over the spec at %s", m.Origin, m.Destination)
+		}
+	}
+}
+
+// TestCgroupTreeIsOwn: the spec's mounts there go, with a note if they were more
+// than the usual one.
+func TestCgroupTreeIsOwn(t *testing.T) {
+	in := testInput(t, "docker")
+	in.Spec.Mounts = append(in.Spec.Mounts, specs.Mount{Destination: "/sys/fs/cgroup/memory", Type: "bind", Source: "/srv"})
+	p, err := Make(in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	for _, m := range p.Mounts {
+		if under(m.Destination, "/sys/fs/cgroup") {
+			n++
+		}
+	}
+	if n != 1 || len(p.Notes) != 1 || !p.Cgroup.Delegate || !order(p, "/sys", "/sys/fs/cgroup") {
+		t.Errorf("%d mounts, notes %q", n, p.Notes)
+	}
+}
+
+// TestSystemd: which programs are taken for it, and what they get.
+func TestSystemd(t *testing.T) {
+	for arg, want := range map[string]bool{
+		"/sbin/init": true, "/usr/sbin/init": true, "/lib/systemd/systemd": true, "/usr/lib/systemd/systemd": true,
+		"/bin/sh": false, "systemd": false, "/usr/bin/systemd-run": false,
+	} {
+		in := testInput(t, "ctr")
+		in.Spec.Process.Args = []string{arg}
+		in.Spec.Linux.MaskedPaths = append(in.Spec.Linux.MaskedPaths, "/run", "/tmp/")
+		p, err := Make(in)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if p.Systemd != want || slices.Contains(p.Process.Env, "container=oci") != want || slices.Contains(p.Masked, "/run") == want || slices.Contains(p.Masked, "/tmp") == want {
+			t.Errorf("%s: %v, env %q, masked %q", arg, p.Systemd, p.Process.Env, p.Masked)
+		}
+	}
+	in := testInput(t, "ctr")
+	in.Spec.Process.Env = append(in.Spec.Process.Env, "container=podman")
+	if p, err := Make(in); err != nil || slices.Contains(p.Process.Env, "container=oci") {
+		t.Errorf("the caller's $container was changed: %v", err)
+	}
+}
+
+// TestReadOnlyRoot has places to write.
+func TestReadOnlyRoot(t *testing.T) {
+	in := testInput(t, "minimal")
+	in.Spec.Root.Readonly = true
+	p, err := Make(in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if find(t, p, "/run").Origin != "read-only-root" || find(t, p, "/tmp").Origin != "read-only-root" || !p.Rootfs.Readonly {
+		t.Errorf("%+v", p.Mounts)
+	}
+}
+
+// TestIDs: where ids come from and who shifts the rootfs and the binds.
+func TestIDs(t *testing.T) {
+	maps := []specs.LinuxIDMapping{{HostID: 100000, Size: 65536}}
+	for _, c := range []struct {
+		name  string
+		maps  []specs.LinuxIDMapping
+		user  []specs.LinuxNamespace
+		pod   bool
+		want  IDSource
+		mode  NamespaceMode
+		path  string
+		shift bool
+	}{
+		{"nothing", nil, nil, false, IDsAllocate, NamespaceNew, "", true},
+		{"nothing, in a pod", nil, nil, true, IDsJoin, NamespaceJoin, "", true},
+		{"namespace without maps", nil, []specs.LinuxNamespace{{Type: "user"}}, false, IDsAllocate, NamespaceNew, "", true},
+		{"maps alone", maps, nil, false, IDsSpec, NamespaceNew, "", false},
+		{"maps, in a pod", maps, []specs.LinuxNamespace{{Type: "user"}}, true, IDsSpec, NamespaceNew, "", false},
+		{"path", nil, []specs.LinuxNamespace{{Type: "user", Path: "/u"}}, true, IDsJoin, NamespaceJoin, "/u", false},
+		{"path and maps", maps, []specs.LinuxNamespace{{Type: "user", Path: "/u"}}, false, IDsJoin, NamespaceJoin, "/u", false},
+	} {
+		in := testInput(t, "minimal")
+		in.PodIDs = c.pod
+		in.Spec.Linux.UIDMappings, in.Spec.Linux.GIDMappings = c.maps, c.maps
+		in.Spec.Linux.Namespaces = append(in.Spec.Linux.Namespaces, c.user...)
+		in.Spec.Mounts = []specs.Mount{{Destination: "/d", Type: "bind", Source: "/s"}, {Destination: "/e", Type: "bind", Source: "/s", Options: []string{"idmap"}}}
+		p, err := Make(in)
+		if err != nil {
+			t.Error(c.name, err)
+			continue
+		}
+		if p.IDs.Source != c.want || p.Namespaces.User != (Namespace{c.mode, c.path}) || p.IDs.ShiftRootfs != c.shift || len(p.IDs.UID) != len(c.maps) {
+			t.Errorf("%s: %+v %+v", c.name, p.IDs, p.Namespaces.User)
+		}
+		if got := find(t, p, "/d").IDMap == IDMapContainer; got != c.shift {
+			t.Errorf("%s: bind shifted: %v", c.name, got)
+		}
+		if find(t, p, "/e").IDMap != IDMapContainer {
+			t.Errorf("%s: a bare idmap is %q", c.name, find(t, p, "/e").IDMap)
+		}
+	}
+}
+
+// TestDeviceRules: a device of the spec has the access that the spec says.
+func TestDeviceRules(t *testing.T) {
+	major, minor := int64(240), int64(1)
+	in := testInput(t, "ctr")
+	in.Spec.Linux.Devices = []specs.LinuxDevice{{Path: "/dev/x", Type: "c", Major: major, Minor: minor}}
+	in.Spec.Linux.Resources.Devices = append(in.Spec.Linux.Resources.Devices, specs.LinuxDeviceCgroup{Allow: true, Type: "c", Major: &major, Minor: &minor, Access: "r"})
+	p, err := Make(in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fuse := false
+	for _, r := range p.Cgroup.Resources.Devices {
+		if r.Major != nil && *r.Major == major && r.Access != "r" {
+			t.Errorf("access widened to %q", r.Access)
+		}
+		fuse = fuse || r.Allow && r.Major != nil && *r.Major == 10 && r.Minor != nil && *r.Minor == 229
+	}
+	if !fuse {
+		t.Error("/dev/fuse is not allowed")
+	}
+}
+
+// TestSysctlNames: both forms of a name come to the same file.
+func TestSysctlNames(t *testing.T) {
+	in := testInput(t, "minimal")
+	in.Spec.Linux.Sysctl = map[string]string{
+		"net/ipv4/conf/eth0.1/forwarding": "1", "net.ipv6.conf.eth0/2.forwarding": "0", "kernel.shmmax": "5",
+	}
+	p, err := Make(in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, s := range p.Sysctl {
+		got = append(got, s.ProcPath())
+	}
+	if want := []string{"kernel/shmmax", "net/ipv4/conf/eth0.1/forwarding", "net/ipv6/conf/eth0.2/forwarding"}; !slices.Equal(got, want) {
+		t.Errorf("%q", got)
+	}
+}
