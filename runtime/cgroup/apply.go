@@ -118,8 +118,12 @@ func (c *Cgroup) Update(r *specs.LinuxResources) error {
 	if err != nil {
 		return err
 	}
+	rules, err := deviceRules(r.Devices, c.system)
+	if err != nil {
+		return err
+	}
 	if c.unit != "" {
-		if err := updateUnit(c.unit, c.layout, r); err != nil {
+		if err := updateUnit(c.unit, c.layout, r, rules); err != nil {
 			return err
 		}
 	}
@@ -128,10 +132,6 @@ func (c *Cgroup) Update(r *specs.LinuxResources) error {
 	}
 	if len(r.Devices) == 0 {
 		return nil
-	}
-	rules, err := deviceRules(r.Devices, c.system)
-	if err != nil {
-		return err
 	}
 	return c.replaceDevices(rules)
 }

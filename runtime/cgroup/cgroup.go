@@ -25,7 +25,7 @@ type Config struct {
 	Delegate *Owner
 	// HolderPID is needed by the systemd driver alone: a process that systemd
 	// moves into the new scope, which can't exist without one. It must live
-	// until the container's init has joined.
+	// until the container's init has joined; systemd ends it if Create fails.
 	HolderPID int
 	// Layout is the host's if nil.
 	Layout *Layout
@@ -141,12 +141,12 @@ func Create(cfg Config) (*Cgroup, error) {
 func (c *Cgroup) undo(mounts []string) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
-	for _, m := range mounts {
-		// What can't be undone is found by name later; the first error matters more.
-		_ = removeLeaf(ctx, m, c.path)
-	}
+	// What can't be undone is found by name later; the first error matters more.
 	if c.unit != "" {
 		_ = stopUnit(ctx, c.unit)
+	}
+	for _, m := range mounts {
+		_ = removeLeaf(ctx, m, c.path)
 	}
 }
 

@@ -85,6 +85,11 @@ func (c *Cgroup) replaceDevices(rules []rule) (err error) {
 		if err != nil {
 			return fmt.Errorf("device rules: old BPF program: %w", err)
 		}
+		// Others, systemd's for one, look after their own.
+		if info, ierr := prog.Info(); ierr == nil && info.Name != programName {
+			prog.Close()
+			continue
+		}
 		err = link.RawDetachProgram(link.RawDetachProgramOptions{Target: int(dir.Fd()), Program: prog, Attach: ebpf.AttachCGroupDevice})
 		prog.Close()
 		if err != nil {
@@ -93,6 +98,9 @@ func (c *Cgroup) replaceDevices(rules []rule) (err error) {
 	}
 	return nil
 }
+
+// programName tells our BPF programs from others; the kernel keeps 15 bytes.
+const programName = "sysbox_devices"
 
 func (c *Cgroup) attachDevices(rules []rule) error {
 	if c.layout.Unified == "" {
@@ -104,7 +112,7 @@ func (c *Cgroup) attachDevices(rules []rule) error {
 	}
 	defer dir.Close()
 	prog, err := ebpf.NewProgram(&ebpf.ProgramSpec{
-		Name: "sysbox_devices", Type: ebpf.CGroupDevice, Instructions: deviceProgram(rules), License: "Apache-2.0",
+		Name: programName, Type: ebpf.CGroupDevice, Instructions: deviceProgram(rules), License: "Apache-2.0",
 	})
 	if err != nil {
 		return fmt.Errorf("device rules: load BPF program (needs CONFIG_CGROUP_BPF and CAP_BPF): %w", err)

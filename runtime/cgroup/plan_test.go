@@ -157,7 +157,7 @@ func TestSystemdProperties(t *testing.T) {
 	}
 	r := &specs.LinuxResources{
 		Memory: &specs.LinuxMemory{Limit: ptr(int64(100)), Swap: ptr(int64(150)), Reservation: ptr(int64(50))},
-		CPU:    &specs.LinuxCPU{Shares: ptr(uint64(1024)), Quota: ptr(int64(33333)), Period: ptr(uint64(100000))},
+		CPU:    &specs.LinuxCPU{Shares: ptr(uint64(1024)), Quota: ptr(int64(33333)), Period: ptr(uint64(20000))},
 		Pids:   &specs.LinuxPids{Limit: ptr(int64(-1))},
 	}
 	rules, err := deviceRules([]specs.LinuxDeviceCgroup{{Access: "rwm"}}, false)
@@ -167,7 +167,7 @@ func TestSystemdProperties(t *testing.T) {
 	for l, want := range map[*Layout][]string{
 		all2: {
 			"Slice=\"a-b.slice\"", "PIDs=@au [42]", "Delegate=true", "IOAccounting=true", "MemoryMax=@t 100", "MemoryLow=@t 50", "MemorySwapMax=@t 50",
-			"CPUWeight=@t 100", "CPUQuotaPerSecUSec=@t 340000", "CPUQuotaPeriodUSec=@t 100000", "TasksMax=@t 18446744073709551615",
+			"CPUWeight=@t 100", "CPUQuotaPerSecUSec=@t 1670000", "CPUQuotaPeriodUSec=@t 20000", "TasksMax=@t 18446744073709551615",
 			"DevicePolicy=\"strict\"", `("char-*", "m",)`, `("/dev/char/1:3", "rwm",)`,
 		},
 		all1: {"BlockIOAccounting=true", "MemoryLimit=@t 100", "CPUShares=@t 1024"},

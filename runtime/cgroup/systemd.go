@@ -19,7 +19,8 @@ import (
 // systemd has a property for is set there too, since it writes its own values
 // again on daemon-reload.
 
-// startScope makes the scope and waits until systemd has.
+// startScope makes the scope and waits until systemd has. holder is moved into
+// it, and ends with it if the scope is stopped.
 func startScope(loc location, l *Layout, r *specs.LinuxResources, rules []rule, holder int) error {
 	if holder <= 0 {
 		return fmt.Errorf("scope %s: systemd needs a process to put in it", loc.unit)
@@ -73,8 +74,11 @@ func stopUnit(ctx context.Context, unit string) error {
 }
 
 // updateUnit tells systemd of new limits.
-func updateUnit(unit string, l *Layout, r *specs.LinuxResources) error {
+func updateUnit(unit string, l *Layout, r *specs.LinuxResources, rules []rule) error {
 	props := resourceProperties(l, r)
+	if len(r.Devices) > 0 {
+		props = append(props, deviceProperties(rules)...)
+	}
 	if len(props) == 0 {
 		return nil
 	}
@@ -165,10 +169,11 @@ func quotaProperties(quota int64, period uint64) []systemd.Property {
 		const percent = 10_000
 		perSec = (uint64(quota)*1_000_000/period + percent - 1) / percent * percent
 	}
-	return []systemd.Property{
-		property("CPUQuotaPerSecUSec", perSec),
-		property("CPUQuotaPeriodUSec", period), // systemd 242
+	p := []systemd.Property{property("CPUQuotaPerSecUSec", perSec)}
+	if period != 100_000 { // systemd before 242 doesn't know the property
+		p = append(p, property("CPUQuotaPeriodUSec", period))
 	}
+	return p
 }
 
 // deviceAllow is one entry of DeviceAllow, D-Bus type (ss).
@@ -177,11 +182,13 @@ type deviceAllow struct{ Path, Access string }
 // deviceProperties keep systemd from opening all devices on daemon-reload (v1).
 // Rules it has no words for are only in what we write ourselves.
 func deviceProperties(rules []rule) []systemd.Property {
+	var allow []deviceAllow
 	v, err := toV1(rules)
 	if err != nil || v.allow {
-		return []systemd.Property{property("DevicePolicy", "auto"), property("DeviceAllow", []deviceAllow{})}
+		// Not DevicePolicy=auto: systemd 252 keeps its old BPF program then.
+		allow = []deviceAllow{{"char-*", "rwm"}, {"block-*", "rwm"}}
+		v.exceptions = nil
 	}
-	var allow []deviceAllow
 	for _, e := range v.exceptions {
 		kind := map[byte]string{'b': "block", 'c': "char"}[e.kind]
 		switch {
