@@ -1,6 +1,7 @@
 package program
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -9,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -72,33 +74,32 @@ func attack(pid int, proc string) {
 }
 
 // hold reports tag, with this process's number in its pid namespace, and waits for a byte.
-func hold(tag uint32, label string) Program {
+func hold(tag uint32) Program {
 	pid := fmt.Sprint("pid", tag)
 	return Program{{Nr: unix.SYS_GETPID, Label: pid}, Report("held", tag, pid), wait}
 }
 
 // container starts a container's init, held at each step between the calls given, and
 // returns it with the pipe that releases it.
-func container(t *testing.T, begin Program, flags uint64, files []File, steps ...Program) (*Child, *Process, *os.File) {
+// inside is its number in its pid namespace.
+func container(t *testing.T, begin Program, flags uint64, files []File, steps ...Program) (c *Child, b *Process, inside int, release *os.File) {
 	t.Helper()
 	r, w := pipe(t)
 	p := append(append(Program{}, begin...), Fork("pid", "child", flags, -1), Report("", 1000, "pid"), Exit(0))
 	first := len(p)
 	for i, s := range steps {
-		p = append(append(p, s...), hold(uint32(i), "")...)
+		p = append(append(p, s...), hold(uint32(i))...)
 	}
 	p[first].Label = "child"
-	c := start(t, append(p, Exit(0)), append(files, File{r, 0})...)
+	c = start(t, append(p, Exit(0)), append(files, File{r, 0})...)
 	// The pid and the first step's report come in any order.
-	var b *Process
-	inside := int32(-1)
-	for b == nil || inside < 0 {
+	for b == nil || inside == 0 {
 		rec, err := c.Next(soon())
 		if err != nil {
 			t.Fatal(err)
 		}
 		if rec.Tag != 1000 {
-			inside = rec.Value
+			inside = int(rec.Value)
 			continue
 		}
 		if b, err = Adopt(int(rec.Value)); err != nil {
@@ -111,7 +112,7 @@ func container(t *testing.T, begin Program, flags uint64, files []File, steps ..
 		})
 	}
 	exit(t, c.Process, 0)
-	return c, b, w
+	return c, b, inside, w
 }
 
 // mapIDs makes host ids 100000 and up those of the process's user namespace.
@@ -192,7 +193,7 @@ func TestAttackInit(t *testing.T) {
 }
 
 func attackInit(t *testing.T, prelude Program, guarded bool) {
-	c, b, w := container(t, prelude, unix.CLONE_NEWUSER|unix.CLONE_NEWPID, nil,
+	c, b, inside, w := container(t, prelude, unix.CLONE_NEWUSER|unix.CLONE_NEWPID, nil,
 		Program{{Nr: unix.SYS_GETPID}},
 		become,
 		Program{{Nr: unix.SYS_UNSHARE, Args: []Arg{Int(unix.CLONE_NEWNS | unix.CLONE_NEWIPC)}}},
@@ -201,7 +202,7 @@ func attackInit(t *testing.T, prelude Program, guarded bool) {
 	mapIDs(t, b)
 	worst := 0
 	for step := range 4 {
-		got, n := attacked(t, b, 1, b)
+		got, n := attacked(t, b, inside, b)
 		worst = max(worst, len(got))
 		if guarded && len(got) != 0 {
 			t.Errorf("step %d: %d of %d attempts succeeded: %q", step, len(got), n, got)
@@ -220,13 +221,21 @@ func attackInit(t *testing.T, prelude Program, guarded bool) {
 }
 
 func TestAttackExec(t *testing.T) {
-	_, init, _ := container(t, Prelude(os.Getpid()), unix.CLONE_NEWUSER|unix.CLONE_NEWPID, nil, become[:0:0], Program{{Nr: unix.SYS_GETPID}})
+	t.Run("guarded", func(t *testing.T) { attackExec(t, Prelude(os.Getpid()), true) })
+	t.Run("unguarded", func(t *testing.T) { attackExec(t, nil, false) })
+}
+
+func attackExec(t *testing.T, prelude Program, guarded bool) {
+	_, init, _, _ := container(t, Prelude(os.Getpid()), unix.CLONE_NEWUSER|unix.CLONE_NEWPID, nil, Program{{Nr: unix.SYS_GETPID}})
 	mapIDs(t, init)
 	first, second := join(7)
-	c, b, w := container(t, append(Prelude(os.Getpid()), first...), 0, []File{{init.PidFD, 7}},
+	c, b, inside, w := container(t, append(prelude, first...), 0, []File{{init.PidFD, 7}},
 		Program{{Nr: unix.SYS_GETPID}}, second, become)
+	worst := 0
 	for step := range 3 {
-		if got, n := attacked(t, init, 2+step, b); len(got) != 0 {
+		got, n := attacked(t, init, inside, b)
+		worst = max(worst, len(got))
+		if guarded && len(got) != 0 {
 			t.Errorf("step %d: %d of %d attempts succeeded: %q", step, len(got), n, got)
 		}
 		if _, err := w.Write([]byte("x")); err != nil {
@@ -236,5 +245,37 @@ func TestAttackExec(t *testing.T) {
 			next(t, c, uint32(step+1))
 		}
 	}
+	if !guarded && worst < 8 {
+		t.Errorf("only %d attempts succeed on a child without protection: the attack proves nothing", worst)
+	}
 	exit(t, b, 0)
+}
+
+// A child that is stopped costs its deadline, no more.
+func TestStopped(t *testing.T) {
+	r, w := pipe(t)
+	c := start(t, append(append(Prelude(os.Getpid()), hold(1)...), Report("", 2, "")), File{r, 0})
+	next(t, c, 1)
+	if err := c.Signal(unix.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.Write([]byte("x")); err != nil {
+		t.Fatal(err)
+	}
+	deadline := time.Now().Add(20 * time.Millisecond)
+	if rec, err := c.Next(deadline); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Fatalf("report of a stopped process: %+v, %v", rec, err)
+	}
+	if _, err := c.WaitUntil(deadline); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Fatalf("wait for a stopped process: %v", err)
+	}
+	if err := c.Signal(unix.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	if s, err := c.Wait(); err != nil || s.Signal != unix.SIGKILL {
+		t.Errorf("ended with %+v, %v", s, err)
+	}
+	if err := c.Signal(unix.SIGKILL); !errors.Is(err, os.ErrProcessDone) {
+		t.Errorf("signal to a reaped process: %v", err)
+	}
 }
