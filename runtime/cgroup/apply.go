@@ -138,7 +138,7 @@ func (c *Cgroup) Update(r *specs.LinuxResources) error {
 
 // enableControllers makes the v2 controllers available in the container's
 // directory: all there are on a v2 host, for statistics and delegation; on a
-// hybrid one only those that a setting needs. Missing parents are made.
+// hybrid one only those that a setting needs.
 func enableControllers(l *Layout, p string, settings []setting) error {
 	want := l.V2Controllers
 	if l.Mode() == "hybrid" {
@@ -156,9 +156,6 @@ func enableControllers(l *Layout, p string, settings []setting) error {
 	// The usual case is one read: a sibling came before us.
 	if has, err := readFile(l.Unified + parent + "/cgroup.subtree_control"); err == nil && containsAll(strings.Fields(has), want) {
 		return nil
-	}
-	if err := makeParents(l.Unified, parent, false); err != nil {
-		return err
 	}
 	dir := l.Unified
 	for part := range strings.SplitSeq(strings.TrimSuffix(parent, "/"), "/") {

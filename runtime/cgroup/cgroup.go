@@ -95,11 +95,6 @@ func Create(cfg Config) (*Cgroup, error) {
 			return nil, err
 		}
 	}
-	if l.Unified != "" {
-		if err := enableControllers(l, loc.path, settings); err != nil {
-			return nil, err
-		}
-	}
 	for _, h := range l.V1 {
 		if loc.driver == Systemd && exists(h.Mount+loc.path) {
 			continue
@@ -118,6 +113,13 @@ func Create(cfg Config) (*Cgroup, error) {
 			made = append(made, l.Unified)
 		}
 		if err != nil {
+			return nil, err
+		}
+	}
+	if l.Unified != "" {
+		// Only now: with the container's directory in them, the removal of a
+		// sibling can't take the parents away.
+		if err := enableControllers(l, loc.path, settings); err != nil {
 			return nil, err
 		}
 	}

@@ -19,6 +19,10 @@ import (
 // either to cgroup.procs 5.9 ms (BenchmarkMove). The kernel checks the
 // permission of who opened the file, so the writer needs none. The caller
 // closes the files.
+//
+// A joined process counts for pids.limit: one that only joins to clone the
+// container's init makes a limit of 1 too low for the clone (EAGAIN). Then
+// init has to join that file, whose name is in the pids hierarchy, by itself.
 func (c *Cgroup) JoinFiles() ([]*os.File, error) {
 	files := make([]*os.File, 0, len(c.layout.V1))
 	for _, h := range c.layout.V1 {
