@@ -54,6 +54,9 @@ func Make(in Input) (*Plan, error) {
 		}
 	}
 	p.Seccomp, p.Hooks = s.Linux.Seccomp, s.Hooks
+	if p.System && p.Seccomp != nil && in.WidenSeccomp != nil {
+		p.Seccomp = in.WidenSeccomp(p.Seccomp)
+	}
 	return p, p.CheckIDs()
 }
 
@@ -204,7 +207,8 @@ func makeRootfs(in Input, p *Plan) error {
 
 func makeNames(in Input, p *Plan) error {
 	p.Hostname, p.Domainname = in.Spec.Hostname, in.Spec.Domainname
-	for field, name := range map[string]string{"hostname": p.Hostname, "domainname": p.Domainname} {
+	for _, x := range [][2]string{{"hostname", p.Hostname}, {"domainname", p.Domainname}} {
+		field, name := x[0], x[1]
 		if len(name) > 64 { // __NEW_UTS_LEN
 			return refuse(field, name, "the kernel takes at most 64 bytes", "shorten it")
 		}

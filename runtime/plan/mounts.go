@@ -197,7 +197,10 @@ func fsMount(field string, m specs.Mount, o options, in Input, out *Mount) error
 		}
 	}
 	if out.Destination == "/dev" {
-		out.Own, out.CopyUp = false, false
+		if o.copyUp {
+			return refuse(field+".options", "tmpcopyup", "what the image has in /dev is not for use", "remove it")
+		}
+		out.Own = false
 	}
 	if m.Type == "cgroup" || m.Type == "cgroup2" {
 		return cgroupMount(field, in.Facts, out)

@@ -209,10 +209,11 @@ func processLimits(p *specs.Process, out *Process, c *Plan, _ Facts) error {
 }
 
 func processLabels(p *specs.Process, out *Process, _ *Plan, f Facts) error {
-	for field, s := range map[string]string{"process.apparmorProfile": p.ApparmorProfile, "process.selinuxLabel": p.SelinuxLabel} {
-		if err := checkString(field, s, maxPath); err != nil {
-			return err
-		}
+	if err := checkString("process.apparmorProfile", p.ApparmorProfile, maxPath); err != nil {
+		return err
+	}
+	if err := checkString("process.selinuxLabel", p.SelinuxLabel, maxPath); err != nil {
+		return err
 	}
 	out.AppArmorProfile, out.SELinuxLabel = p.ApparmorProfile, p.SelinuxLabel
 	if !f.AppArmor {

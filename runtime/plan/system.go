@@ -63,11 +63,15 @@ func (p *Plan) add(r *rule, m Mount) {
 }
 
 // ownDev: the host makes /dev and its nodes, so that they open and cannot be
-// replaced.
+// replaced. A size of the spec's stays.
 func ownDev(r *rule, _ Input, p *Plan) {
+	data := p.dataAt("/dev")
+	if data == nil {
+		data = []string{"mode=755", "size=65536k"}
+	}
 	p.replace(r, Mount{
 		Destination: "/dev", Type: "tmpfs", Source: "tmpfs",
-		Data: []string{"mode=755", "size=65536k"}, Set: unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_STRICTATIME,
+		Data: data, Set: unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_STRICTATIME,
 		Clear: unix.MOUNT_ATTR__ATIME,
 	})
 }
@@ -81,13 +85,18 @@ func ownSysfs(r *rule, _ Input, p *Plan) {
 // ownProc: a writable proc; what the container must not write belongs to
 // nobody there. Options of the spec's such as hidepid stay.
 func ownProc(r *rule, _ Input, p *Plan) {
+	p.replace(r, Mount{Destination: "/proc", Type: "proc", Source: "proc", Set: hardened, Data: p.dataAt("/proc")})
+}
+
+// dataAt are the file system's options of what the spec mounts at a place.
+func (p *Plan) dataAt(destination string) []string {
 	var data []string
 	for _, m := range p.Mounts {
-		if m.Destination == "/proc" {
+		if m.Destination == destination {
 			data = m.Data
 		}
 	}
-	p.replace(r, Mount{Destination: "/proc", Type: "proc", Source: "proc", Set: hardened, Data: data})
+	return data
 }
 
 // ownCgroup: the container's own, writable part of the cgroup tree, for its

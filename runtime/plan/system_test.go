@@ -214,3 +214,38 @@ func TestSysctlNames(t *testing.T) {
 		t.Errorf("%q", got)
 	}
 }
+
+// TestWidenSeccomp: for system containers with a profile, and no others.
+func TestWidenSeccomp(t *testing.T) {
+	for name, want := range map[string]bool{"docker": true, "ctr": false, "hardened": false} {
+		in := testInput(t, name)
+		if name == "hardened" {
+			in.Spec.Linux.Seccomp = &specs.LinuxSeccomp{DefaultAction: specs.ActErrno}
+		}
+		called := false
+		in.WidenSeccomp = func(s *specs.LinuxSeccomp) *specs.LinuxSeccomp {
+			called = true
+			s.DefaultAction = specs.ActLog
+			return s
+		}
+		p, err := Make(in)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if called != want || want && p.Seccomp.DefaultAction != specs.ActLog || want && in.Spec.Linux.Seccomp.DefaultAction == specs.ActLog {
+			t.Errorf("%s: called %v", name, called)
+		}
+	}
+}
+
+// TestSandbox: the container that holds a pod's namespaces is an ordinary one.
+func TestSandbox(t *testing.T) {
+	for k, v := range map[string]string{"io.kubernetes.cri.container-type": "sandbox", "io.kubernetes.cri-o.ContainerType": "sandbox"} {
+		in := testInput(t, "minimal")
+		in.Spec.Annotations = map[string]string{k: v}
+		p, err := Make(in)
+		if err != nil || p.System || p.Storage != nil || p.Process.Caps.Effective != 0 {
+			t.Errorf("%s: %+v %v", k, p, err)
+		}
+	}
+}
