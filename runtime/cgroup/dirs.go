@@ -34,7 +34,7 @@ func makeLeaf(mount, p string, cpuset bool) (made bool, err error) {
 			return true, copyCpusetIf(cpuset, mount, dir[len(mount):])
 		case errors.Is(err, unix.ENOENT) && try < 100:
 			// Also when a sibling's removal took the parents away since.
-			if err := makeParents(mount, path.Dir(p), cpuset); err != nil && !errors.Is(err, unix.ENOENT) {
+			if err := makeParents(mount, path.Dir(p), cpuset); err != nil && !gone(err) {
 				return false, err
 			}
 		case errors.Is(err, unix.EEXIST) && try < 3:
