@@ -87,6 +87,8 @@ type Blob struct {
 	Data []byte
 	// Refs are put into the data: 8 bytes each, except for a [Result], which is 4.
 	Refs []Ref
+
+	named bool // the name tells the content, so listings show nothing else
 }
 
 // Ref is an argument within a [Blob].

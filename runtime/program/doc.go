@@ -11,11 +11,19 @@
 // shares the caller's memory, as vfork does, for a dozen calls that another list
 // holds: pass the descriptors asked for, mark all others close-on-exec, reset signals,
 // execveat. It runs in the caller's namespaces, where no container can see it. The
-// second leg is the program proper, in memory of its own, whose user namespace is the
-// host's: the kernel refuses ptrace, /proc/PID/mem, process_vm_readv and pidfd_getfd to
-// anyone without CAP_SYS_PTRACE on the host, also after the program or its fork has
-// entered a user namespace, until it executes a file of the container. [Prelude] makes
-// it non-dumpable besides.
+// second leg is the program proper, in memory of its own.
+//
+// Two facts together keep a container's root out of a child of ours that has entered
+// its user namespace (attack_test.go): the memory's user namespace is the host's,
+// because the memfd was executed there and a fork copies that; and the memory is not
+// dumpable ([Prelude]). For memory that is not dumpable, the kernel demands
+// CAP_SYS_PTRACE in the memory's user namespace for ptrace, /proc/PID/mem, exe and fd,
+// process_vm_readv and pidfd_getfd. Without the second fact the first one counts for
+// nothing: the process's credentials are then all that is checked, and over those root
+// of the container has its capabilities. The protection ends with the program's
+// execve, at which all that is close-on-exec must be. Signals it does not keep out: a
+// child that is waited for can be stopped, so [Child.Next] and [Process.WaitUntil]
+// take a deadline.
 //
 // A program says how it fares on the report pipe: a record for each [Report], a record
 // with the call's index and its errno when a call fails, end of file when all that held

@@ -81,6 +81,9 @@ func (a Strs) String() string {
 }
 
 func (b *Blob) String() string {
+	if b.named {
+		return b.Name
+	}
 	var s strings.Builder
 	s.WriteString(b.Name + Bytes(b.Data).String())
 	for _, r := range b.Refs {
