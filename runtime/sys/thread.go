@@ -106,7 +106,11 @@ func AsFSID(uid, gid int, f func() error) (err error) {
 		setFSID(unix.SYS_SETFSUID, oldUID)
 		setFSID(unix.SYS_SETFSGID, oldGID)
 		restored := setFSID(unix.SYS_SETFSUID, -1) == oldUID && setFSID(unix.SYS_SETFSGID, -1) == oldGID
-		if e := Prctl(unix.PR_SET_SECUREBITS, uintptr(bits)); e != nil || !restored {
+		e := Prctl(unix.PR_SET_SECUREBITS, uintptr(bits))
+		if e == nil && !restored {
+			e = unix.EPERM
+		}
+		if e != nil {
 			unlock = false
 			if err == nil {
 				err = fmt.Errorf("restore fsuid %d, fsgid %d and securebits %#x of a thread: %w", oldUID, oldGID, bits, e)
