@@ -14,7 +14,8 @@ import (
 // WatchOOM calls f each time the kernel killed processes of the container for
 // want of memory, with the count of kills so far. stop ends the watch; before
 // it returns it looks a last time, so that a kill that ended the container is
-// reported before stop returns. f is never called twice at once, nor after stop.
+// reported before stop returns. f is never called twice at once, nor after stop;
+// it mustn't call stop itself.
 //
 // A host without the memory controller has nothing to watch: errors.ErrUnsupported.
 func (c *Cgroup) WatchOOM(f func(kills uint64)) (stop func(), err error) {
@@ -116,7 +117,7 @@ func (w *oomWatch) loop() {
 		// rings for a parent's OOM that hits a sibling, and when the cgroup
 		// is removed: then the count doesn't rise.
 		for range 50 {
-			if w.look() || !exists(w.c.dir("memory")) {
+			if w.look() || w.over() || !exists(w.c.dir("memory")) {
 				break
 			}
 			time.Sleep(2 * time.Millisecond)
@@ -150,6 +151,12 @@ func (w *oomWatch) look() bool {
 	w.told = n
 	w.f(n)
 	return true
+}
+
+func (w *oomWatch) over() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.stopped
 }
 
 func (w *oomWatch) stop() {
