@@ -246,25 +246,46 @@ func canonical(p string) string {
 func covers(dir, p string) bool { return under(canonical(p), canonical(dir)) }
 
 // settleOwners decides who makes each mount. The host's side makes its mounts
-// first, so one of init's own would hide what the host mounts below it: such a
-// tmpfs is the host's too, and others are refused.
+// and masks first, so one of init's own would hide what the host has made below
+// it: such a tmpfs is the host's too, and others are refused.
 func settleOwners(p *Plan) error {
 	for i := len(p.Mounts) - 1; i >= 0; i-- {
 		m := &p.Mounts[i]
 		if !m.Own {
 			continue
 		}
-		later := slices.IndexFunc(p.Mounts[i+1:], func(x Mount) bool { return !x.Own && covers(m.Destination, x.Destination) })
-		if later < 0 {
+		field, below := p.hostMadeBelow(i)
+		if below == "" {
 			continue
 		}
 		if m.Type != "tmpfs" {
-			l := p.Mounts[i+1+later]
-			return refuse("mounts", l.Destination, fmt.Sprintf("it lies below %s (%s), which the container mounts itself", m.Destination, m.Type), "choose another destination")
+			return refuse(field, below, fmt.Sprintf("it lies below %s (%s), which the container mounts itself", m.Destination, m.Type), "choose another path")
 		}
 		m.Own = false
 	}
 	return nil
+}
+
+// hostMadeBelow finds something that the host makes after mount i, at its place
+// or below it.
+func (p *Plan) hostMadeBelow(i int) (field, dest string) {
+	m := p.Mounts[i]
+	for _, x := range p.Mounts[i+1:] {
+		if !x.Own && covers(m.Destination, x.Destination) {
+			return "mounts", x.Destination
+		}
+	}
+	for _, x := range p.Masked {
+		if covers(m.Destination, x) {
+			return "linux.maskedPaths", x
+		}
+	}
+	for _, x := range p.Readonly {
+		if covers(m.Destination, x) {
+			return "linux.readonlyPaths", x
+		}
+	}
+	return "", ""
 }
 
 func (p *Plan) note(format string, args ...any) {

@@ -166,6 +166,11 @@ func checkPolicy(t testing.TB, in Input, p *Plan) {
 					t.Errorf("%s, which init mounts, hides %s", m.Destination, l.Destination)
 				}
 			}
+			for _, x := range append(slices.Clone(p.Masked), p.Readonly...) {
+				if covers(m.Destination, x) {
+					t.Errorf("%s, which init mounts, hides the mask at %s", m.Destination, x)
+				}
+			}
 		}
 	}
 	for _, d := range p.Devices {

@@ -1,10 +1,14 @@
 package plan
 
 import (
+	"reflect"
 	"slices"
 	"testing"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"sysbox/uidmap"
 )
 
 func order(p *Plan, dests ...string) bool {
@@ -247,5 +251,88 @@ func TestSandbox(t *testing.T) {
 		if err != nil || p.System || p.Storage != nil || p.Process.Caps.Effective != 0 {
 			t.Errorf("%s: %+v %v", k, p, err)
 		}
+	}
+}
+
+// TestFileSystems: what of a mount's options becomes of which field.
+func TestFileSystems(t *testing.T) {
+	in := testInput(t, "hardened")
+	in.Spec.Mounts = append(
+		in.Spec.Mounts,
+		specs.Mount{Destination: "a/../t", Type: "tmpfs", Source: "x", Options: []string{"rro", "noatime", "sync", "size=1m", "slave"}},
+		specs.Mount{Destination: "/up", Type: "tmpfs", Options: []string{"tmpcopyup"}},
+		specs.Mount{Destination: "/rel", Type: "none", Source: "vol", Options: []string{"rbind", "ridmap", "rw"}},
+		specs.Mount{Destination: "/sys/fs/cgroup", Type: "cgroup", Options: []string{"ro"}},
+	)
+	p, err := Make(in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []Mount{
+		{
+			Destination: "/t", Type: "tmpfs", Source: "x", Own: true, Data: []string{"sync", "size=1m"}, Propagation: unix.MS_SLAVE,
+			Set: unix.MOUNT_ATTR_RDONLY | unix.MOUNT_ATTR_NOATIME, Clear: unix.MOUNT_ATTR__ATIME, Origin: "spec",
+		},
+		{Destination: "/up", Type: "tmpfs", CopyUp: true, Origin: "spec"},
+		{Destination: "/rel", Type: "bind", Source: "/run/bundle/vol", Recursive: true, Clear: unix.MOUNT_ATTR_RDONLY, IDMap: IDMapContainer, Origin: "spec"},
+		{Destination: "/sys/fs/cgroup", Type: "cgroup2", Source: "cgroup", Own: true, Set: unix.MOUNT_ATTR_RDONLY, Origin: "spec"},
+	} {
+		if got := find(t, p, want.Destination); !reflect.DeepEqual(got, want) {
+			t.Errorf("\n got %+v\nwant %+v", got, want)
+		}
+	}
+	if p.Cgroup.Delegate {
+		t.Error("a cgroup tree that is mounted read-only was given to the container")
+	}
+	if len(p.Notes) != 1 {
+		t.Errorf("the relative destination should be noted: %q", p.Notes)
+	}
+	in.Facts.Cgroup1, in.Facts.Cgroup2 = true, false
+	in.Spec.Mounts[len(in.Spec.Mounts)-1].Type = "cgroup2"
+	if _, err := Make(in); !isRefusal(err) {
+		t.Errorf("cgroup2 on a host without: %v", err)
+	}
+}
+
+// TestCheckIDs: once the ids are known, what they lack is refused.
+func TestCheckIDs(t *testing.T) {
+	gid := uint32(70000)
+	in := testInput(t, "ctr")
+	in.Spec.Linux.Devices = []specs.LinuxDevice{{Path: "/dev/x", Type: "c", Major: 240, GID: &gid}}
+	p, err := Make(in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.IDs.UID = uidmap.Map{{HostID: 100000, Size: 70001}}
+	p.IDs.GID = p.IDs.UID
+	if err := p.CheckIDs(); err != nil {
+		t.Error(err)
+	}
+	p.IDs.GID = uidmap.Map{{HostID: 100000, Size: 70000}}
+	if err := p.CheckIDs(); !isRefusal(err) {
+		t.Errorf("device: %v", err)
+	}
+	p.Process.UID = 70001
+	if err := p.CheckIDs(); !isRefusal(err) {
+		t.Errorf("user: %v", err)
+	}
+}
+
+// TestMasksAreNotHidden: a mask below a tmpfs makes it the host's.
+func TestMasksAreNotHidden(t *testing.T) {
+	in := testInput(t, "ctr")
+	in.Spec.Process.Args = []string{"sh"}
+	in.Spec.Linux.ReadonlyPaths = append(in.Spec.Linux.ReadonlyPaths, "/run/x")
+	in.Spec.Linux.MaskedPaths = append(in.Spec.Linux.MaskedPaths, "/dev/shm")
+	p, err := Make(in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if find(t, p, "/run").Own || find(t, p, "/dev/shm").Own || !find(t, p, "/dev/mqueue").Own {
+		t.Error("init's own mounts hide masks")
+	}
+	in.Spec.Linux.MaskedPaths = append(in.Spec.Linux.MaskedPaths, "/sys/fs/cgroup/x")
+	if _, err := Make(in); !isRefusal(err) {
+		t.Errorf("got %v, want a refusal", err)
 	}
 }
