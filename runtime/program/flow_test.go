@@ -3,6 +3,7 @@ package program
 import (
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"os/signal"
@@ -264,4 +265,47 @@ func TestThreadState(t *testing.T) {
 	if got, _ := io.ReadAll(r); string(got) != "/proc\x00" {
 		t.Errorf("working directory %q", got)
 	}
+}
+
+// A sibling is born in the cgroup that it is to be in.
+func TestForkIntoCgroup(t *testing.T) {
+	root := "/sys/fs/cgroup/unified"
+	if _, err := os.Stat(root); err != nil {
+		root = "/sys/fs/cgroup"
+	}
+	var st unix.Statfs_t
+	if err := unix.Statfs(root, &st); err != nil || st.Type != unix.CGROUP2_SUPER_MAGIC {
+		t.Skip("needs a cgroup version 2 tree: ", err)
+	}
+	dir, err := os.MkdirTemp(root, "sysbox-program-test-")
+	if err != nil {
+		t.Skip("needs a writable cgroup tree: ", err)
+	}
+	t.Cleanup(func() { // after the processes' own
+		if err := os.Remove(dir); err != nil {
+			t.Error(err)
+		}
+	})
+	f, err := os.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	r, w := pipe(t)
+	p := append(Prelude(os.Getpid()), Fork("pid", "child", 0, 9), Report("", 1, "pid"), Exit(0), wait)
+	p[len(p)-1].Label = "child"
+	c := start(t, p, File{r, 0}, File{f, 9})
+	b, err := Adopt(int(next(t, c, 1)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Close()
+	procs, err := os.ReadFile(dir + "/cgroup.procs")
+	if err != nil || strings.TrimSpace(string(procs)) != fmt.Sprint(b.Pid) {
+		t.Errorf("cgroup.procs: %q, %v; want %d", procs, err, b.Pid)
+	}
+	if _, err := w.Write([]byte("x")); err != nil {
+		t.Fatal(err)
+	}
+	exit(t, b, 0)
 }

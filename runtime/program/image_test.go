@@ -132,3 +132,28 @@ func TestARM64(t *testing.T) {
 		t.Errorf("record: %v", err)
 	}
 }
+
+// Nobody changes an image, not even its execute bits.
+func TestSeal(t *testing.T) {
+	fd, err := seal([]byte("x"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(fd)
+	if _, err := unix.Pwrite(fd, []byte("y"), 0); err != unix.EPERM {
+		t.Errorf("write: %v", err)
+	}
+	if err := unix.Ftruncate(fd, 0); err != unix.EPERM {
+		t.Errorf("truncate: %v", err)
+	}
+	seals, err := unix.FcntlInt(uintptr(fd), unix.F_GET_SEALS, 0)
+	if err != nil || seals&unix.F_SEAL_SEAL == 0 {
+		t.Errorf("seals %#x, %v", seals, err)
+	}
+	if seals&unix.F_SEAL_EXEC == 0 {
+		t.Skip("F_SEAL_EXEC needs Linux 6.3")
+	}
+	if err := unix.Fchmod(fd, 0o600); err != unix.EPERM {
+		t.Errorf("chmod: %v", err)
+	}
+}
