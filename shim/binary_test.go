@@ -59,6 +59,7 @@ type caller struct {
 	bin       string
 	namespace string
 	sockets   string
+	events    string // the ttrpc address of containerd's events
 }
 
 func newCaller(t *testing.T) *caller {
@@ -95,7 +96,7 @@ func (c *caller) run(id, dir string, stdin []byte, args ...string) ([]byte, erro
 	cmd := exec.CommandContext(ctx, c.bin, args...)
 	cmd.Dir = dir
 	cmd.Stdin = bytes.NewReader(stdin)
-	cmd.Env = append(os.Environ(), "TTRPC_ADDRESS=", "MAX_SHIM_VERSION=2")
+	cmd.Env = append(os.Environ(), "TTRPC_ADDRESS="+c.events, "MAX_SHIM_VERSION=2")
 	return cmd.CombinedOutput()
 }
 

@@ -2,14 +2,16 @@ package shim
 
 // The lists of -info, sorted as the specification's own tables.
 
-// mountOptions as in config.md, "Linux mount options".
+// mountOptions are those of config.md, "Linux mount options", that package plan
+// honours on a mount of any kind. Shared propagation is not among them: it
+// cannot cross into another user namespace.
 var mountOptions = []string{
-	"async", "atime", "bind", "defaults", "dev", "diratime", "dirsync", "exec", "iversion", "lazytime", "loud",
-	"noatime", "nodev", "nodiratime", "noexec", "noiversion", "nolazytime", "norelatime", "nostrictatime",
-	"nosuid", "nosymfollow", "private", "ratime", "rbind", "rdev", "rdiratime", "relatime", "remount", "rexec",
+	"async", "atime", "bind", "defaults", "dev", "diratime", "dirsync", "exec", "idmap", "lazytime", "loud", "mand",
+	"noatime", "nodev", "nodiratime", "noexec", "noiversion", "nolazytime", "nomand", "norelatime", "nostrictatime",
+	"nosuid", "nosymfollow", "private", "ratime", "rbind", "rdev", "rdiratime", "relatime", "rexec", "ridmap",
 	"rnoatime", "rnodev", "rnodiratime", "rnoexec", "rnorelatime", "rnostrictatime", "rnosuid", "rnosymfollow",
-	"ro", "rprivate", "rrelatime", "rro", "rrw", "rslave", "rstrictatime", "rsuid", "rsymfollow", "rw",
-	"silent", "slave", "strictatime", "suid", "symfollow", "sync", "tmpcopyup", "idmap", "ridmap",
+	"ro", "rprivate", "rrelatime", "rro", "rrw", "rslave", "rstrictatime", "rsuid", "rsymfollow", "runbindable",
+	"rw", "silent", "slave", "strictatime", "suid", "symfollow", "sync", "tmpcopyup", "unbindable",
 }
 
 // capabilities(7), in the kernel's order.

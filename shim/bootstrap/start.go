@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
+	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -93,7 +95,8 @@ func (r *Request) place(pid int) error {
 }
 
 func (r *Request) environ() []string {
-	env := os.Environ()
+	// Of two entries the first counts (os.Getenv), so the old one goes.
+	env := slices.DeleteFunc(os.Environ(), func(e string) bool { return strings.HasPrefix(e, "TTRPC_ADDRESS=") })
 	env = append(env, "TTRPC_ADDRESS="+r.TTRPCAddress)
 	if os.Getenv("GOMAXPROCS") == "" {
 		env = append(env, "GOMAXPROCS=2")

@@ -96,6 +96,7 @@ func run(cfg Config, log *slog.Logger) error {
 	task.Register(srv, service)
 	served := make(chan error, 1)
 	go func() { served <- srv.Serve(context.Background(), listener) }()
+	go watchIdle(func() bool { return callers.none() && service.Empty() }, shutdown, idleLook)
 	log.Debug("serving", "address", cfg.Address)
 
 	select {

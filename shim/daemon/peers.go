@@ -38,6 +38,13 @@ func (p *peers) Handshake(ctx context.Context, conn net.Conn) (net.Conn, any, er
 	return &peer{Conn: c, peers: p}, info, nil
 }
 
+// none tells whether nobody is connected.
+func (p *peers) none() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.n == 0
+}
+
 // wait returns when all callers have left, or after timeout.
 func (p *peers) wait(timeout time.Duration) {
 	p.mu.Lock()

@@ -41,6 +41,7 @@ type box struct {
 	over    bool // guarded by mu
 	pausing bool // guarded by mu
 	paused  bool // guarded by mu
+	oomTold bool // guarded by mu
 }
 
 // find returns init for "", else the exec.
@@ -88,6 +89,7 @@ func (c *box) watchInit() {
 		c.s.log.Warn("execs are still there after init's end", "id", c.id)
 	}
 	p.io.Exited()
+	c.oomBeforeExit(e.Status)
 	if err := bundle.WriteExit(c.bundle, bundle.Exit{Pid: p.pid, Status: e.Status, At: e.At}); err != nil && !errors.Is(err, os.ErrNotExist) {
 		c.s.log.Warn("record init's exit", "id", c.id, "err", err)
 	}
@@ -106,6 +108,7 @@ func (c *box) watchExec(p *process) {
 	p.lifecycle.Lock()
 	defer p.lifecycle.Unlock()
 	p.io.Exited()
+	c.oomBeforeExit(e.Status)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.publishExit(p, e)

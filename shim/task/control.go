@@ -11,6 +11,7 @@ import (
 	api "github.com/containerd/containerd/api/runtime/task/v2"
 	"github.com/containerd/errdefs"
 	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
 	"google.golang.org/protobuf/types/known/emptypb"
 )
 
@@ -29,10 +30,31 @@ func (s *Service) Kill(ctx context.Context, r *api.KillRequest) (*emptypb.Empty,
 	default:
 		err = p.signal(int(r.GetSignal()))
 	}
+	if err == nil && r.GetSignal() == uint32(unix.SIGKILL) {
+		err = c.thawToDie(ctx)
+	}
 	if err != nil {
 		return nil, toGRPC(err)
 	}
 	return &emptypb.Empty{}, nil
+}
+
+// thawToDie resumes a paused container that was killed: under cgroup v1 a
+// frozen process does not die (freezer-subsystem.txt).
+func (c *box) thawToDie(ctx context.Context) error {
+	c.mu.Lock()
+	paused := c.paused
+	c.mu.Unlock()
+	if !paused {
+		return nil
+	}
+	if err := c.rt.Resume(ctx); err != nil && !isGone(err) {
+		return fmt.Errorf("thaw container %s, which was killed while paused: %w", c.id, err)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.paused = false
+	return nil
 }
 
 // Pause freezes the container.

@@ -145,10 +145,7 @@ func (c *box) finish(p *process) {
 // Shutdown ends the shim once it has no containers; with siblings left it
 // only answers.
 func (s *Service) Shutdown(context.Context, *api.ShutdownRequest) (*emptypb.Empty, error) {
-	s.mu.Lock()
-	left := len(s.boxes)
-	s.mu.Unlock()
-	if left == 0 {
+	if s.Empty() {
 		s.shutdown()
 	}
 	return &emptypb.Empty{}, nil

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	cgroup1 "github.com/containerd/cgroups/v3/cgroup1/stats"
 	"github.com/containerd/containerd/api/events"
 	api "github.com/containerd/containerd/api/runtime/task/v2"
 	"github.com/containerd/errdefs/pkg/errgrpc"
@@ -49,14 +50,16 @@ func (f *fakePod) Create(_ context.Context, r runtime.CreateRequest) (Container,
 func (f *fakePod) Close() error { return nil }
 
 type fakeBox struct {
-	pod     *fakePod
-	mu      sync.Mutex
-	init    *fakeProcess
-	execs   []*fakeProcess
-	killed  []int
-	oom     func()
-	deleted bool
-	update  *specs.LinuxResources
+	pod      *fakePod
+	mu       sync.Mutex
+	init     *fakeProcess
+	execs    []*fakeProcess
+	killed   []int
+	oom      func()
+	deleted  bool
+	resumed  int
+	oomKills uint64
+	update   *specs.LinuxResources
 }
 
 func (b *fakeBox) Init() Process { return b.init }
@@ -87,16 +90,20 @@ func (b *fakeBox) Exec(context.Context, runtime.ExecRequest) (Process, error) {
 }
 
 func (b *fakeBox) Pause(context.Context) error  { return nil }
-func (b *fakeBox) Resume(context.Context) error { return nil }
+func (b *fakeBox) Resume(context.Context) error { b.resumed++; return nil }
 func (b *fakeBox) Update(_ context.Context, r *specs.LinuxResources) error {
 	b.update = r
 	return nil
 }
 
-func (b *fakeBox) Stats(context.Context) (any, error) { return &events.TaskOOM{ContainerID: "x"}, nil }
-func (b *fakeBox) OwnPIDNamespace() bool              { return b.pod.ownPIDs }
-func (b *fakeBox) WatchOOM(f func()) error            { b.oom = f; return nil }
-func (b *fakeBox) Delete(context.Context) error       { b.deleted = true; return nil }
+func (b *fakeBox) Stats(context.Context) (any, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return &cgroup1.Metrics{MemoryOomControl: &cgroup1.MemoryOomControl{OomKill: b.oomKills}}, nil
+}
+func (b *fakeBox) OwnPIDNamespace() bool        { return b.pod.ownPIDs }
+func (b *fakeBox) WatchOOM(f func()) error      { b.oom = f; return nil }
+func (b *fakeBox) Delete(context.Context) error { b.deleted = true; return nil }
 
 func (b *fakeBox) Pids(context.Context) ([]int, error) {
 	b.mu.Lock()

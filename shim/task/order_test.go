@@ -102,18 +102,31 @@ func TestRestIsKilled(t *testing.T) {
 	r.want("create box", "start box", "exec-added e", "exec-started e", "exit e", "exit box")
 }
 
+// The kernel's word of an OOM kill comes before the exit, after it, or never:
+// it's told once, and first.
 func TestOOMBeforeExit(t *testing.T) {
-	r := newRig(t)
-	r.create("box")
-	r.start("box", "")
-	b := r.pod.boxes["box"]
-	b.oom()
-	b.init.end(137)
-	r.wait("box", "")
-	if _, err := r.Stats(t.Context(), &api.StatsRequest{ID: "box"}); err != nil {
-		t.Errorf("statistics between exit and delete: %v", err)
+	for _, when := range []string{"before", "after", "never"} {
+		t.Run(when, func(t *testing.T) {
+			r := newRig(t)
+			r.create("box")
+			r.start("box", "")
+			b := r.pod.boxes["box"]
+			b.oomKills = 1
+			if when == "before" {
+				b.oom()
+			}
+			b.init.end(137)
+			r.wait("box", "")
+			if when == "after" {
+				b.oom()
+			}
+			s, err := r.Stats(t.Context(), &api.StatsRequest{ID: "box"})
+			if err != nil || s.Stats.TypeUrl != "io.containerd.cgroups.v1.Metrics" {
+				t.Errorf("statistics between exit and delete: %v, %v", s, err)
+			}
+			r.want("create box", "start box", "oom box", "exit box")
+		})
 	}
-	r.want("create box", "start box", "oom box", "exit box")
 }
 
 func TestDeleteOfCreated(t *testing.T) {

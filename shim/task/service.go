@@ -170,11 +170,18 @@ func (s *Service) adopt(c *box, r *api.CreateTaskRequest) error {
 		Checkpoint:  r.GetCheckpoint(),
 		Pid:         uint32(p.pid),
 	})
-	if err := c.rt.WatchOOM(func() { s.events.Publish(&events.TaskOOM{ContainerID: c.id}) }); err != nil {
+	if err := c.rt.WatchOOM(c.tellOOM); err != nil {
 		s.log.Warn("OOM kills will not be told", "id", c.id, "err", err)
 	}
 	go c.watchInit()
 	return nil
+}
+
+// Empty tells whether there is no container, not even one being created.
+func (s *Service) Empty() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.boxes) == 0
 }
 
 // Known tells whether a pid is of a process that the service waits for.

@@ -93,6 +93,25 @@ func TestStates(t *testing.T) {
 	wantCode(t, err, errdefs.ErrFailedPrecondition, "exec after init's end")
 }
 
+// Under cgroup v1 a frozen process does not die of a SIGKILL.
+func TestKillOfPaused(t *testing.T) {
+	r := newRig(t)
+	ctx := t.Context()
+	r.create("box")
+	r.start("box", "")
+	b := r.pod.boxes["box"]
+	if _, err := r.Pause(ctx, &api.PauseRequest{ID: "box"}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.Kill(ctx, &api.KillRequest{ID: "box", Signal: 9}); err != nil {
+		t.Fatal(err)
+	}
+	if b.resumed != 1 {
+		t.Errorf("thawed %d times", b.resumed)
+	}
+	r.wait("box", "")
+}
+
 func TestUnknown(t *testing.T) {
 	r := newRig(t)
 	ctx := t.Context()

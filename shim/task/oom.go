@@ -1,0 +1,52 @@
+package task
+
+import (
+	"context"
+
+	cgroup1 "github.com/containerd/cgroups/v3/cgroup1/stats"
+	cgroup2 "github.com/containerd/cgroups/v3/cgroup2/stats"
+	"github.com/containerd/containerd/api/events"
+	"golang.org/x/sys/unix"
+)
+
+// tellOOM publishes an OOM kill, unless the container's end is published:
+// callers look for the reason when they hear of the exit.
+func (c *box) tellOOM() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.init.state == stopped || c.init.state == deleted {
+		return
+	}
+	c.oomTold = true
+	c.s.events.Publish(&events.TaskOOM{ContainerID: c.id})
+}
+
+// oomBeforeExit makes sure that an OOM kill is told before the exit that it
+// caused. The kernel tells of both at the same moment by two ways, and the
+// exit's may be the quicker.
+func (c *box) oomBeforeExit(status int) {
+	if status != 128+int(unix.SIGKILL) {
+		return
+	}
+	c.mu.Lock()
+	told := c.oomTold
+	c.mu.Unlock()
+	if told {
+		return
+	}
+	v, err := c.rt.Stats(context.Background())
+	if err == nil && oomKills(v) > 0 {
+		c.tellOOM()
+	}
+}
+
+// oomKills is the figure that CRI looks at too.
+func oomKills(v any) uint64 {
+	switch m := v.(type) {
+	case *cgroup1.Metrics:
+		return m.GetMemoryOomControl().GetOomKill()
+	case *cgroup2.Metrics:
+		return m.GetMemoryEvents().GetOomKill()
+	}
+	return 0
+}
