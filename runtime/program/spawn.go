@@ -1,7 +1,6 @@
 package program
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
@@ -133,7 +132,7 @@ func firstLeg(o Options, memfd, report int) (Program, error) {
 			return nil, fmt.Errorf("two files are to be passed as number %d, or the number is negative (%d is the report pipe)", m.to, ReportFD)
 		}
 	}
-	var p Program
+	p := make(Program, 0, 48+4*len(moves))
 	// All are copied out of the way first: a source may be another's destination.
 	above := Int(moves[len(moves)-1].to + 1)
 	copyOf := func(fd int, label string) {
@@ -162,11 +161,12 @@ func firstLeg(o Options, memfd, report int) (Program, error) {
 	}
 	cloexec(1<<31 - 1)
 	// CLONE_CLEAR_SIGHAND leaves ignored signals ignored; so does execve.
+	action := &Blob{Name: "SIG_DFL", Data: make([]byte, 32), named: true}
 	for sig := unix.SIGHUP; sig <= unix.SIGSYS; sig++ {
 		if sig != unix.SIGKILL && sig != unix.SIGSTOP {
 			p = append(p, Call{
 				Name: "reset a signal", Nr: unix.SYS_RT_SIGACTION,
-				Args: []Arg{Int(sig), Bytes(make([]byte, 32)), Int(0), Int(8)},
+				Args: []Arg{Int(sig), action, Int(0), Int(8)},
 			})
 		}
 	}
@@ -188,22 +188,22 @@ func firstLeg(o Options, memfd, report int) (Program, error) {
 // launch runs a list of calls in a child that shares this process's memory, and
 // returns when the child has executed something else.
 func launch(first Program) (*Process, error) {
-	// 3 is closed or something else in the parent, so the child writes no record: its
-	// memory is ours, and has the results.
-	sized, err := first.assemble(runtime.GOARCH, 0, kindFirstFail, -1)
-	if err != nil {
-		return nil, err
-	}
-	words := make([]uint64, len(sized)/8+1)
+	// The child writes no record (report number -1): its memory is ours, and has the
+	// results.
+	var words []uint64
 	var pin runtime.Pinner
-	pin.Pin(&words[0])
 	defer pin.Unpin()
-	mem := unsafe.Slice((*byte)(unsafe.Pointer(&words[0])), len(sized))
-	placed, err := first.assemble(runtime.GOARCH, uint64(uintptr(unsafe.Pointer(&words[0]))), kindFirstFail, -1)
-	if err != nil {
-		return nil, err
+	for size := 16 << 10; ; size *= 2 {
+		words = make([]uint64, size/8)
+		pin.Pin(&words[0])
+		placed, err := first.assemble(runtime.GOARCH, uint64(uintptr(unsafe.Pointer(&words[0]))), kindFirstFail, -1)
+		if err != nil {
+			return nil, err
+		}
+		if copy(unsafe.Slice((*byte)(unsafe.Pointer(&words[0])), size), placed) == len(placed) {
+			break
+		}
 	}
-	copy(mem, placed)
 
 	pidfd := int32(-1)
 	pin.Pin(&pidfd)
@@ -223,7 +223,7 @@ func launch(first Program) (*Process, error) {
 	// The last call's result is still 0 if execveat succeeded, or if the child was
 	// killed before it: what Wait and the report pipe's end tell.
 	for i := range first {
-		result := int64(binary.LittleEndian.Uint64(mem[i*stepSize+offRet:]))
+		result := int64(words[(i*stepSize+offRet)/8])
 		if result < 0 {
 			_, _ = proc.Wait()
 			proc.Close()
