@@ -162,48 +162,33 @@ func specDevice(field string, d specs.LinuxDevice) (Device, error) {
 // is allowed that is not named, and what the plan adds is allowed. A device of
 // the spec has just the rules that the spec has.
 func deviceRules(l *specs.Linux, r *specs.LinuxResources, p *Plan) error {
-	all := -1 // the rule that allows everything, if any
+	start := 0 // what comes before a rule that denies everything has no effect
 	for i := range r.Devices {
 		d := &r.Devices[i]
 		field := item("linux.resources.devices", i)
-		d.Type, d.Access = cmp.Or(d.Type, "a"), cmp.Or(d.Access, "rwm") // what the kernel of version 1 takes them for
+		d.Type, d.Access = cmp.Or(d.Type, "a"), cmp.Or(d.Access, "rwm") // what version 1 of the kernel's interface takes them for
 		if d.Type != "a" && d.Type != "b" && d.Type != "c" {
 			return refuse(field+".type", d.Type, "it is not known", "known are a, b and c")
 		}
 		if strings.Trim(d.Access, "rwm") != "" {
 			return refuse(field+".access", d.Access, "it has other letters than r, w and m", "give some of these")
 		}
-		every := d.Type == "a" && wild(d.Major) && wild(d.Minor)
-		if every {
-			all = -1
-			if d.Allow {
-				all = i
-			}
-			continue
+		everything := d.Type == "a" && wild(d.Major) && wild(d.Minor)
+		if everything && !d.Allow && strings.Contains(d.Access, "r") && strings.Contains(d.Access, "w") {
+			start = i + 1
 		}
+	}
+	for i, d := range r.Devices[start:] {
 		if !d.Allow || strings.Trim(d.Access, "m") == "" {
 			continue // mknod of a device is the kernel's to refuse in a user namespace
 		}
-		value := fmt.Sprintf("allow %s %s:%s %s", d.Type, number(d.Major), number(d.Minor), d.Access)
-		if d.Type != "c" {
-			return refuse(field, value, "it is a disk of the host's", devicesWayOut)
+		if what := ruleDanger(d); what != "" {
+			value := fmt.Sprintf("allow %s %s:%s %s", d.Type, number(d.Major), number(d.Minor), d.Access)
+			return refuse(item("linux.resources.devices", start+i), value, "it allows "+what, devicesWayOut)
 		}
-		if wild(d.Major) {
-			return refuse(field, value, "it allows every device, the host's memory included", devicesWayOut)
-		}
-		minor := int64(-1)
-		if !wild(d.Minor) {
-			minor = *d.Minor
-		}
-		if what := dangerOf("c", *d.Major, minor); what != "" {
-			return refuse(field, value, "it allows "+what, devicesWayOut)
-		}
-	}
-	if all >= 0 {
-		return refuse(item("linux.resources.devices", all), "allow all", "it allows every device of the host", devicesWayOut)
 	}
 	rules := []specs.LinuxDeviceCgroup{{Allow: false, Type: "a", Access: "rwm"}}
-	rules = append(rules, r.Devices...)
+	rules = append(rules, r.Devices[start:]...)
 	for _, d := range p.Devices {
 		ofSpec := slices.ContainsFunc(l.Devices, func(x specs.LinuxDevice) bool { return path.Clean(x.Path) == d.Path })
 		if !ofSpec || slices.ContainsFunc(defaultDevices, func(x Device) bool { return x.Path == d.Path }) {
@@ -215,6 +200,19 @@ func deviceRules(l *specs.Linux, r *specs.LinuxResources, p *Plan) error {
 	rules = append(rules, allow(5, 1), allow(5, 2), allow(136, -1))
 	r.Devices = rules
 	return nil
+}
+
+// ruleDanger says what of the host an allowing rule gives away, or "".
+func ruleDanger(d specs.LinuxDeviceCgroup) string {
+	switch {
+	case d.Type == "b" || d.Type == "a" && !wild(d.Major):
+		return dangerOf("b", 0, 0)
+	case wild(d.Major):
+		return "every device, the host's memory included"
+	case wild(d.Minor):
+		return dangerOf("c", *d.Major, -1)
+	}
+	return dangerOf("c", *d.Major, *d.Minor)
 }
 
 func allow(major, minor int64) specs.LinuxDeviceCgroup {

@@ -29,11 +29,10 @@ func Make(in Input) (*Plan, error) {
 	if err := checkSpec(s); err != nil {
 		return nil, err
 	}
-	set, env, notes, err := readSettings(s.Process.Env, s.Annotations)
+	set, notes, err := readSettings(s.Process.Env, s.Annotations)
 	if err != nil {
 		return nil, err
 	}
-	s.Process.Env = env
 	p.Notes = append(p.Notes, notes...)
 	p.System, p.HonorCaps, p.skipShift = set.SystemContainer, set.HonorCaps, set.SkipUIDShift
 	if p.System && isSandbox(s.Annotations) {

@@ -189,6 +189,13 @@ func TestRefusals(t *testing.T) {
 		{"device mode", device(specs.LinuxDevice{Path: "/dev/x", Type: "c", Major: 240, FileMode: &mode}), "linux.devices[0]", "permission bits"},
 		{"another null", device(specs.LinuxDevice{Path: "/dev/null", Type: "c", Major: 240}), "linux.devices[0]", "one device"},
 		{"all devices", deviceRule(specs.LinuxDeviceCgroup{Allow: true, Access: "rwm"}), "linux.resources.devices[10]", "--privileged"},
+		{"all devices in other words", deviceRule(specs.LinuxDeviceCgroup{Allow: true, Type: "a", Major: i64(-1)}), "linux.resources.devices[10]", "--privileged"},
+		{"a rule without type and access", deviceRule(specs.LinuxDeviceCgroup{Allow: true, Major: i64(8)}), "linux.resources.devices[10]", "disk"},
+		{"a rule without access", deviceRule(specs.LinuxDeviceCgroup{Allow: true, Type: "b", Major: i64(8)}), "linux.resources.devices[10]", "disk"},
+		{"a device's owner", func(s *specs.Spec) {
+			maps(specs.LinuxIDMapping{HostID: 100000, Size: 65536})(s)
+			device(specs.LinuxDevice{Path: "/dev/x", Type: "c", Major: 240, GID: u32(65536)})(s)
+		}, "linux.devices /dev/x gid", "do not have it"},
 		{"all disks", deviceRule(specs.LinuxDeviceCgroup{Allow: true, Type: "b", Access: "r"}), "linux.resources.devices[10]", "disk"},
 		{"all characters", deviceRule(specs.LinuxDeviceCgroup{Allow: true, Type: "c", Access: "rw"}), "linux.resources.devices[10]", "every device"},
 		{"all of memory's", deviceRule(specs.LinuxDeviceCgroup{Allow: true, Type: "c", Major: i64(1), Minor: i64(-1), Access: "rw"}), "linux.resources.devices[10]", "memory"},

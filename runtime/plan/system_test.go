@@ -184,6 +184,9 @@ func TestDeviceRules(t *testing.T) {
 	in := testInput(t, "ctr")
 	in.Spec.Linux.Devices = []specs.LinuxDevice{{Path: "/dev/x", Type: "c", Major: major, Minor: minor}}
 	in.Spec.Linux.Resources.Devices = append(in.Spec.Linux.Resources.Devices, specs.LinuxDeviceCgroup{Allow: true, Type: "c", Major: &major, Minor: &minor, Access: "r"})
+	// Callers begin with one of both; the last counts.
+	all := []specs.LinuxDeviceCgroup{{Allow: true, Access: "rwm"}, {Allow: false, Access: "rwm"}}
+	in.Spec.Linux.Resources.Devices = append(all, in.Spec.Linux.Resources.Devices...)
 	p, err := Make(in)
 	if err != nil {
 		t.Fatal(err)

@@ -65,15 +65,14 @@ func toBool(field func(*settings) *bool) func(*settings, string, string) error {
 	}
 }
 
-// readSettings reads the variables and annotations. It returns the
-// environment without the variables, and notes.
-func readSettings(env []string, annotations map[string]string) (settings, []string, []string, error) {
+// readSettings reads the variables and annotations. It returns notes as well.
+func readSettings(env []string, annotations map[string]string) (settings, []string, error) {
 	s := settings{SystemContainer: true}
 	var notes []string
 	given := map[string]string{} // by variable
-	rest, err := stripVariables(env, func(name, value string) { given[name] = value })
+	_, err := stripVariables(env, func(name, value string) { given[name] = value })
 	if err != nil {
-		return s, nil, nil, err
+		return s, nil, err
 	}
 	known := []string{AnnotationGroup}
 	for _, l := range settingsList {
@@ -82,7 +81,7 @@ func readSettings(env []string, annotations map[string]string) (settings, []stri
 		field := "process.env " + l.variable
 		if a, also := annotations[l.annotation]; also {
 			if ok && a != value {
-				return s, nil, nil, refuse("annotations "+l.annotation, a, fmt.Sprintf("process.env has %s=%s", l.variable, value), "remove one of the two")
+				return s, nil, refuse("annotations "+l.annotation, a, fmt.Sprintf("process.env has %s=%s", l.variable, value), "remove one of the two")
 			}
 			value, ok, field = a, true, "annotations "+l.annotation
 		}
@@ -90,7 +89,7 @@ func readSettings(env []string, annotations map[string]string) (settings, []stri
 			continue
 		}
 		if err := l.set(&s, field, value); err != nil {
-			return s, nil, nil, err
+			return s, nil, err
 		}
 		if l.note != "" && strings.EqualFold(value, "true") {
 			notes = append(notes, fmt.Sprintf("%s has no effect: %s by this version", field, l.note))
@@ -98,10 +97,10 @@ func readSettings(env []string, annotations map[string]string) (settings, []stri
 	}
 	for _, k := range sortedKeys(annotations) {
 		if strings.HasPrefix(k, annotationPrefix) && !slices.Contains(known, k) {
-			return s, nil, nil, refuse("annotations", k, "no such annotation is known", "known are "+strings.Join(known, ", "))
+			return s, nil, refuse("annotations", k, "no such annotation is known", "known are "+strings.Join(known, ", "))
 		}
 	}
-	return s, rest, notes, nil
+	return s, notes, nil
 }
 
 // stripVariables takes SYSBOX_* out of an environment and hands each to seen.
