@@ -1,24 +1,22 @@
 package task
 
 import (
-	"errors"
 	"fmt"
 
 	"github.com/containerd/errdefs"
 	"github.com/containerd/errdefs/pkg/errgrpc"
 )
 
-// refusal is an error for a specification that cannot be honoured; package
-// plan's has this method.
-type refusal interface{ Refusal() bool }
+// isRefusal tells whether a specification cannot be honoured, rather than that
+// making the container failed.
+var isRefusal = func(error) bool { return false }
 
 // toGRPC gives an error the code by which containerd decides what to do next.
 func toGRPC(err error) error {
 	if err == nil {
 		return nil
 	}
-	var r refusal
-	if errors.As(err, &r) && r.Refusal() {
+	if isRefusal(err) {
 		err = fmt.Errorf("%w: %w", err, errdefs.ErrInvalidArgument)
 	}
 	return errgrpc.ToGRPC(err)

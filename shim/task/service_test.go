@@ -1,7 +1,6 @@
 package task
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -127,10 +126,6 @@ func TestUnknown(t *testing.T) {
 	wantCode(t, err, errdefs.ErrNotImplemented, "checkpoint")
 }
 
-type refused struct{ error }
-
-func (refused) Refusal() bool { return true }
-
 // NotImplemented from Create makes containerd call it a second time.
 func TestCreateErrors(t *testing.T) {
 	r := newRig(t)
@@ -138,12 +133,6 @@ func TestCreateErrors(t *testing.T) {
 	_, err := r.Create(ctx, &api.CreateTaskRequest{ID: "box", Checkpoint: "/x"})
 	wantCode(t, err, errdefs.ErrInvalidArgument, "restore")
 
-	r.pod.create = func() error { return refused{errors.New("linux.intelRdt is set; remove it")} }
-	_, err = r.Create(ctx, &api.CreateTaskRequest{ID: "box", Bundle: t.TempDir()})
-	wantCode(t, err, errdefs.ErrInvalidArgument, "refusal")
-	if !strings.Contains(err.Error(), "linux.intelRdt is set; remove it") {
-		t.Errorf("the sentence was lost: %v", err)
-	}
 	r.pod.create = func() error { return fmt.Errorf("mount: %w", errdefs.ErrNotImplemented) }
 	_, err = r.Create(ctx, &api.CreateTaskRequest{ID: "box", Bundle: t.TempDir()})
 	wantCode(t, err, errdefs.ErrFailedPrecondition, "not implemented below")
