@@ -103,7 +103,7 @@ func TestSettings(t *testing.T) {
 				in.Spec.Process.Env = append(in.Spec.Process.Env, c.variable+"="+c.value)
 			}
 			if how != "variable" {
-				in.Spec.Annotations = map[string]string{c.annotation: c.value, AnnotationGroup: "g", "other": "x"}
+				in.Spec.Annotations = map[string]string{c.annotation: c.value, "other": "x"}
 			}
 			p, err := Make(in)
 			if err != nil {

@@ -45,10 +45,6 @@ var settingsList = []setting{
 	}},
 }
 
-// AnnotationGroup names the group whose containers share one shim, for callers
-// that are not CRI; it is the shim's to read.
-const AnnotationGroup = "io.sysbox.group"
-
 const annotationPrefix = "io.sysbox."
 
 func toBool(field func(*settings) *bool) func(*settings, string, string) error {
@@ -74,7 +70,7 @@ func readSettings(env []string, annotations map[string]string) (settings, []stri
 	if err != nil {
 		return s, nil, err
 	}
-	known := []string{AnnotationGroup}
+	var known []string
 	for _, l := range settingsList {
 		known = append(known, l.annotation)
 		value, ok := given[l.variable]
