@@ -89,7 +89,12 @@ func run(cfg Config, log *slog.Logger) error {
 	handleSignals(log, shutdown, newReaper(service.Known, log))
 
 	callers := newPeers()
-	srv, err := ttrpc.NewServer(ttrpc.WithServerHandshaker(callers))
+	trimmer := newTrimmer()
+	srv, err := ttrpc.NewServer(ttrpc.WithServerHandshaker(callers), ttrpc.WithUnaryServerInterceptor(
+		func(ctx context.Context, u ttrpc.Unmarshaler, _ *ttrpc.UnaryServerInfo, m ttrpc.Method) (any, error) {
+			defer trimmer.active()
+			return m(ctx, u)
+		}))
 	if err != nil {
 		return err
 	}

@@ -1,0 +1,42 @@
+package daemon
+
+import (
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+)
+
+func TestReadOnly(t *testing.T) {
+	const maps = `00400000-00402000 r-xp 00000000 08:01 17  /usr/bin/shim
+00402000-00403000 r--p 00002000 08:01 17  /usr/bin/shim
+00403000-00404000 rw-p 00003000 08:01 17  /usr/bin/shim
+c000000000-c000400000 rw-p 00000000 00:00 0
+7ffd0000-7ffd1000 r-xp 00000000 00:00 0   [vdso]
+`
+	got := fmt.Sprintf("%x", readOnly(strings.NewReader(maps)))
+	if got != "[{400000 402000} {402000 403000}]" {
+		t.Errorf("mappings are %s", got)
+	}
+}
+
+func rssFile(t *testing.T) (kib int) {
+	t.Helper()
+	b, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, after, _ := strings.Cut(string(b), "RssFile:")
+	if _, err := fmt.Sscan(after, &kib); err != nil {
+		t.Fatal(err)
+	}
+	return kib
+}
+
+func TestTrim(t *testing.T) {
+	before := rssFile(t)
+	trim()
+	if after := rssFile(t); after >= before {
+		t.Errorf("mapped pages of files: %d KiB before, %d after", before, after)
+	}
+}
