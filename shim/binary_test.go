@@ -59,7 +59,8 @@ type caller struct {
 	bin       string
 	namespace string
 	sockets   string
-	events    string // the ttrpc address of containerd's events
+	events    string   // the ttrpc address of containerd's events
+	leak      *os.File // inherited by the command
 }
 
 func newCaller(t *testing.T) *caller {
@@ -96,6 +97,9 @@ func (c *caller) run(id, dir string, stdin []byte, args ...string) ([]byte, erro
 	cmd := exec.CommandContext(ctx, c.bin, args...)
 	cmd.Dir = dir
 	cmd.Stdin = bytes.NewReader(stdin)
+	if c.leak != nil {
+		cmd.ExtraFiles = []*os.File{c.leak}
+	}
 	cmd.Env = append(os.Environ(), "TTRPC_ADDRESS="+c.events, "MAX_SHIM_VERSION=2")
 	return cmd.CombinedOutput()
 }

@@ -118,8 +118,23 @@ func TestGrouping(t *testing.T) {
 
 func TestDaemon(t *testing.T) {
 	c := newCaller(t)
+	leak, err := os.Create(filepath.Join(c.sockets, "leak"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer leak.Close()
+	c.leak = leak
 	r := c.startNew("pod", c.bundle("pod"))
 	pid := c.shimPid(r.Address)
+	fds, err := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", pid))
+	if err != nil || len(fds) == 0 {
+		t.Fatalf("open files are %q, %v", fds, err)
+	}
+	for _, fd := range fds {
+		if target, err := os.Readlink(fd); err == nil && target == leak.Name() {
+			t.Errorf("the daemon has the caller's file as %s", fd)
+		}
+	}
 	proc := fmt.Sprintf("/proc/%d/", pid)
 	if cwd, err := os.Readlink(proc + "cwd"); err != nil || cwd != "/" {
 		t.Errorf("working directory is %s, %v", cwd, err)

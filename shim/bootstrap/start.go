@@ -3,6 +3,7 @@ package bootstrap
 import (
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -51,6 +52,9 @@ func (r *Request) Start() (address string, err error) {
 
 // launch starts the daemon: this very binary without an action.
 func (r *Request) launch(group, address string, listener *os.File) error {
+	// Whatever the caller left open beyond the standard files stays out of the
+	// daemon, which outlives the caller. Linux 5.11; older kernels inherit it.
+	_ = unix.CloseRange(3, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC)
 	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
 	if err != nil {
 		return err
