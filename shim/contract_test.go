@@ -12,10 +12,12 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
 
+	bootapi "github.com/containerd/containerd/api/runtime/bootstrap/v1"
 	taskv2 "github.com/containerd/containerd/api/runtime/task/v2"
 	"github.com/containerd/containerd/api/types"
 	"github.com/containerd/errdefs"
@@ -113,6 +115,32 @@ func TestGrouping(t *testing.T) {
 	third := c.startNew("box2", c.bundle("pod"))
 	if third.Address != first.Address || c.shimPid(third.Address) == pid {
 		t.Errorf("after a kill the address is %s, pid %d", third.Address, c.shimPid(third.Address))
+	}
+}
+
+// Containers of a pod that are started at once get one shim.
+func TestStartsTogether(t *testing.T) {
+	c := newCaller(t)
+	const n = 8
+	addresses := make([]string, n)
+	var wg sync.WaitGroup
+	for i := range n {
+		id, dir := fmt.Sprintf("box%d", i), c.bundle("pod")
+		wg.Go(func() {
+			out, err := c.run(id, dir, c.params(id), "start")
+			var r bootapi.BootstrapResult
+			if err != nil || proto.Unmarshal(out, &r) != nil {
+				t.Errorf("start: %v: %s", err, out)
+			}
+			addresses[i] = r.Address
+		})
+	}
+	wg.Wait()
+	c.killAfter(addresses[0])
+	for _, a := range addresses {
+		if a != addresses[0] {
+			t.Errorf("addresses are %q", addresses)
+		}
 	}
 }
 

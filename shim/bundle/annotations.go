@@ -1,11 +1,13 @@
 package bundle
 
 import (
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"path/filepath"
+	"strings"
 )
 
 // maxConfig bounds config.json. CRI's largest are a few hundred kilobytes.
@@ -39,8 +41,18 @@ func Group(dir, id string) (string, error) {
 	}
 	for _, key := range groupAnnotations {
 		if v := spec.Annotations[key]; v != "" {
-			return v, nil
+			return safeName(v), nil
 		}
 	}
 	return id, nil
+}
+
+// safeName keeps a name that can be a file's as it is, and makes one of any
+// other: annotations are not the admin's, and state is kept under the name.
+func safeName(s string) string {
+	const safe = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_."
+	if len(s) <= 128 && s != "." && s != ".." && strings.Trim(s, safe) == "" {
+		return s
+	}
+	return fmt.Sprintf("%x", sha256.Sum256([]byte(s)))
 }

@@ -27,6 +27,11 @@ func TestGroup(t *testing.T) {
 			}
 		})
 	}
+	for _, s := range []string{"../../etc", "a/b", ".", "..", "a\x00b", "a b", strings.Repeat("x", 129)} {
+		if n := safeName(s); len(n) != 64 || n == s {
+			t.Errorf("%q became %q", s, n)
+		}
+	}
 	if g, err := Group(t.TempDir(), "id"); err != nil || g != "id" {
 		t.Errorf("without config.json the group is %q, %v", g, err)
 	}

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 const (
@@ -37,17 +39,21 @@ func startLogger(ctx context.Context, u *url.URL, id, namespace string) (l *logg
 			f.Close()
 		}
 	}()
-	pipe := func() (r, w *os.File) {
+	pipe := func(flags int) (r, w *os.File) {
+		var p [2]int
 		if err == nil {
-			if r, w, err = os.Pipe(); err == nil {
-				files = append(files, r, w)
-			}
+			err = os.NewSyscallError("pipe2", unix.Pipe2(p[:], unix.O_CLOEXEC|flags))
+		}
+		if err == nil {
+			r, w = os.NewFile(uintptr(p[0]), "pipe"), os.NewFile(uintptr(p[1]), "pipe")
+			files = append(files, r, w)
 		}
 		return r, w
 	}
-	outR, outW := pipe()
-	errR, errW := pipe()
-	readyR, readyW := pipe()
+	// What the process and the logger get must block; only the shim's does not.
+	outR, outW := pipe(0)
+	errR, errW := pipe(0)
+	readyR, readyW := pipe(unix.O_NONBLOCK)
 	if err != nil {
 		return nil, nil, nil, err
 	}

@@ -116,7 +116,7 @@ func (s *IO) openStdin(cfg Config) error {
 	if cfg.Terminal {
 		return nil // Started knows where it goes
 	}
-	r, w, err := s.pipe()
+	r, w, err := s.pipe(func(_, w int) int { return w })
 	if err != nil {
 		return err
 	}
@@ -195,7 +195,7 @@ func (s *IO) connect(out, errs *os.File, cfg Config) error {
 		if c.sink == nil {
 			continue
 		}
-		r, w, err := s.pipe()
+		r, w, err := s.pipe(func(r, _ int) int { return r })
 		if err != nil {
 			return err
 		}
@@ -240,11 +240,16 @@ func (s *IO) openLogger(ctx context.Context, u *url.URL, cfg Config) error {
 	return nil
 }
 
-// pipe makes a pipe; the caller decides which end is the child's. Both ends are closed by Close.
-func (s *IO) pipe() (r, w *os.File, err error) {
-	if r, w, err = os.Pipe(); err == nil {
-		s.ours = append(s.ours, r, w)
+// pipe makes a pipe whose one end, chosen by ours, is for Go's poller. The
+// other is the process's and must block, as programs expect of their stdio.
+func (s *IO) pipe(ours func(r, w int) int) (r, w *os.File, err error) {
+	var p [2]int
+	if err := unix.Pipe2(p[:], unix.O_CLOEXEC); err != nil {
+		return nil, nil, os.NewSyscallError("pipe2", err)
 	}
+	err = unix.SetNonblock(ours(p[0], p[1]), true)
+	r, w = os.NewFile(uintptr(p[0]), "pipe"), os.NewFile(uintptr(p[1]), "pipe")
+	s.ours = append(s.ours, r, w)
 	return r, w, err
 }
 

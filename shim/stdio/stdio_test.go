@@ -246,6 +246,35 @@ func TestUnknownScheme(t *testing.T) {
 	}
 }
 
+// Programs do not expect EAGAIN of their stdio.
+func TestProcessEndsBlock(t *testing.T) {
+	path, _ := script(t, "exec 5>&-\nexec cat <&3 >/dev/null\n")
+	for _, cfg := range []Config{
+		{Stdin: mkfifo(t, "in"), Stdout: mkfifo(t, "out"), Stderr: mkfifo(t, "err")},
+		{Stdout: "binary://" + path},
+	} {
+		s := open(t, cfg)
+		c := s.Child()
+		for _, f := range []*os.File{c.Stdin, c.Stdout, c.Stderr} {
+			if f == nil {
+				continue
+			}
+			rc, err := f.SyscallConn()
+			if err != nil {
+				t.Fatal(err)
+			}
+			rc.Control(func(fd uintptr) {
+				if flags, err := unix.FcntlInt(fd, unix.F_GETFL, 0); err != nil || flags&unix.O_NONBLOCK != 0 {
+					t.Errorf("flags of a process's end are %#x, %v", flags, err)
+				}
+			})
+		}
+		if err := s.Started(nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 func TestPipeOwner(t *testing.T) {
 	out := mkfifo(t, "out")
 	s := open(t, Config{Stdout: out, UID: 100123, GID: 100456})
