@@ -1,6 +1,7 @@
 package stdio
 
 import (
+	"context"
 	"fmt"
 	"net/url"
 	"os"
@@ -9,6 +10,182 @@ import (
 
 	"golang.org/x/sys/unix"
 )
+
+func (s *IO) open(ctx context.Context, cfg Config) error {
+	if err := s.openStdin(cfg); err != nil {
+		return fmt.Errorf("open stdin: %w", err)
+	}
+	if err := s.openOutputs(ctx, cfg); err != nil {
+		return fmt.Errorf("open stdout and stderr: %w", err)
+	}
+	if cfg.UID == 0 && cfg.GID == 0 {
+		return nil
+	}
+	for _, f := range []*os.File{s.child.Stdin, s.child.Stdout, s.child.Stderr} {
+		if f == nil {
+			continue
+		}
+		if err := f.Chown(cfg.UID, cfg.GID); err != nil {
+			return fmt.Errorf("give the pipes to io_uid and io_gid: %w", err)
+		}
+	}
+	return nil
+}
+
+func (s *IO) openStdin(cfg Config) error {
+	if cfg.Stdin == "" {
+		return nil
+	}
+	path, err := localPath(cfg.Stdin)
+	if err != nil {
+		return err
+	}
+	s.stdin, err = os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return err
+	}
+	s.ours = append(s.ours, s.stdin)
+	if isFIFO(s.stdin) {
+		if s.stdinHold, err = os.OpenFile(path, os.O_WRONLY|unix.O_NONBLOCK, 0); err != nil {
+			return err
+		}
+		s.ours = append(s.ours, s.stdinHold)
+	}
+	if cfg.Terminal {
+		return nil // Started knows where it goes
+	}
+	r, w, err := s.pipe(func(_, w int) int { return w })
+	if err != nil {
+		return err
+	}
+	s.child.Stdin = r
+	go func() {
+		pump(w, s.stdin)
+		w.Close()
+		s.stdin.Close()
+	}()
+	return nil
+}
+
+func (s *IO) openOutputs(ctx context.Context, cfg Config) error {
+	scheme, u := "fifo", &url.URL{Path: cfg.Stdout}
+	if strings.Contains(cfg.Stdout, "://") {
+		var err error
+		if u, err = url.Parse(cfg.Stdout); err != nil {
+			return err
+		}
+		scheme = u.Scheme
+	}
+	switch scheme {
+	case "fifo":
+		return s.openFIFOs(u.Path, cfg)
+	case "file":
+		f, err := openFile(u.Path)
+		if err != nil {
+			return err
+		}
+		s.ours = append(s.ours, f)
+		return s.connect(f, f, cfg)
+	case "binary", "binary-v2":
+		return s.openLogger(ctx, u, cfg)
+	}
+	return fmt.Errorf("scheme %q is not known: give a FIFO's path, or a URI with fifo, file, binary or binary-v2", scheme)
+}
+
+func (s *IO) openFIFOs(stdout string, cfg Config) error {
+	var out, errs *os.File
+	var err error
+	if stdout != "" {
+		if out, err = openSink(stdout); err != nil {
+			return err
+		}
+		s.ours = append(s.ours, out)
+	}
+	if cfg.Stderr != "" && !cfg.Terminal {
+		path, err := localPath(cfg.Stderr)
+		if err != nil {
+			return err
+		}
+		if path == stdout {
+			errs = out
+		} else {
+			if errs, err = openSink(path); err != nil {
+				return err
+			}
+			s.ours = append(s.ours, errs)
+		}
+	}
+	return s.connect(out, errs, cfg)
+}
+
+// connect lays a pipe to each of the sinks, or notes stdout's for the
+// terminal. A nil sink is /dev/null.
+func (s *IO) connect(out, errs *os.File, cfg Config) error {
+	if cfg.Terminal {
+		s.out = out
+		return nil
+	}
+	if err := s.lay(out, &s.child.Stdout); err != nil {
+		return err
+	}
+	if errs == out {
+		// One pipe for one file keeps the order of the two streams.
+		s.child.Stderr = s.child.Stdout
+		return nil
+	}
+	return s.lay(errs, &s.child.Stderr)
+}
+
+// lay makes a pipe to sink and starts its pump. A reader of a FIFO learns of
+// the end by the pump's closing it.
+func (s *IO) lay(sink *os.File, child **os.File) error {
+	if sink == nil {
+		return nil
+	}
+	r, w, err := s.pipe(func(r, _ int) int { return r })
+	if err != nil {
+		return err
+	}
+	*child = w
+	s.pumps.Add(1)
+	go func() {
+		defer s.pumps.Done()
+		pump(sink, r)
+		r.Close()
+		sink.Close()
+	}()
+	return nil
+}
+
+func (s *IO) openLogger(ctx context.Context, u *url.URL, cfg Config) error {
+	l, out, errs, err := startLogger(ctx, u, cfg.ID, cfg.Namespace)
+	if err != nil {
+		return err
+	}
+	s.logger = l
+	if cfg.Terminal {
+		errs.Close()
+		s.out = out
+		s.ours = append(s.ours, out)
+		return nil
+	}
+	// The process writes to the logger's pipes; nothing is copied.
+	s.child.Stdout, s.child.Stderr = out, errs
+	return nil
+}
+
+// pipe makes a pipe whose one end, chosen by ours, is for Go's poller. The
+// other is the process's and must block, as programs expect of their stdio.
+func (s *IO) pipe(ours func(r, w int) int) (r, w *os.File, err error) {
+	var p [2]int
+	if err := unix.Pipe2(p[:], unix.O_CLOEXEC); err != nil {
+		return nil, nil, os.NewSyscallError("pipe2", err)
+	}
+	err = unix.SetNonblock(ours(p[0], p[1]), true)
+	r, w = os.NewFile(uintptr(p[0]), "pipe"), os.NewFile(uintptr(p[1]), "pipe")
+	s.ours = append(s.ours, r, w)
+	return r, w, err
+}
 
 // localPath is the path of a FIFO, given as such or as fifo:///path.
 func localPath(s string) (string, error) {

@@ -212,29 +212,27 @@ func TestStdin(t *testing.T) {
 	}
 }
 
+// Both streams are in the file in the order in which they were written.
 func TestFileURI(t *testing.T) {
 	p := filepath.Join(t.TempDir(), "made", "for", "it", "log")
-	for _, msg := range []string{"once\n", "again\n"} {
+	want := ""
+	for range 2 {
 		s := open(t, Config{Stdout: "file://" + p})
 		w, we := dup(t, s.Child().Stdout), dup(t, s.Child().Stderr)
 		if err := s.Started(nil); err != nil {
 			t.Fatal(err)
 		}
-		fmt.Fprint(w, msg)
-		w.Close()
-		for { // the streams have no order but in time
-			if b, _ := os.ReadFile(p); bytes.HasSuffix(b, []byte(msg)) {
-				break
-			}
-			time.Sleep(time.Millisecond)
+		for i := range 50 {
+			fmt.Fprintf(w, "out %d\n", i)
+			fmt.Fprintf(we, "err %d\n", i)
+			want += fmt.Sprintf("out %d\nerr %d\n", i, i)
 		}
-		fmt.Fprint(we, "to stderr\n")
+		w.Close()
 		we.Close()
 		s.Drain(t.Context())
 		s.Close()
 	}
-	b, err := os.ReadFile(p)
-	if err != nil || string(b) != "once\nto stderr\nagain\nto stderr\n" {
+	if b, err := os.ReadFile(p); err != nil || string(b) != want {
 		t.Errorf("log is %q, %v", b, err)
 	}
 }
