@@ -20,12 +20,14 @@ import (
 	bootapi "github.com/containerd/containerd/api/runtime/bootstrap/v1"
 	taskv2 "github.com/containerd/containerd/api/runtime/task/v2"
 	"github.com/containerd/containerd/api/types"
+	"github.com/containerd/containerd/api/types/runc/options"
 	"github.com/containerd/errdefs"
 	"github.com/containerd/errdefs/pkg/errgrpc"
 	"github.com/containerd/ttrpc"
 	"github.com/opencontainers/runtime-spec/specs-go/features"
 	"golang.org/x/sys/unix"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/emptypb"
 
 	"sysbox/shim/bundle"
@@ -196,6 +198,49 @@ func TestDaemon(t *testing.T) {
 	if _, err := os.Stat(strings.TrimPrefix(r.Address, "unix://")); !os.IsNotExist(err) {
 		t.Errorf("the socket was left: %v", err)
 	}
+}
+
+// ShimCgroup moves the daemon in every hierarchy before start answers.
+func TestShimCgroup(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("makes cgroups, which takes root")
+	}
+	c := newCaller(t)
+	name := fmt.Sprintf("sysbox-shim-cgroup-%d", os.Getpid())
+	opts, err := proto.Marshal(&options.Options{ShimCgroup: "/" + name})
+	if err != nil {
+		t.Fatal(err)
+	}
+	in, err := proto.Marshal(&anypb.Any{TypeUrl: "containerd.runc.v1.Options", Value: opts})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { // after the daemon's end
+		dirs, _ := filepath.Glob("/sys/fs/cgroup/*/" + name)
+		for _, d := range append(dirs, "/sys/fs/cgroup/"+name) {
+			if err := os.Remove(d); err != nil && !os.IsNotExist(err) {
+				t.Error(err)
+			}
+		}
+	})
+	out, err := c.run("pod", c.bundle(name), in, "start")
+	if err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	pid := c.shimPid(string(out))
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, line := range strings.Split(strings.TrimSpace(string(b)), "\n") {
+		if !strings.HasSuffix(line, ":/"+name) {
+			t.Errorf("the daemon is in %s", line)
+		}
+	}
+	if err := unix.Kill(pid, unix.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	gone(t, pid)
 }
 
 // Even where the socket's mode would let others in, the daemon does not.

@@ -120,6 +120,11 @@ func run(cfg Config, log *slog.Logger) error {
 	events.Close(ctx)
 	callers.wait(leaveTimeout)
 	srv.Close()
+	if !service.Empty() {
+		// Asked to end by a signal: what still runs keeps its ids, and the
+		// delete command will return them.
+		return err
+	}
 	if cerr := pod.Close(); cerr != nil {
 		log.Error("return what the pod held", "err", cerr)
 	}
