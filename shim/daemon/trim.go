@@ -28,7 +28,7 @@ func (t *trimmer) active() { t.timer.Reset(trimAfter) }
 
 func trim() {
 	debug.FreeOSMemory()
-	f, err := os.Open("/proc/self/maps")
+	f, err := os.Open("/proc/self/smaps")
 	if err != nil {
 		return
 	}
@@ -41,19 +41,26 @@ func trim() {
 
 type mapping struct{ start, end uintptr }
 
-// readOnly lists the mappings of files that cannot be written, of
-// proc_pid_maps(5): in a static program, its own text and constants.
-func readOnly(maps io.Reader) []mapping {
+// readOnly lists the mappings of files that cannot be written and never were
+// (proc_pid_smaps(5)): in a static program its own text and constants. What a
+// dynamic linker has relocated is read-only too, but has pages of its own,
+// which would be lost.
+func readOnly(smaps io.Reader) []mapping {
 	var out []mapping
-	s := bufio.NewScanner(maps)
+	var m mapping
+	s := bufio.NewScanner(smaps)
 	for s.Scan() {
 		f := strings.Fields(s.Text())
-		if len(f) < 6 || f[4] == "0" || !strings.HasPrefix(f[1], "r-") {
-			continue
-		}
-		var m mapping
-		if _, err := fmt.Sscanf(f[0], "%x-%x", &m.start, &m.end); err == nil && m.end > m.start {
-			out = append(out, m)
+		switch {
+		case len(f) >= 2 && f[0] == "Anonymous:":
+			if m.end > m.start && f[1] == "0" {
+				out = append(out, m)
+			}
+			m = mapping{}
+		case len(f) >= 6 && f[4] != "0" && strings.HasPrefix(f[1], "r-"):
+			if _, err := fmt.Sscanf(f[0], "%x-%x", &m.start, &m.end); err != nil {
+				m = mapping{}
+			}
 		}
 	}
 	return out

@@ -145,7 +145,11 @@ func (c *box) finish(p *process) {
 // Shutdown ends the shim once it has no containers; with siblings left it
 // only answers.
 func (s *Service) Shutdown(context.Context, *api.ShutdownRequest) (*emptypb.Empty, error) {
-	if s.Empty() {
+	s.mu.Lock()
+	s.ending = s.ending || len(s.boxes) == 0
+	ending := s.ending
+	s.mu.Unlock()
+	if ending {
 		s.shutdown()
 	}
 	return &emptypb.Empty{}, nil

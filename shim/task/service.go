@@ -40,6 +40,8 @@ type Service struct {
 	// boxes by id, guarded by mu. nil: being created, and unknown to all but
 	// a second Create.
 	boxes map[string]*box
+	// ending: the shim goes away, and nothing may begin. Guarded by mu.
+	ending bool
 }
 
 // NewService returns a service without containers. shutdown is called when
@@ -71,6 +73,9 @@ func (s *Service) findProcess(id, execID string) (*box, *process, error) {
 func (s *Service) reserve(id string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.ending {
+		return fmt.Errorf("container %s: the pod's shim is ending since its last container is gone: start another shim and try again: %w", id, errdefs.ErrFailedPrecondition)
+	}
 	if _, ok := s.boxes[id]; ok {
 		return fmt.Errorf("container %s: %w", id, errdefs.ErrAlreadyExists)
 	}

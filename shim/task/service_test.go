@@ -148,6 +148,8 @@ func TestCreateErrors(t *testing.T) {
 	default:
 		t.Error("a shim without containers went on after Shutdown")
 	}
+	_, err = r.Create(ctx, &api.CreateTaskRequest{ID: "late", Bundle: t.TempDir()})
+	wantCode(t, err, errdefs.ErrFailedPrecondition, "create after shutdown")
 }
 
 func TestShutdownWithSiblings(t *testing.T) {
