@@ -80,7 +80,7 @@ func (r *record) reclaim(ctx context.Context, cfg *Config) error {
 			if err != nil {
 				return err
 			}
-			if err := a.ReleaseOwner(r.IDOwner); err != nil {
+			if err := errors.Join(a.ReleaseOwner(r.IDOwner), a.Close()); err != nil {
 				return err
 			}
 		}

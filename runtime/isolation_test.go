@@ -100,7 +100,7 @@ func TestRefusedAtCreate(t *testing.T) {
 		want   string
 	}{
 		{"the host's network namespace by path", func(s *specs.Spec) { s.Linux.Namespaces[4].Path = "/proc/self/ns/net" }, "namespace of the host's own"},
-		{"a namespace of the wrong kind", func(s *specs.Spec) { s.Linux.Namespaces[1].Path = "/proc/self/ns/net" }, "is not a ipc namespace"},
+		{"a namespace of the wrong kind", func(s *specs.Spec) { s.Linux.Namespaces[1].Path = "/proc/self/ns/user" }, "linux.namespaces[1]"},
 		{"no network namespace", func(s *specs.Spec) { s.Linux.Namespaces = s.Linux.Namespaces[:4] }, "network"},
 		{"a working directory behind a magic link", func(s *specs.Spec) { s.Process.Cwd = "/proc/self/fd/7" }, "/proc/self/fd/7"},
 		{"a mount of a type that there is not", func(s *specs.Spec) {
@@ -117,5 +117,14 @@ func TestRefusedAtCreate(t *testing.T) {
 				t.Errorf("error %v, want one with %q", err, c.want)
 			}
 		})
+	}
+}
+
+// TestOneProcess: a limit of one process lets init in.
+func TestOneProcess(t *testing.T) {
+	limit := int64(1)
+	_, status := run(t, func(s *specs.Spec) { s.Linux.Resources = &specs.LinuxResources{Pids: &specs.LinuxPids{Limit: &limit}} }, "true")
+	if status != 0 {
+		t.Errorf("exit status %d", status)
 	}
 }

@@ -28,6 +28,9 @@ func (c *Container) make(ctx context.Context, r CreateRequest) error {
 	if err := c.takeIDs(); err != nil {
 		return err
 	}
+	if err := c.plan.CheckIDs(); err != nil {
+		return err
+	}
 	if err := c.compileFilter(); err != nil {
 		return err
 	}
@@ -288,6 +291,10 @@ func (c *Container) rootfs(userns *os.File) (*os.File, error) {
 	spec := uidmap.Rootfs{
 		Dir: r.Path, UserNS: userns, UID: c.plan.IDs.UID, GID: c.plan.IDs.GID, Shift: c.plan.IDs.ShiftRootfs,
 		Journal: filepath.Join(c.cfg.DataDir, "chown"),
+		BeforeChown: func(root string) error {
+			c.rec.Shifted = root
+			return c.rec.write(c.cfg)
+		},
 	}
 	for _, m := range r.Mounts {
 		spec.Mounts = append(spec.Mounts, uidmap.Mount(m))
@@ -399,7 +406,7 @@ func (c *Container) writeSysctls(proc *os.File) error {
 		return err
 	}
 	for _, s := range c.plan.Sysctl {
-		p := "sys/" + strings.ReplaceAll(s.Name, ".", "/")
+		p := "sys/" + s.ProcPath()
 		fd, err := unix.Openat2(int(proc.Fd()), p, &unix.OpenHow{Flags: unix.O_WRONLY | unix.O_CLOEXEC, Resolve: unix.RESOLVE_BENEATH})
 		if err == nil {
 			_, err = unix.Write(fd, []byte(s.Value))

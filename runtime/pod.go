@@ -11,6 +11,7 @@ import (
 	"sync"
 
 	"sysbox/runtime/plan"
+	"sysbox/runtime/seccomp"
 	"sysbox/uidmap"
 )
 
@@ -23,8 +24,9 @@ type Pod struct {
 	sandbox   string
 
 	mu sync.Mutex
-	// lease, userns and the maps are guarded by mu; nil until a container
+	// alloc, lease, userns and the maps are guarded by mu; nil until a container
 	// without a user namespace of its caller's was made.
+	alloc    *uidmap.Allocator
 	lease    *uidmap.Lease
 	userns   *os.File
 	uid, gid uidmap.Map
@@ -59,8 +61,10 @@ func (p *Pod) takeIDs(pl *plan.Plan) error {
 			return err
 		}
 		if p.lease, err = a.Acquire(p.owner()); err != nil {
+			a.Close()
 			return err
 		}
+		p.alloc = a
 		p.uid = uidmap.Map{{ContainerID: 0, HostID: p.lease.UID().HostID, Size: p.lease.UID().Size}}
 		p.gid = uidmap.Map{{ContainerID: 0, HostID: p.lease.GID().HostID, Size: p.lease.GID().Size}}
 	}
@@ -88,7 +92,7 @@ func (p *Pod) dropIDs() error {
 	if p.lease == nil {
 		return nil
 	}
-	err := p.lease.Release()
+	err := errors.Join(p.lease.Release(), p.alloc.Close())
 	p.lease = nil
 	return err
 }
@@ -109,7 +113,7 @@ func (p *Pod) Create(ctx context.Context, r CreateRequest) (*Container, error) {
 	defer p.mu.Unlock()
 	in := plan.Input{
 		Namespace: p.namespace, ID: r.ID, Bundle: r.Bundle,
-		Spec: spec, Terminal: r.Terminal, Facts: hostFacts(), PodIDs: p.userns != nil,
+		Spec: spec, Terminal: r.Terminal, Facts: hostFacts(), PodIDs: p.userns != nil, WidenSeccomp: seccomp.SystemProfile,
 	}
 	for _, m := range r.Rootfs {
 		in.RootfsMounts = append(in.RootfsMounts, plan.RootfsMount(m))

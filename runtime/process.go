@@ -20,7 +20,7 @@ import (
 
 // stepDeadline bounds every wait for a child that something in the container
 // could stop or slow down; after it the child is killed.
-const stepDeadline = 30 * time.Second
+var stepDeadline = 30 * time.Second
 
 // Process is a container's init or a process of Exec.
 type Process struct {
@@ -84,6 +84,8 @@ type setup struct {
 	// early are reports that came before they were waited for: the two legs
 	// write to one pipe.
 	early map[uint32]int32
+	// failed is a step of the second leg's that failed before its pid came.
+	failed error
 }
 
 func startProgram(p program.Program, files []program.File) (*setup, error) {
@@ -96,7 +98,9 @@ func startProgram(p program.Program, files []program.File) (*setup, error) {
 
 func (s *setup) close() { s.child.Close() }
 
-// second reads the pid of the program's second leg and reaps the first.
+// second reads the pid of the program's second leg and reaps the first. The
+// second leg is returned even if it has failed already, as its parent must
+// reap it: a zombie would keep its pid namespace from ending.
 func (s *setup) second() (*program.Process, error) {
 	pid, err := s.expect(process.TagPid)
 	if err != nil {
@@ -106,6 +110,9 @@ func (s *setup) second() (*program.Process, error) {
 		err = waitErr
 	}
 	if err != nil {
+		if s.failed != nil {
+			err = s.failed
+		}
 		return nil, err
 	}
 	return program.Adopt(int(pid))
@@ -117,8 +124,15 @@ func (s *setup) expect(tag uint32) (int32, error) {
 		if v, ok := s.early[tag]; ok {
 			return v, nil
 		}
+		if s.failed != nil && tag != process.TagPid {
+			return 0, s.failed
+		}
 		got, err := s.child.Next(time.Now().Add(stepDeadline))
+		var step *program.StepError
 		switch {
+		case errors.As(err, &step):
+			s.failed = err
+			continue
 		case errors.Is(err, io.EOF):
 			return 0, errors.New("the process was killed during its set-up")
 		case errors.Is(err, os.ErrDeadlineExceeded):
@@ -132,6 +146,9 @@ func (s *setup) expect(tag uint32) (int32, error) {
 
 // executed waits until the process has executed name or failed to.
 func (s *setup) executed(name string) error {
+	if s.failed != nil {
+		return s.failed
+	}
 	_, err := s.child.Next(time.Now().Add(stepDeadline))
 	if errors.Is(err, io.EOF) {
 		return nil

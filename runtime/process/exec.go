@@ -32,10 +32,11 @@ type Join struct {
 // namespace that belongs to the host can be joined as well.
 func Exec(in Join) program.Program {
 	c := newCalls()
-	c.hostLeg(in.Shim, *in.Process, in.Limits, FDFirst, in.Tasks)
+	c.hostLeg(in.Shim, *in.Process, in.Limits)
 	c.do("join the pid namespace", unix.SYS_SETNS, num(FDTarget), num(unix.CLONE_NEWPID))
 	c.fork(0, in.Unified)
 
+	c.joinCgroups(in.Tasks)
 	if rest := in.Namespaces &^ unix.CLONE_NEWPID; rest != 0 {
 		c.do("join the namespaces", unix.SYS_SETNS, num(FDTarget), num(rest))
 	}

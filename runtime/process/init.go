@@ -41,16 +41,15 @@ type Filter struct {
 // Init writes the program of a container's init.
 func Init(in Create) program.Program {
 	c := newCalls()
-	first := FDFirst
-	c.hostLeg(in.Shim, in.Plan.Process, in.Limits, first, in.Tasks)
-	first += in.Tasks
+	c.hostLeg(in.Shim, in.Plan.Process, in.Limits)
 	for i, kind := range in.Joins {
-		c.do("join "+namespaceName(kind)+" namespace", unix.SYS_SETNS, num(first+i), num(kind))
+		c.do("join "+namespaceName(kind)+" namespace", unix.SYS_SETNS, num(FDFirst+in.Tasks+i), num(kind))
 	}
 	ns := in.Plan.Namespaces
 	c.fork(cloneFlags(ns), in.Unified)
 
 	// From here on the child is init.
+	c.joinCgroups(in.Tasks)
 	c.do("close the first leg's files", unix.SYS_CLOSE_RANGE, num(FDTarget), num(^uint32(0)), num(0))
 	if ns.Time.Mode == plan.NamespaceNew {
 		c.do("make the time namespace", unix.SYS_UNSHARE, num(unix.CLONE_NEWTIME))

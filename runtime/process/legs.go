@@ -9,15 +9,9 @@ import (
 )
 
 // hostLeg is what every first leg does with the host's credentials: it makes
-// sure that it dies with its parent, joins the version 1 cgroups, and raises
-// what only the host may raise.
-func (c *calls) hostLeg(shim int, p plan.Process, limits map[int]unix.Rlimit, first, tasks int) {
+// sure that it dies with its parent, and raises what only the host may raise.
+func (c *calls) hostLeg(shim int, p plan.Process, limits map[int]unix.Rlimit) {
 	c.prelude(shim)
-	for i := range tasks {
-		// "0" moves the writing thread alone, which spares the kernel the
-		// global lock (and the RCU grace period) of moving a pid.
-		c.want("join a cgroup", 1, unix.SYS_WRITE, num(first+i), str("0"), num(1))
-	}
 	for _, l := range p.Rlimits {
 		if own, ok := limits[l.Type]; ok && l.Hard > own.Max {
 			c.do("raise the hard limit of "+l.Name, unix.SYS_PRLIMIT64, num(0), num(l.Type),
@@ -29,6 +23,16 @@ func (c *calls) hostLeg(shim int, p plan.Process, limits map[int]unix.Rlimit, fi
 		fd := c.open("open oom_score_adj", num(FDProc), "self/oom_score_adj", unix.O_WRONLY)
 		c.want("set oom_score_adj to "+v, int64(len(v)), unix.SYS_WRITE, fd, str(v), num(len(v)))
 		c.do("close oom_score_adj", unix.SYS_CLOSE, fd)
+	}
+}
+
+// joinCgroups joins the version 1 cgroups. "0" moves the writing thread alone,
+// which spares the kernel the global lock (and the RCU grace period) of moving
+// a pid; the kernel asks for the rights of who opened the file. The second leg
+// does it, so that the first does not count against a limit of one process.
+func (c *calls) joinCgroups(tasks int) {
+	for i := range tasks {
+		c.want("join a cgroup", 1, unix.SYS_WRITE, num(FDFirst+i), str("0"), num(1))
 	}
 }
 

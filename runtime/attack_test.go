@@ -1,0 +1,232 @@
+//go:build real
+
+package runtime
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+)
+
+// started runs a container whose init sleeps.
+func started(t *testing.T, change func(*specs.Spec), args ...string) *Container {
+	t.Helper()
+	if len(args) == 0 {
+		args = []string{"sleep", "1000"}
+	}
+	c := create(t, testPod(t, "pod"), CreateRequest{ID: "c1", Bundle: busybox(t, change, args...)})
+	if err := c.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// TestSelfExe (CVE-2019-5736): what /proc/self/exe is while a process enters
+// the container is a sealed memfd of system calls, which does nothing for who
+// executes it there and cannot be written.
+func TestSelfExe(t *testing.T) {
+	script := func(root string) {
+		os.WriteFile(filepath.Join(root, "bin/script"), []byte("#!/proc/self/exe\n"), 0o755)
+	}
+	for _, target := range []string{"/proc/self/exe", "/bin/script"} {
+		t.Run("init "+target, func(t *testing.T) {
+			bundle := busybox(t, nil, target)
+			script(filepath.Join(bundle, "rootfs"))
+			c := create(t, testPod(t, "pod"), CreateRequest{ID: "c1", Bundle: bundle})
+			if err := c.Start(t.Context()); err == nil {
+				if got := wait(t, c.Init()).Status; got == 0 {
+					t.Error("it ran to its end")
+				}
+			}
+		})
+	}
+	c := started(t, nil, "sh", "-c", `printf '#!/proc/self/exe\n' >/bin/script; chmod 755 /bin/script
+		while :; do for p in /proc/[0-9]*; do (echo evil >$p/exe) 2>/dev/null && [ $p != /proc/$$ ] && echo $p >>/written; done; done`)
+	for i := range 20 {
+		target := []string{"/proc/self/exe", "/bin/script"}[i%2]
+		p, err := c.Exec(t.Context(), ExecRequest{Process: &specs.Process{Args: []string{target}, Cwd: "/"}})
+		if err == nil {
+			if got := wait(t, p).Status; got == 0 {
+				t.Errorf("exec of %s ran to its end", target)
+			}
+		}
+	}
+	if b, err := os.ReadFile(filepath.Join(c.rec.Bundle, "rootfs/written")); err == nil {
+		t.Errorf("executables were written through /proc: %s", b)
+	}
+}
+
+// TestWorkingDirectoryLeak (CVE-2024-21626): no number of an open file as
+// working directory leads out of the container.
+func TestWorkingDirectoryLeak(t *testing.T) {
+	c := started(t, nil)
+	for n := range 40 {
+		cwd := fmt.Sprintf("/proc/self/fd/%d", n)
+		p, err := c.Exec(t.Context(), ExecRequest{Process: &specs.Process{Args: []string{"/bin/true"}, Cwd: cwd}})
+		if err == nil {
+			wait(t, p)
+			t.Errorf("exec with the working directory %s was not refused", cwd)
+		}
+	}
+}
+
+// TestHostileImages: what an image puts in the place of folders and files that
+// the runtime uses is not followed, and nothing of it hangs the runtime.
+func TestHostileImages(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		spoil func(root string) error
+		want  string // of the error; "" if the container must run
+	}{
+		{"/dev is a link", link("dev", "/etc"), "/dev"},
+		{"/proc is a link", link("proc", "/etc"), "/proc"},
+		{"/sys is a link to the host's", link("sys", "/../../../../../sys"), "/sys"},
+		{"passwd is a FIFO", func(root string) error {
+			os.Remove(root + "/etc/passwd")
+			return unix.Mkfifo(root+"/etc/passwd", 0o666)
+		}, ""},
+		{"passwd is /dev/zero", link("etc/passwd", "/dev/zero"), ""},
+		{"passwd is a device", func(root string) error {
+			os.Remove(root + "/etc/passwd")
+			return unix.Mknod(root+"/etc/passwd", unix.S_IFCHR|0o666, int(unix.Mkdev(1, 5)))
+		}, ""},
+		{"passwd is huge", func(root string) error { return os.Truncate(root+"/etc/passwd", 10<<30) }, ""},
+		{"/dev in the image has links of its own", func(root string) error {
+			for _, n := range []string{"null", "console", "pts", "ptmx"} {
+				if err := os.Symlink("/etc/passwd", root+"/dev/"+n); err != nil {
+					return err
+				}
+			}
+			return nil
+		}, ""},
+		{"/run is a link out of the root", link("run", "/../../../../../etc"), ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			before, err := os.ReadFile("/etc/passwd")
+			if err != nil {
+				t.Fatal(err)
+			}
+			bundle := busybox(t, nil, "true")
+			root := filepath.Join(bundle, "rootfs")
+			if err := c.spoil(root); err != nil {
+				t.Fatal(err)
+			}
+			ctr, err := testPod(t, "pod").Create(t.Context(), CreateRequest{ID: "c1", Bundle: bundle})
+			if err == nil {
+				if err := ctr.Start(t.Context()); err != nil {
+					t.Error(err)
+				}
+				wait(t, ctr.Init())
+				if err := ctr.Delete(t.Context()); err != nil {
+					t.Error(err)
+				}
+			}
+			switch {
+			case c.want == "" && err != nil:
+				t.Errorf("refused: %v", err)
+			case c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)):
+				t.Errorf("error %v, want one about %s", err, c.want)
+			}
+			if after, _ := os.ReadFile("/etc/passwd"); string(after) != string(before) {
+				t.Error("the host's /etc/passwd has changed")
+			}
+		})
+	}
+}
+
+func link(name, target string) func(string) error {
+	return func(root string) error {
+		os.RemoveAll(filepath.Join(root, name))
+		return os.Symlink(target, filepath.Join(root, name))
+	}
+}
+
+// TestStoppedFromInside: the container's root stops every process it sees,
+// those that are on their way in included. Execs fail or hang, and nothing
+// else does.
+func TestStoppedFromInside(t *testing.T) {
+	old := stepDeadline
+	stepDeadline = 2 * time.Second
+	defer func() { stepDeadline = old }()
+	c := started(t, nil, "sh", "-c", `while :; do for p in /proc/[0-9]*; do p=${p#/proc/}; [ $p = $$ ] || kill -STOP $p; done; done 2>/dev/null`)
+	var wg sync.WaitGroup
+	for range 100 {
+		wg.Go(func() {
+			p, err := c.Exec(t.Context(), ExecRequest{Process: &specs.Process{Args: []string{"/bin/true"}, Cwd: "/"}})
+			if err == nil {
+				p.Signal(int(unix.SIGKILL))
+				wait(t, p)
+			}
+		})
+	}
+	wg.Wait()
+	if _, err := c.Pids(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestMountRace (CVE-2021-30465): two containers share a folder; one swaps a
+// folder in it for a link to / while the other mounts there.
+func TestMountRace(t *testing.T) {
+	shared := t.TempDir()
+	if err := os.Mkdir(filepath.Join(shared, "a"), 0o777); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink("/../../../../../../../../etc", filepath.Join(shared, "b")); err != nil {
+		t.Fatal(err)
+	}
+	stop := make(chan struct{})
+	var racer sync.WaitGroup
+	racer.Go(func() {
+		a, b := filepath.Join(shared, "a"), filepath.Join(shared, "b")
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+				unix.Renameat2(unix.AT_FDCWD, a, unix.AT_FDCWD, b, unix.RENAME_EXCHANGE)
+			}
+		}
+	})
+	defer racer.Wait()
+	defer close(stop)
+	before := mounts(t)
+	evil := t.TempDir()
+	os.WriteFile(filepath.Join(evil, "passwd"), []byte("evil"), 0o644)
+	for range 30 {
+		bundle := busybox(t, func(s *specs.Spec) {
+			s.Mounts = append(s.Mounts,
+				specs.Mount{Destination: "/shared", Type: "bind", Source: shared, Options: []string{"rbind"}},
+				specs.Mount{Destination: "/shared/a", Type: "bind", Source: evil, Options: []string{"rbind"}})
+		}, "true")
+		c, err := testPod(t, "pod").Create(t.Context(), CreateRequest{ID: "c1", Bundle: bundle})
+		if err != nil {
+			continue // a lost race may be refused
+		}
+		if err := c.Delete(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if b, _ := os.ReadFile("/etc/passwd"); strings.HasPrefix(string(b), "evil") {
+		t.Error("the mount went to the host's /etc")
+	}
+	if after := mounts(t); after != before {
+		t.Errorf("the host's mounts have changed:\n%s\nwere:\n%s", after, before)
+	}
+}
+
+func mounts(t *testing.T) string {
+	t.Helper()
+	b, err := os.ReadFile("/proc/self/mounts")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}

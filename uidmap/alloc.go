@@ -1,0 +1,338 @@
+package uidmap
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"golang.org/x/sys/unix"
+)
+
+// ErrHeld: another living process holds the owner's range.
+var ErrHeld = errors.New("the range is held by a living process")
+
+// ErrInUse: processes still run with ids of the range.
+var ErrInUse = errors.New("processes still use the range")
+
+// Allocator hands out ranges that no one else on the host has. Any number of
+// processes may use one folder at once, and may be killed at any point.
+//
+// All changes are made under the flock of the file "lock", whose content is a
+// hint: the signature of the pool and the number of the range to try next.
+type Allocator struct {
+	dir  *os.File
+	pool func() (*slots, error)
+}
+
+// Open makes the folder of records if need be. The folder must be on a file
+// system that is empty after a reboot, as ranges don't outlive processes.
+func Open(dir string, p Pool) (*Allocator, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("id ranges: %w", err)
+	}
+	d, err := os.OpenFile(dir, unix.O_RDONLY|unix.O_DIRECTORY, 0)
+	if err != nil {
+		return nil, fmt.Errorf("id ranges: %w", err)
+	}
+	return &Allocator{dir: d, pool: sync.OnceValues(p.slots)}, nil
+}
+
+// Close gives up the folder's handle; leases stay.
+func (a *Allocator) Close() error { return a.dir.Close() }
+
+func (a *Allocator) path(name string) string { return filepath.Join(a.dir.Name(), name) }
+
+func (a *Allocator) open(name string, flags int, perm os.FileMode) (*os.File, error) {
+	return os.OpenFile(a.path(name), flags|unix.O_CLOEXEC, perm)
+}
+
+// locked runs f as the only one of all processes.
+func (a *Allocator) locked(f func(lock *os.File) error) error {
+	l, err := a.open("lock", unix.O_RDWR|unix.O_CREAT|unix.O_NOFOLLOW, 0o600)
+	if err != nil {
+		return err
+	}
+	defer l.Close()
+	if err := flock(l, unix.LOCK_EX); err != nil {
+		return fmt.Errorf("lock %s: %w", l.Name(), err)
+	}
+	return f(l)
+}
+
+// Lease is a range that this process holds. The range stays taken after the
+// process's death, until [Allocator.ReleaseOwner] or [Allocator.Reclaim].
+type Lease struct {
+	alloc *Allocator
+	owner string
+	r     Range
+
+	mu sync.Mutex
+	f  *os.File // the locked record; guarded by mu; nil after Release
+}
+
+// UID is the range of user ids.
+func (l *Lease) UID() Range { return l.r }
+
+// GID is the range of group ids, which begins where that of user ids does.
+func (l *Lease) GID() Range { return l.r }
+
+// Owner is the name that the range was acquired for.
+func (l *Lease) Owner() string { return l.owner }
+
+// Release gives the range back. The caller vouches that no process uses it any
+// more. It can be called again.
+func (l *Lease) Release() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.f == nil {
+		return nil
+	}
+	err := l.alloc.locked(func(*os.File) error {
+		// ReleaseOwner may have removed the record, and another may have made
+		// one of the same name.
+		ours, err := l.f.Stat()
+		if err != nil {
+			return err
+		}
+		if now, err := os.Lstat(l.alloc.path(recordName(l.r))); err != nil || !os.SameFile(ours, now) {
+			return nil
+		}
+		return l.alloc.remove(l.r, l.owner)
+	})
+	if err != nil {
+		return fmt.Errorf("release the ids %v of %s: %w", l.r, l.owner, err)
+	}
+	l.f.Close()
+	l.f = nil
+	return nil
+}
+
+// Acquire takes a range for an owner, a name such as "k8s.io/POD". An owner
+// whose shim died, with none of its processes left, gets the same range again.
+// ErrHeld if a living process holds a range for that owner.
+func (a *Allocator) Acquire(owner string) (*Lease, error) {
+	if owner == "" {
+		return nil, errors.New("acquire ids: the owner has no name")
+	}
+	pool, err := a.pool()
+	if err != nil {
+		return nil, err
+	}
+	var out *Lease
+	err = a.locked(func(lock *os.File) error {
+		f, r, err := a.find(owner)
+		if err == nil {
+			if flock(f, unix.LOCK_EX|unix.LOCK_NB) != nil {
+				f.Close()
+				return ErrHeld
+			}
+			list, err := users()
+			if err != nil {
+				f.Close()
+				return err
+			}
+			if holder(list, r) == "" && r.Size == pool.size {
+				out = &Lease{alloc: a, owner: owner, r: r, f: f}
+				return nil
+			}
+			// Left to its processes; Reclaim will find it.
+			f.Close()
+		}
+		out, err = a.next(lock, pool, owner)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("acquire ids for %s: %w", owner, err)
+	}
+	return out, nil
+}
+
+// next takes the first free range from the hint on.
+func (a *Allocator) next(lock *os.File, pool *slots, owner string) (*Lease, error) {
+	sig, from := readHint(lock)
+	if sig != pool.signature() {
+		from = 0
+	}
+	l, i, err := a.scan(pool, owner, from, sig == pool.signature())
+	if errors.Is(err, errFull) {
+		if err := a.reclaim(nil); err != nil {
+			return nil, err
+		}
+		l, i, err = a.scan(pool, owner, 0, false)
+	}
+	if err != nil {
+		if errors.Is(err, errFull) {
+			return nil, fmt.Errorf("%s has no free range: all %d of %d ids each (ids.range_size) are taken; delete containers, make the pool larger (/etc/subuid and /etc/subgid, or ids.pool_size), or the ranges smaller", pool.name, pool.count, pool.size)
+		}
+		return nil, err
+	}
+	return l, a.writeHint(lock, pool, i+1)
+}
+
+var errFull = errors.New("no free range")
+
+// scan tries the ranges from number from on, round the pool once. Where all
+// records are known to be of this pool (same), a range is free if its record's
+// name is; else, after a change of the pool, each is compared with all.
+func (a *Allocator) scan(pool *slots, owner string, from int, same bool) (*Lease, int, error) {
+	var taken []Range
+	if !same {
+		var err error
+		if taken, err = a.records(); err != nil {
+			return nil, 0, err
+		}
+	}
+next:
+	for n := range pool.count {
+		i := (from + n) % pool.count
+		r := pool.at(i)
+		for _, t := range taken {
+			if t.overlaps(r) {
+				continue next
+			}
+		}
+		if same {
+			if _, err := os.Lstat(a.path(recordName(r))); err == nil {
+				continue
+			}
+		}
+		f, err := a.write(r, owner)
+		if errors.Is(err, fs.ErrExist) {
+			continue
+		}
+		if err != nil {
+			return nil, 0, err
+		}
+		return &Lease{alloc: a, owner: owner, r: r, f: f}, i, nil
+	}
+	return nil, 0, errFull
+}
+
+func readHint(lock *os.File) (sig uint64, next int) {
+	b := make([]byte, 64)
+	n, _ := lock.ReadAt(b, 0) // io.EOF, as it's shorter
+	var i uint32
+	if k, err := fmt.Sscanf(string(b[:n]), "%16x %8x\n", &sig, &i); err != nil || k != 2 {
+		return 0, 0
+	}
+	return sig, int(i)
+}
+
+// writeHint stores the signature only once no record of another pool is left.
+func (a *Allocator) writeHint(lock *os.File, pool *slots, next int) error {
+	sig := pool.signature()
+	if old, _ := readHint(lock); old != sig {
+		taken, err := a.records()
+		if err != nil {
+			return err
+		}
+		grid := map[Range]bool{}
+		for i := range pool.count {
+			grid[pool.at(i)] = true
+		}
+		for _, t := range taken {
+			if !grid[t] {
+				sig = 0
+			}
+		}
+	}
+	_, err := lock.WriteAt(fmt.Appendf(nil, "%016x %08x\n", sig, next%pool.count), 0)
+	return err
+}
+
+// Adopt takes over the range of an owner whose holder has died, its processes
+// running or not. fs.ErrNotExist if the owner has none, ErrHeld if the holder
+// lives.
+func (a *Allocator) Adopt(owner string) (*Lease, error) {
+	var out *Lease
+	err := a.locked(func(*os.File) error {
+		f, r, err := a.find(owner)
+		if err != nil {
+			return err
+		}
+		if flock(f, unix.LOCK_EX|unix.LOCK_NB) != nil {
+			f.Close()
+			return ErrHeld
+		}
+		out = &Lease{alloc: a, owner: owner, r: r, f: f}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("adopt the ids of %s: %w", owner, err)
+	}
+	return out, nil
+}
+
+// ReleaseOwner gives back the range of an owner whose processes have ended;
+// nothing if it has none. ErrInUse, with the pid of one, while they have not.
+func (a *Allocator) ReleaseOwner(owner string) error {
+	err := a.locked(func(*os.File) error {
+		f, r, err := a.find(owner)
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		list, err := users()
+		if err != nil {
+			return err
+		}
+		if pid := holder(list, r); pid != "" {
+			return fmt.Errorf("%w %v: process %s; end it first", ErrInUse, r, pid)
+		}
+		return a.remove(r, owner)
+	})
+	if err != nil {
+		return fmt.Errorf("release the ids of %s: %w", owner, err)
+	}
+	return nil
+}
+
+// Reclaim gives back the ranges that no living process holds or uses and whose
+// owner is not alive; alive may be nil: none is.
+func (a *Allocator) Reclaim(alive func(owner string) bool) error {
+	err := a.locked(func(*os.File) error { return a.reclaim(alive) })
+	if err != nil {
+		return fmt.Errorf("reclaim ids: %w", err)
+	}
+	return nil
+}
+
+func (a *Allocator) reclaim(alive func(owner string) bool) error {
+	os.Remove(a.path(unfinished))
+	taken, err := a.records()
+	if err != nil {
+		return err
+	}
+	list := sync.OnceValues(users)
+	for _, r := range taken {
+		if err := a.reclaimOne(r, alive, list); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (a *Allocator) reclaimOne(r Range, alive func(string) bool, list func() ([]user, error)) error {
+	f, owner, err := a.openRecord(recordName(r))
+	if err != nil {
+		return nil // no file of ours: the range stays taken
+	}
+	defer f.Close()
+	if flock(f, unix.LOCK_EX|unix.LOCK_NB) != nil || alive != nil && alive(owner) {
+		return nil
+	}
+	us, err := list()
+	if err != nil {
+		return err
+	}
+	if holder(us, r) != "" {
+		return nil
+	}
+	return a.remove(r, owner)
+}

@@ -1,0 +1,91 @@
+package uidmap
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+)
+
+// Mapping maps Size ids from ContainerID on to those from HostID on.
+type Mapping struct{ ContainerID, HostID, Size uint32 }
+
+// Map is the content of a uid_map or gid_map (user_namespaces(7)).
+type Map []Mapping
+
+// Range is Size ids of the host's from HostID on.
+type Range struct{ HostID, Size uint32 }
+
+// end is the first id behind the range.
+func (r Range) end() uint64 { return uint64(r.HostID) + uint64(r.Size) }
+
+func (r Range) overlaps(o Range) bool {
+	return uint64(r.HostID) < o.end() && uint64(o.HostID) < r.end()
+}
+
+func (m Mapping) host() Range { return Range{m.HostID, m.Size} }
+
+// container is the mapping's other side, as numbers.
+func (m Mapping) container() Range { return Range{m.ContainerID, m.Size} }
+
+// ToHost is the host's id of a container's; false if it is not mapped.
+func (m Map) ToHost(id uint32) (uint32, bool) {
+	for _, e := range m {
+		if id >= e.ContainerID && id-e.ContainerID < e.Size {
+			return e.HostID + (id - e.ContainerID), true
+		}
+	}
+	return 0, false
+}
+
+// ToContainer is the container's id of a host's; false if it is not mapped.
+func (m Map) ToContainer(id uint32) (uint32, bool) {
+	for _, e := range m {
+		if id >= e.HostID && id-e.HostID < e.Size {
+			return e.ContainerID + (id - e.HostID), true
+		}
+	}
+	return 0, false
+}
+
+// Len is how many ids the map has, which is also the first that is unmapped
+// in a map that begins at 0 without gaps.
+func (m Map) Len() uint64 {
+	var n uint64
+	for _, e := range m {
+		n += uint64(e.Size)
+	}
+	return n
+}
+
+// String is the form of /proc/PID/uid_map: a line "container host size" each.
+func (m Map) String() string {
+	var b strings.Builder
+	for _, e := range m {
+		fmt.Fprintf(&b, "%d %d %d\n", e.ContainerID, e.HostID, e.Size)
+	}
+	return b.String()
+}
+
+// FromSpec takes the mappings of an OCI spec.
+func FromSpec(s []specs.LinuxIDMapping) Map {
+	m := make(Map, 0, len(s))
+	for _, e := range s {
+		m = append(m, Mapping{ContainerID: e.ContainerID, HostID: e.HostID, Size: e.Size})
+	}
+	return m
+}
+
+// Parse reads the form of /proc/PID/uid_map, or the "container:host:size"
+// of containerd's mount options.
+func Parse(s string) (Map, error) {
+	var m Map
+	for _, line := range strings.FieldsFunc(s, func(r rune) bool { return r == '\n' || r == ',' }) {
+		var e Mapping
+		if _, err := fmt.Sscanf(strings.ReplaceAll(line, ":", " "), "%d %d %d", &e.ContainerID, &e.HostID, &e.Size); err != nil {
+			return nil, fmt.Errorf("%q is no id mapping; give three numbers, the container's first id, the host's, and how many", line)
+		}
+		m = append(m, e)
+	}
+	return m, m.Check()
+}

@@ -1,0 +1,316 @@
+package uidmap
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"os"
+	"path"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// layers are the folders of an overlay, and the options that are not folders.
+type layers struct {
+	lower       []string // topmost first
+	upper, work string
+	data        []string
+	attr        uint64 // MOUNT_ATTR_*
+	uid, gid    Map    // of the options uidmap= and gidmap=
+}
+
+func parseOverlay(options []string) (*layers, error) {
+	l := &layers{}
+	var rest []string
+	l.attr, rest = mountAttrs(options)
+	var err error
+	if l.uid, l.gid, rest, err = idOptions(rest); err != nil {
+		return nil, err
+	}
+	for _, o := range rest {
+		k, v, _ := strings.Cut(o, "=")
+		switch k {
+		case "lowerdir":
+			l.lower = append(l.lower, splitEscaped(v, ':')...)
+		case "lowerdir+":
+			l.lower = append(l.lower, v)
+		case "upperdir":
+			l.upper = v
+		case "workdir":
+			l.work = v
+		default:
+			l.data = append(l.data, o)
+		}
+	}
+	for _, dir := range append([]string{l.upper, l.work}, l.lower...) {
+		if dir != "" && !path.IsAbs(dir) {
+			return nil, fmt.Errorf("the overlay's layer %q is not an absolute path; its mount cannot be made again from here, so let Create bring the mounts, or use a folder as root.path", dir)
+		}
+	}
+	switch {
+	case len(l.lower) == 0:
+		return nil, errors.New("the overlay for the root file system has no lowerdir; give at least one")
+	case (l.upper == "") != (l.work == ""):
+		return nil, errors.New("the overlay for the root file system has one of upperdir and workdir; give both or none")
+	}
+	return l, nil
+}
+
+// overlay mounts the layers, each through an idmapped mount where ids are to
+// be shifted.
+func (r Rootfs) overlay(options []string) (*os.File, error) {
+	l, err := parseOverlay(options)
+	if err != nil {
+		return nil, err
+	}
+	if len(l.lower) == 1 && l.upper == "" { // overlayfs wants two
+		r.Mounts = nil
+		f, err := r.folder(l.lower[0], []string{"ro"})
+		return f, err
+	}
+	userns := r.UserNS
+	switch {
+	case r.Shift:
+	case len(l.uid) > 0:
+		if userns, err = UserNS(l.uid, l.gid); err != nil {
+			return nil, err
+		}
+		defer userns.Close()
+	default:
+		userns = nil
+	}
+	m := &overlayMaker{layers: l, userns: userns, dir: r.Dir, upperToo: r.Shift}
+	defer m.close()
+	if err := m.open(); err != nil {
+		return nil, err
+	}
+	if r.ForceAttached {
+		return m.attached()
+	}
+	f, err := m.detached()
+	if errors.Is(err, errNoLayerFD) {
+		return m.attached()
+	}
+	return f, err
+}
+
+type overlayMaker struct {
+	*layers
+	userns *os.File
+	// upperToo: the upper layer is shifted as well; containerd's own mappings
+	// are of the lower layers, its upper is written with the host's ids.
+	upperToo bool
+	dir      string
+	opened   []*os.File
+	lowers   []*os.File
+	base     *os.File // the mount that has upper and work
+	parent   string   // its folder
+}
+
+func (m *overlayMaker) close() {
+	for _, f := range m.opened {
+		f.Close()
+	}
+}
+
+func (m *overlayMaker) open() error {
+	for _, dir := range m.lower {
+		f, err := m.layer(dir, true)
+		if err != nil {
+			return err
+		}
+		m.lowers = append(m.lowers, f)
+	}
+	if m.upper == "" {
+		return nil
+	}
+	// Both must lie in one mount, or a rename between them is a copy.
+	m.parent = path.Dir(m.upper)
+	for !strings.HasPrefix(path.Clean(m.work)+"/", strings.TrimSuffix(m.parent, "/")+"/") {
+		m.parent = path.Dir(m.parent)
+	}
+	var err error
+	m.base, err = m.layer(m.parent, m.upperToo)
+	return err
+}
+
+func (m *overlayMaker) layer(dir string, shift bool) (*os.File, error) {
+	var f *os.File
+	var err error
+	if m.userns != nil && shift {
+		f, err = IDMapped(dir, m.userns, false)
+	} else {
+		f, err = clone(dir, false)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("a layer of the root file system: %w", err)
+	}
+	m.opened = append(m.opened, f)
+	return f, nil
+}
+
+// errNoLayerFD: the kernel does not take layers as open files.
+var errNoLayerFD = errors.New("overlay takes no layers as files (before Linux 6.13)")
+
+// detached gives the layers to the kernel as open files: attaching each to a
+// path first costs ten times as much.
+func (m *overlayMaker) detached() (*os.File, error) {
+	fs, err := openFS("overlay")
+	if err != nil {
+		return nil, err
+	}
+	defer fs.close()
+	if err := fs.set("source", "overlay"); err != nil {
+		return nil, err
+	}
+	for i, f := range m.lowers {
+		err := unix.FsconfigSetFd(int(fs.f.Fd()), "lowerdir+", int(f.Fd()))
+		if i == 0 && err != nil {
+			return nil, errNoLayerFD
+		}
+		if err != nil {
+			return nil, fs.explain("lowerdir+ "+m.lower[i], err)
+		}
+	}
+	if m.upper != "" {
+		for _, d := range [][2]string{{"upperdir", m.upper}, {"workdir", m.work}} {
+			fd, err := unix.Openat(int(m.base.Fd()), "."+strings.TrimPrefix(d[1], strings.TrimSuffix(m.parent, "/")), unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+			if err != nil {
+				return nil, &os.PathError{Op: "open", Path: d[1], Err: err}
+			}
+			err = unix.FsconfigSetFd(int(fs.f.Fd()), d[0], fd)
+			unix.Close(fd)
+			if err != nil {
+				return nil, fs.explain(d[0]+" "+d[1], err)
+			}
+		}
+	}
+	return m.finish(fs)
+}
+
+// attached gives the layers to the kernel as paths: each is attached in a
+// tmpfs that covers the root's folder in this thread's namespace for as long.
+func (m *overlayMaker) attached() (*os.File, error) {
+	if err := unix.Mount("layers", m.dir, "tmpfs", 0, "mode=755"); err != nil {
+		return nil, &os.PathError{Op: "mount a tmpfs for layers on", Path: m.dir, Err: err}
+	}
+	defer unix.Unmount(m.dir, unix.MNT_DETACH)
+	if err := unix.Chdir(m.dir); err != nil { // short names: an option has 255 bytes
+		return nil, &os.PathError{Op: "chdir", Path: m.dir, Err: err}
+	}
+	defer unix.Chdir("/")
+	attach := func(f *os.File, name string) error {
+		if err := unix.Mkdir(name, 0o755); err != nil {
+			return &os.PathError{Op: "mkdir", Path: name, Err: err}
+		}
+		return os.NewSyscallError("move_mount", unix.MoveMount(int(f.Fd()), "", unix.AT_FDCWD, name, unix.MOVE_MOUNT_F_EMPTY_PATH))
+	}
+	var names []string
+	for i, f := range m.lowers {
+		names = append(names, strconv.Itoa(i))
+		if err := attach(f, names[i]); err != nil {
+			return nil, err
+		}
+	}
+	fs, err := openFS("overlay")
+	if err != nil {
+		return nil, err
+	}
+	defer fs.close()
+	options := []string{"source=overlay", "lowerdir=" + strings.Join(names, ":")}
+	if m.upper != "" {
+		if err := attach(m.base, "u"); err != nil {
+			return nil, err
+		}
+		below := strings.TrimSuffix(m.parent, "/")
+		options = append(options, "upperdir=u"+strings.TrimPrefix(m.upper, below), "workdir=u"+strings.TrimPrefix(m.work, below))
+	}
+	for _, o := range options {
+		if err := fs.option(o); err != nil {
+			return nil, err
+		}
+	}
+	return m.finish(fs)
+}
+
+func (m *overlayMaker) finish(fs *fsContext) (*os.File, error) {
+	for _, o := range m.data {
+		if err := fs.option(o); err != nil {
+			return nil, err
+		}
+	}
+	f, err := fs.mount(m.attr)
+	if err != nil {
+		if strings.Contains(strings.Join(m.data, ","), "volatile") {
+			err = fmt.Errorf("%w; if the upper layer was used with \"volatile\" before, remove %s/work/incompat/volatile", err, m.work)
+		}
+		return nil, err
+	}
+	// Where the kernel could not prepare workdir it says so in its log only.
+	var st unix.Statfs_t
+	if m.upper != "" && m.attr&unix.MOUNT_ATTR_RDONLY == 0 && unix.Fstatfs(int(f.Fd()), &st) == nil && st.Flags&unix.ST_RDONLY != 0 {
+		f.Close()
+		return nil, fmt.Errorf("the kernel made the overlay over %s read-only; see its log for the reason", m.upper)
+	}
+	return f, nil
+}
+
+// overlayAt reads the options of the overlay that is mounted on dir.
+func overlayAt(dir string) ([]string, error) {
+	f, err := os.Open("/proc/thread-self/mountinfo")
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	var options []string
+	s := bufio.NewScanner(f)
+	s.Buffer(nil, 1<<20)
+	for s.Scan() {
+		fields := strings.Fields(s.Text())
+		if len(fields) < 10 || unescape(fields[4]) != path.Clean(dir) {
+			continue
+		}
+		for i, x := range fields {
+			if x == "-" && i+3 < len(fields) && fields[i+1] == "overlay" {
+				options = splitOptions(unescape(fields[i+3]))
+			}
+		}
+	}
+	if err := s.Err(); err != nil {
+		return nil, err
+	}
+	if options == nil {
+		return nil, fmt.Errorf("%s lies on an overlay but is not the root of one; give the overlay's own mount point as root.path", dir)
+	}
+	return options, nil
+}
+
+// splitOptions splits at commas, and drops what the kernel shows but does not
+// take, or what is of the mount and not of the layers.
+func splitOptions(s string) []string {
+	var out []string
+	for _, o := range strings.Split(s, ",") {
+		if o != "rw" && o != "uuid=on" && o != "nouserxattr" {
+			out = append(out, o)
+		}
+	}
+	return out
+}
+
+// unescape undoes mountinfo's octal escapes.
+func unescape(s string) string {
+	var b strings.Builder
+	for i := 0; i < len(s); i++ {
+		if s[i] == '\\' && i+3 < len(s) {
+			if n, err := strconv.ParseUint(s[i+1:i+4], 8, 8); err == nil {
+				b.WriteByte(byte(n))
+				i += 3
+				continue
+			}
+		}
+		b.WriteByte(s[i])
+	}
+	return b.String()
+}

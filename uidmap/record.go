@@ -1,0 +1,187 @@
+package uidmap
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// A record is the file "r-START-SIZE" in the allocator's folder: the name
+// alone reserves the range. It is made complete under the name "new" and then
+// renamed, so a reader never sees half of one. Its flock is held while the
+// owner's shim lives.
+type record struct {
+	Owner string `json:"owner"`
+}
+
+// maxRecord bounds what is read of a record.
+const maxRecord = 64 << 10
+
+const unfinished = "new"
+
+func recordName(r Range) string { return fmt.Sprintf("r-%d-%d", r.HostID, r.Size) }
+
+func parseRecordName(name string) (r Range, ok bool) {
+	n, err := fmt.Sscanf(name, "r-%d-%d", &r.HostID, &r.Size)
+	return r, err == nil && n == 2 && r.Size > 0 && recordName(r) == name
+}
+
+// indexName is a symbolic link to the owner's record, a hint: it is made
+// before the record and removed after it, and what it leads to is compared.
+func indexName(owner string) string {
+	h := sha256.Sum256([]byte(owner))
+	return "o-" + hex.EncodeToString(h[:12])
+}
+
+// openRecord opens a record and reads its owner; "" if the file says nothing
+// that can be read.
+func (a *Allocator) openRecord(name string) (f *os.File, owner string, err error) {
+	f, err = a.open(name, unix.O_RDWR|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, "", err
+	}
+	b, err := io.ReadAll(io.LimitReader(f, maxRecord))
+	if err != nil {
+		f.Close()
+		return nil, "", err
+	}
+	var r record
+	if json.Unmarshal(b, &r) == nil {
+		owner = r.Owner
+	}
+	return f, owner, nil
+}
+
+// find opens the owner's record; fs.ErrNotExist if it has none. The allocator
+// is locked.
+func (a *Allocator) find(owner string) (*os.File, Range, error) {
+	name, err := os.Readlink(a.path(indexName(owner)))
+	r, ok := parseRecordName(name)
+	if err != nil || !ok {
+		return nil, Range{}, fs.ErrNotExist
+	}
+	f, got, err := a.openRecord(name)
+	if err != nil {
+		return nil, Range{}, err
+	}
+	if got != owner {
+		f.Close()
+		return nil, Range{}, fs.ErrNotExist
+	}
+	return f, r, nil
+}
+
+// write makes the record of a range that is free and returns it locked. The
+// allocator is locked, so "new" is either ours or what a killed one left.
+func (a *Allocator) write(r Range, owner string) (*os.File, error) {
+	b, err := json.Marshal(record{Owner: owner})
+	if err != nil {
+		return nil, err
+	}
+	f, err := a.open(unfinished, unix.O_RDWR|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW, 0o600)
+	if errors.Is(err, fs.ErrExist) {
+		if err := os.Remove(a.path(unfinished)); err != nil {
+			return nil, err
+		}
+		f, err = a.open(unfinished, unix.O_RDWR|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW, 0o600)
+	}
+	if err != nil {
+		return nil, err
+	}
+	undo := func(err error) (*os.File, error) {
+		os.Remove(a.path(unfinished))
+		f.Close()
+		return nil, err
+	}
+	if _, err := f.Write(b); err != nil {
+		return undo(err)
+	}
+	if err := flock(f, unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		return undo(err)
+	}
+	index := a.path(indexName(owner))
+	if err := os.Symlink(recordName(r), index); err != nil {
+		// A record of the owner's that is gone or was given to another.
+		if err = os.Remove(index); err == nil {
+			err = os.Symlink(recordName(r), index)
+		}
+		if err != nil {
+			return undo(err)
+		}
+	}
+	err = unix.Renameat2(int(a.dir.Fd()), unfinished, int(a.dir.Fd()), recordName(r), unix.RENAME_NOREPLACE)
+	if err != nil {
+		if link, e := os.Readlink(index); e == nil && link == recordName(r) {
+			os.Remove(index)
+		}
+		return undo(err)
+	}
+	return f, nil
+}
+
+// remove deletes a record, and the owner's index if it leads there. The
+// allocator is locked.
+func (a *Allocator) remove(r Range, owner string) error {
+	name := recordName(r)
+	if err := os.Remove(a.path(name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if owner == "" {
+		return nil
+	}
+	index := a.path(indexName(owner))
+	if link, err := os.Readlink(index); err == nil && link == name {
+		return os.Remove(index)
+	}
+	return nil
+}
+
+// records lists all ranges that are taken.
+func (a *Allocator) records() ([]Range, error) {
+	d, err := os.Open(a.path("."))
+	if err != nil {
+		return nil, err
+	}
+	defer d.Close()
+	names, err := d.Readdirnames(-1)
+	if err != nil {
+		return nil, err
+	}
+	var out []Range
+	for _, n := range names {
+		if r, ok := parseRecordName(n); ok {
+			out = append(out, r)
+		} else if strings.HasPrefix(n, "o-") {
+			a.pruneIndex(n)
+		}
+	}
+	return out, nil
+}
+
+// pruneIndex removes an index without its record: what was killed while it
+// made one leaves that.
+func (a *Allocator) pruneIndex(name string) {
+	link, err := os.Readlink(a.path(name))
+	if err != nil {
+		return
+	}
+	if _, err := os.Lstat(a.path(link)); errors.Is(err, fs.ErrNotExist) {
+		os.Remove(a.path(name))
+	}
+}
+
+func flock(f *os.File, how int) error {
+	for {
+		if err := unix.Flock(int(f.Fd()), how); err != unix.EINTR {
+			return err
+		}
+	}
+}

@@ -1,0 +1,172 @@
+package uidmap
+
+import (
+	"errors"
+	"fmt"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// Mount is one of the mounts that a caller hands over for a root file system,
+// as in containerd's api/types.Mount.
+type Mount struct {
+	Type, Source, Target string
+	Options              []string
+}
+
+// Rootfs says how to come by a container's root file system.
+type Rootfs struct {
+	// Dir is where it is to be attached, and where it already is if Mounts is
+	// empty. An absolute path.
+	Dir    string
+	Mounts []Mount
+	// UserNS is the container's user namespace, UID and GID its maps.
+	UserNS   *os.File
+	UID, GID Map
+	// Shift: ids have to be shifted; false where the caller has done it.
+	Shift bool
+	// Journal is the folder for journals of chowned trees.
+	Journal string
+	// BeforeChown is called with the tree before its first file is chowned,
+	// so that it can be reverted after any crash.
+	BeforeChown func(root string) error
+	// ForceChown and ForceAttached take the fallbacks where they are not
+	// needed, for tests.
+	ForceChown, ForceAttached bool
+}
+
+// Mount returns the root file system as a detached mount. The calling thread
+// must have a mount namespace of its own, and, where Shift is set, the
+// fsuid and fsgid of the container's root with all capabilities kept: an
+// overlay whose upper layer is idmapped and whose maker is not mapped in it
+// turns read-only.
+func (r Rootfs) Mount() (*os.File, error) {
+	switch {
+	case len(r.Mounts) == 0:
+		return r.folder(r.Dir, nil)
+	case len(r.Mounts) > 1:
+		return nil, fmt.Errorf("Create gives %d mounts for the root file system; give one, of type overlay or bind", len(r.Mounts))
+	case r.Mounts[0].Target != "":
+		return nil, fmt.Errorf("Create gives a mount with the target %q; give one for the root itself", r.Mounts[0].Target)
+	}
+	m := r.Mounts[0]
+	switch m.Type {
+	case "overlay":
+		return r.overlay(m.Options)
+	case "bind", "rbind", "":
+		return r.folder(m.Source, m.Options)
+	}
+	return r.other(m)
+}
+
+// folder is a root that is a folder of the host, or an overlay mounted there
+// by the caller (Docker, CRI-O).
+func (r Rootfs) folder(dir string, options []string) (*os.File, error) {
+	attr, rest := mountAttrs(options)
+	if len(rest) > 0 {
+		uid, gid, other, err := idOptions(rest)
+		if err != nil {
+			return nil, err
+		}
+		if len(other) > 0 {
+			return nil, fmt.Errorf("Create gives a bind of %s with the option %q, which is unknown; leave it out", dir, other[0])
+		}
+		if !r.Shift && len(uid) > 0 {
+			ns, err := UserNS(uid, gid)
+			if err != nil {
+				return nil, err
+			}
+			defer ns.Close()
+			r.UserNS, r.Shift = ns, true
+		}
+	}
+	f, err := r.shifted(dir)
+	if err != nil || attr == 0 {
+		return f, err
+	}
+	if err := unix.MountSetattr(int(f.Fd()), "", unix.AT_EMPTY_PATH, &unix.MountAttr{Attr_set: attr}); err != nil {
+		f.Close()
+		return nil, os.NewSyscallError("mount_setattr", err)
+	}
+	return f, nil
+}
+
+func (r Rootfs) shifted(dir string) (*os.File, error) {
+	if !r.Shift {
+		return clone(dir, true)
+	}
+	if !r.ForceChown {
+		var st unix.Statfs_t
+		if err := unix.Statfs(dir, &st); err != nil {
+			return nil, &os.PathError{Op: "statfs", Path: dir, Err: err}
+		}
+		if st.Type == unix.OVERLAYFS_SUPER_MAGIC {
+			options, err := overlayAt(dir)
+			if err != nil {
+				return nil, err
+			}
+			return r.overlay(options)
+		}
+		f, err := IDMapped(dir, r.UserNS, true)
+		if err == nil || !errors.Is(err, ErrNotIDMappable) {
+			return f, err
+		}
+	}
+	if err := r.chown(dir); err != nil {
+		return nil, err
+	}
+	return clone(dir, true)
+}
+
+// chown gives a tree to the container for good, until Revert.
+func (r Rootfs) chown(dir string) error {
+	if r.BeforeChown != nil {
+		if err := r.BeforeChown(dir); err != nil {
+			return err
+		}
+	}
+	return Shift(r.Journal, dir, r.UID, r.GID)
+}
+
+// other is a file system that is mounted from its source (erofs, ext4, …).
+func (r Rootfs) other(m Mount) (*os.File, error) {
+	attr, rest := mountAttrs(m.Options)
+	uid, gid, data, err := idOptions(rest)
+	if err != nil {
+		return nil, err
+	}
+	fs, err := openFS(m.Type)
+	if err != nil {
+		return nil, fmt.Errorf("the root file system of type %q: %w", m.Type, err)
+	}
+	defer fs.close()
+	if err := fs.set("source", m.Source); err != nil {
+		return nil, err
+	}
+	for _, o := range data {
+		if err := fs.option(o); err != nil {
+			return nil, err
+		}
+	}
+	f, err := fs.mount(attr)
+	if err != nil {
+		return nil, err
+	}
+	ns := r.UserNS
+	if !r.Shift {
+		if len(uid) == 0 {
+			return f, nil
+		}
+		if ns, err = UserNS(uid, gid); err != nil {
+			f.Close()
+			return nil, err
+		}
+		defer ns.Close()
+	}
+	if err := setIDMap(f, ns, false); err != nil {
+		f.Close()
+		return nil, fmt.Errorf("the root file system of type %q: %w; use a snapshotter that mounts overlays", m.Type, err)
+	}
+	return f, nil
+}
