@@ -41,6 +41,7 @@ type Container struct {
 	// the container has mounted over it since; nil without one.
 	ptmx    *os.File
 	filter  *process.Filter
+	storage map[string]string // the host's folders of Plan.Storage, by path in the container
 	homes   map[uint32]string
 	stopOOM func()
 	usesIDs bool
@@ -56,7 +57,7 @@ func (c *Container) ID() string { return c.rec.ID }
 func (c *Container) Spec() *specs.Spec { return c.spec }
 
 // Notes are sentences about what the plan changed or left out, for the log.
-func (c *Container) Notes() []string { return c.plan.Notes }
+func (c *Container) Notes() []string { return append(c.plan.Notes, c.cgroup.Warnings()...) }
 
 // Init is the container's first process.
 func (c *Container) Init() *Process { return c.init }

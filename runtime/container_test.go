@@ -17,7 +17,7 @@ import (
 )
 
 // testPod returns a pod with its state in a folder of the test's.
-func testPod(t *testing.T, name string) *Pod {
+func testPod(t testing.TB, name string) *Pod {
 	t.Helper()
 	if os.Getuid() != 0 {
 		t.Skip("makes containers, which takes root")
@@ -31,7 +31,7 @@ func testPod(t *testing.T, name string) *Pod {
 }
 
 // busybox makes a bundle whose root has busybox and nothing else.
-func busybox(t *testing.T, change func(*specs.Spec), args ...string) string {
+func busybox(t testing.TB, change func(*specs.Spec), args ...string) string {
 	t.Helper()
 	bundle := t.TempDir()
 	root := filepath.Join(bundle, "rootfs")

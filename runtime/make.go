@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 
 	"golang.org/x/sys/unix"
 
@@ -25,19 +26,8 @@ import (
 // make applies the plan. What it makes is named in the record before it is
 // made; the caller undoes all of it after an error. c.pod.mu is held.
 func (c *Container) make(ctx context.Context, r CreateRequest) error {
-	if err := c.takeIDs(); err != nil {
-		return err
-	}
-	if err := c.plan.CheckIDs(); err != nil {
-		return err
-	}
-	if err := c.compileFilter(); err != nil {
-		return err
-	}
-	if err := c.describe(); err != nil {
-		return err
-	}
-	if err := c.makeCgroup(r); err != nil {
+	cg := c.cgroupConfig(r)
+	if err := c.describe(cg); err != nil {
 		return err
 	}
 	joins, err := openJoins(c.plan.Namespaces, c.pod.userns)
@@ -45,19 +35,54 @@ func (c *Container) make(ctx context.Context, r CreateRequest) error {
 		return err
 	}
 	defer closeJoins(joins)
+	// None of these needs another's result, and together they are half of a
+	// Create's time.
+	if err := together(
+		c.takeIDs,
+		func() error { return c.makeCgroup(cg) },
+		c.makeStorage,
+		c.compileFilter,
+	); err != nil {
+		return err
+	}
+	if err := c.plan.CheckIDs(); err != nil {
+		return err
+	}
+	if c.plan.Cgroup.Delegate {
+		if err := c.cgroup.Delegate(c.root()); err != nil {
+			return err
+		}
+	}
 	return c.makeInit(ctx, r, joins)
+}
+
+// together runs functions at the same time and returns the first error in
+// their order.
+func together(fs ...func() error) error {
+	errs := make([]error, len(fs))
+	var wg sync.WaitGroup
+	for i, f := range fs[1:] {
+		wg.Go(func() { errs[i+1] = f() })
+	}
+	errs[0] = fs[0]()
+	wg.Wait()
+	for _, err := range errs {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // takeIDs completes the plan's ids.
 func (c *Container) takeIDs() error {
 	ids := &c.plan.IDs
 	switch {
-	case ids.Source == plan.IDsAllocate, ids.Source == plan.IDsJoin && c.plan.Namespaces.User.Path == "":
+	case c.ownIDs():
 		if err := c.pod.takeIDs(c.plan); err != nil {
 			return err
 		}
 		c.usesIDs = true
-		c.rec.IDOwner = c.pod.owner()
 	case len(ids.UID) == 0 || len(ids.GID) == 0:
 		uid, gid, err := uidmap.Of(c.plan.Namespaces.User.Path)
 		if err != nil {
@@ -81,12 +106,11 @@ func (c *Container) compileFilter() error {
 }
 
 // describe writes the record, before anything exists.
-func (c *Container) describe() error {
-	shim, err := identify(os.Getpid())
-	if err != nil {
+func (c *Container) describe(cg cgroup.Config) error {
+	var err error
+	if c.rec.Shim, err = ownIdentity(); err != nil {
 		return err
 	}
-	c.rec.Shim = shim
 	c.rec.Annotations = c.plan.Annotations
 	if h := c.plan.Hooks; h != nil {
 		c.rec.Poststop = h.Poststop
@@ -94,13 +118,29 @@ func (c *Container) describe() error {
 	if len(c.plan.Storage) > 0 {
 		c.rec.Storage = filepath.Join(c.cfg.DataDir, "storage", c.rec.Namespace, c.rec.ID)
 	}
+	if c.ownIDs() {
+		c.rec.IDOwner = c.pod.owner()
+	}
+	state, err := cgroup.Locate(cg)
+	if err != nil {
+		return err
+	}
+	c.rec.Cgroup = &state
 	return c.rec.write(c.cfg)
 }
 
-func (c *Container) makeCgroup(r CreateRequest) error {
+// ownIdentity is the shim's own, which does not change.
+var ownIdentity = sync.OnceValues(func() (processID, error) { return identify(os.Getpid()) })
+
+// ownIDs is true if the container lives on its pod's range.
+func (c *Container) ownIDs() bool {
+	return c.plan.IDs.Source == plan.IDsAllocate || c.plan.IDs.Source == plan.IDsJoin && c.plan.Namespaces.User.Path == ""
+}
+
+func (c *Container) cgroupConfig(r CreateRequest) cgroup.Config {
 	cfg := cgroup.Config{
 		Path: c.plan.Cgroup.Path, Namespace: c.rec.Namespace, ID: c.rec.ID,
-		Resources: c.plan.Cgroup.Resources,
+		Resources: c.plan.Cgroup.Resources, System: c.plan.Cgroup.Delegate,
 	}
 	if r.SystemdCgroup != nil {
 		cfg.Driver = cgroup.Cgroupfs
@@ -108,18 +148,16 @@ func (c *Container) makeCgroup(r CreateRequest) error {
 			cfg.Driver = cgroup.Systemd
 		}
 	}
-	if c.plan.Cgroup.Delegate {
-		cfg.Delegate = &cgroup.Owner{UID: c.root().UID, GID: c.root().GID}
-	}
+	return cfg
+}
+
+func (c *Container) makeCgroup(cfg cgroup.Config) error {
 	cg, err := cgroup.Create(cfg)
 	if err != nil {
 		return fmt.Errorf("make the cgroup: %w", err)
 	}
 	c.cgroup = cg
-	c.plan.Notes = append(c.plan.Notes, cg.Warnings()...)
-	state := cg.State()
-	c.rec.Cgroup = &state
-	return c.rec.write(c.cfg)
+	return nil
 }
 
 // root are the host's ids of the container's root.
@@ -254,15 +292,12 @@ func (c *Container) complete(ctx context.Context) error {
 // into it.
 func (c *Container) buildTree(ctx context.Context, ns map[string]*os.File) error {
 	root := c.root()
-	storage, err := c.makeStorage()
-	if err != nil {
-		return err
-	}
 	t := &mount.Tree{
 		Plan: c.plan, UserNS: ns["user"], PIDNS: ns["pid"], NetNS: ns["net"],
-		UID: root.UID, GID: root.GID, Storage: storage,
+		UID: root.UID, GID: root.GID, Storage: c.storage,
 		Warn: func(s string) { c.plan.Notes = append(c.plan.Notes, s) },
 	}
+	var err error
 	if t.Dir, err = filepath.EvalSymlinks(c.plan.Rootfs.Path); err != nil {
 		return fmt.Errorf("root.path: %w; make the folder before Create", err)
 	}
@@ -303,19 +338,26 @@ func (c *Container) rootfs(userns *os.File) (*os.File, error) {
 }
 
 // makeStorage makes the host's folders for the plan's storage, root's own.
-func (c *Container) makeStorage() (map[string]string, error) {
-	out := map[string]string{}
-	for _, s := range c.plan.Storage {
-		dir := filepath.Join(c.rec.Storage, strings.ReplaceAll(strings.Trim(s.Path, "/"), "/", "-"))
-		if err := os.MkdirAll(dir, 0o700); err != nil {
-			return nil, fmt.Errorf("make a storage folder: %w", err)
-		}
-		if err := os.Chmod(dir, os.FileMode(s.Mode&0o777)); err != nil {
-			return nil, fmt.Errorf("make a storage folder: %w", err)
-		}
-		out[s.Path] = dir
+func (c *Container) makeStorage() error {
+	if len(c.plan.Storage) == 0 {
+		return nil
 	}
-	return out, nil
+	if err := os.MkdirAll(c.rec.Storage, 0o700); err != nil {
+		return fmt.Errorf("make the storage folders: %w", err)
+	}
+	c.storage = map[string]string{}
+	for _, s := range c.plan.Storage {
+		dir := c.rec.Storage + "/" + strings.ReplaceAll(strings.Trim(s.Path, "/"), "/", "-")
+		err := os.Mkdir(dir, os.FileMode(s.Mode&0o777))
+		if err == nil && s.Mode&0o022 != 0 { // past the umask
+			err = os.Chmod(dir, os.FileMode(s.Mode&0o777))
+		}
+		if err != nil {
+			return fmt.Errorf("make the storage folders: %w", err)
+		}
+		c.storage[s.Path] = dir
+	}
+	return nil
 }
 
 // home of a user by the image's passwd, "/" if it does not say.

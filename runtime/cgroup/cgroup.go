@@ -21,8 +21,9 @@ type Config struct {
 	// Resources are linux.resources of the spec; nil is no limit but the
 	// default device rules.
 	Resources *specs.LinuxResources
-	// Delegate hands the directory to the root of a system container.
-	Delegate *Owner
+	// System: the cgroup is a system container's, to be delegated to its root
+	// with Delegate once the root's ids are known.
+	System bool
 	// HolderPID is needed by the systemd driver alone: a process that systemd
 	// moves into the new scope, which can't exist without one. It must live
 	// until the container's init has joined; systemd ends it if Create fails.
@@ -56,6 +57,19 @@ type Cgroup struct {
 	oomKills uint64 // guarded by mu: the highest count of OOM kills seen
 }
 
+// Locate tells where Create will make the container's directories, so that
+// the place can be recorded before.
+func Locate(cfg Config) (State, error) {
+	l, err := cfg.Layout, error(nil)
+	if l == nil {
+		if l, err = Host(); err != nil {
+			return State{}, err
+		}
+	}
+	loc, err := locate(cfg.Path, cfg.Driver, cfg.Namespace, cfg.ID)
+	return State{Path: loc.path, Unit: loc.unit, System: cfg.System, Layout: l}, err
+}
+
 // Create makes the container's directories in all hierarchies and applies the
 // resources. Nothing is left behind if it fails.
 func Create(cfg Config) (*Cgroup, error) {
@@ -77,12 +91,12 @@ func Create(cfg Config) (*Cgroup, error) {
 	if err != nil {
 		return nil, err
 	}
-	rules, err := deviceRules(res.Devices, cfg.Delegate != nil)
+	rules, err := deviceRules(res.Devices, cfg.System)
 	if err != nil {
 		return nil, err
 	}
 
-	c := &Cgroup{layout: l, path: loc.path, unit: loc.unit, system: cfg.Delegate != nil, warnings: warnings}
+	c := &Cgroup{layout: l, path: loc.path, unit: loc.unit, system: cfg.System, warnings: warnings}
 	var made []string
 	done := false
 	defer func() {
@@ -128,11 +142,6 @@ func Create(cfg Config) (*Cgroup, error) {
 	}
 	if err := c.applyDevices(rules); err != nil {
 		return nil, err
-	}
-	if cfg.Delegate != nil {
-		if err := c.delegate(*cfg.Delegate); err != nil {
-			return nil, err
-		}
 	}
 	done = true
 	return c, nil

@@ -18,9 +18,9 @@ var delegatable = sync.OnceValue(func() []string {
 	return strings.Fields(string(b))
 })
 
-// delegate gives the directory and the files that manage sub-cgroups to the
+// Delegate gives the directory and the files that manage sub-cgroups to the
 // container's root.
-func (c *Cgroup) delegate(o Owner) error {
+func (c *Cgroup) Delegate(o Owner) error {
 	var files []string
 	if c.layout.Unified != "" {
 		dir := c.layout.Unified + c.path

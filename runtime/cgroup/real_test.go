@@ -247,7 +247,10 @@ func TestFailedCreateLeavesNothing(t *testing.T) {
 func TestSubCgroupsAreRemoved(t *testing.T) {
 	for name, l := range hosts(t) {
 		t.Run(name, func(t *testing.T) {
-			c := create(t, Config{Layout: l, Delegate: &Owner{UID: 100000, GID: 100000}})
+			c := create(t, Config{Layout: l, System: true})
+			if err := c.Delegate(Owner{UID: 100000, GID: 100000}); err != nil {
+				t.Fatal(err)
+			}
 			m := l.Unified
 			if m == "" {
 				m = l.v1("name=systemd")
@@ -355,7 +358,7 @@ func TestExecFD(t *testing.T) {
 		}
 		r.HugepageLimits = []specs.LinuxHugepageLimit{{Pagesize: "2MB", Limit: 2 << 20}}
 	}
-	c := create(t, Config{Resources: r, Delegate: &Owner{UID: 100000, GID: 100000}})
+	c := create(t, Config{Resources: r, System: true})
 	root := l.Unified + c.Path()
 	if err := os.Mkdir(root+"/init.scope", 0o755); err != nil {
 		t.Fatal(err)
