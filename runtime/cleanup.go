@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"sysbox/runtime/cgroup"
-	"sysbox/uidmap"
 )
 
 // Cleanup removes all that a container left whose shim has died or cannot be
@@ -111,8 +110,4 @@ func Reclaim(ctx context.Context, cfg *Config, namespace string) error {
 		errs = append(errs, r.reclaim(ctx, cfg))
 	}
 	return errors.Join(errs...)
-}
-
-func revert(cfg *Config, path string) error {
-	return uidmap.Revert(filepath.Join(cfg.DataDir, "chown"), path)
 }

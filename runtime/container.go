@@ -17,6 +17,7 @@ import (
 	"sysbox/runtime/hooks"
 	"sysbox/runtime/plan"
 	"sysbox/runtime/process"
+	"sysbox/uidmap"
 )
 
 // Container is one container of a pod.
@@ -182,21 +183,35 @@ func (c *Container) Delete(ctx context.Context) error {
 
 // undo removes what a record names, its processes having ended.
 func (r *record) undo(ctx context.Context, cfg *Config, cg *cgroup.Cgroup) error {
-	if cg != nil {
-		if err := cg.Delete(ctx); err != nil {
-			return err
-		}
-	}
-	if r.Shifted != "" {
-		if err := revert(cfg, r.Shifted); err != nil {
-			return fmt.Errorf("give back the owners of %s: %w", r.Shifted, err)
-		}
-	}
-	if r.Storage != "" {
-		if err := os.RemoveAll(r.Storage); err != nil {
-			return fmt.Errorf("remove the storage folders: %w", err)
-		}
-		os.Remove(filepath.Dir(r.Storage)) // the namespace's, while it is empty
+	err := together(
+		func() error {
+			if cg == nil {
+				return nil
+			}
+			return cg.Delete(ctx)
+		},
+		func() error {
+			if r.Shifted == "" {
+				return nil
+			}
+			if err := uidmap.Revert(filepath.Join(cfg.DataDir, "chown"), r.Shifted); err != nil {
+				return fmt.Errorf("give back the owners of %s: %w", r.Shifted, err)
+			}
+			return nil
+		},
+		func() error {
+			if r.Storage == "" {
+				return nil
+			}
+			if err := os.RemoveAll(r.Storage); err != nil {
+				return fmt.Errorf("remove the storage folders: %w", err)
+			}
+			os.Remove(filepath.Dir(r.Storage)) // the namespace's, while it is empty
+			return nil
+		},
+	)
+	if err != nil {
+		return err
 	}
 	// A failed poststop hook is a warning, and the others still run.
 	_ = hooks.RunAll(ctx, hooks.Poststop, r.Poststop, r.state(specs.StateStopped), "/")

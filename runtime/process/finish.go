@@ -115,6 +115,7 @@ func (c *calls) identity(p plan.Process, capLast int) {
 	}
 	c.do("set gid "+itoa(int(p.GID)), unix.SYS_SETRESGID, num(p.GID), num(p.GID), num(p.GID))
 	c.do("set uid "+itoa(int(p.UID)), unix.SYS_SETRESUID, num(p.UID), num(p.UID), num(p.UID))
+	c.hide()
 	// struct __user_cap_header_struct and _data_struct, capset(2), version 3.
 	const version3 = 0x20080522
 	var data []byte

@@ -41,6 +41,13 @@ func (c *calls) becomeRoot() {
 	c.do("become gid 0", unix.SYS_SETRESGID, num(0), num(0), num(0))
 	c.do("become uid 0", unix.SYS_SETRESUID, num(0), num(0), num(0))
 	c.do("leave the host's groups", unix.SYS_SETGROUPS, num(0), num(0))
+	c.hide()
+}
+
+// hide makes the process non-dumpable again: a change of credentials sets what
+// the host's fs.suid_dumpable says, which may be 1.
+func (c *calls) hide() {
+	c.do("refuse to be traced", unix.SYS_PRCTL, num(unix.PR_SET_DUMPABLE), num(0), num(0), num(0), num(0))
 }
 
 // ownMounts makes the mounts that need not be locked.

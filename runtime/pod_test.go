@@ -1,0 +1,107 @@
+//go:build real
+
+package runtime
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+)
+
+// TestPodShares: the containers of a pod have one user namespace and one
+// range; namespaces of the first can be joined by the second; the range goes
+// back with the last.
+func TestPodShares(t *testing.T) {
+	p := testPod(t, "pod")
+	first := create(t, p, CreateRequest{ID: "first", Bundle: busybox(t, nil, "sleep", "1000")})
+	if err := first.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	w, text := pipe(t)
+	bundle := busybox(t, func(s *specs.Spec) {
+		for i, n := range s.Linux.Namespaces {
+			if n.Type == "network" || n.Type == "ipc" || n.Type == "uts" {
+				s.Linux.Namespaces[i].Path = fmt.Sprintf("/proc/%d/ns/%s", first.Init().Pid(), map[specs.LinuxNamespaceType]string{"network": "net", "ipc": "ipc", "uts": "uts"}[n.Type])
+			}
+		}
+		s.Hostname = ""
+	}, "sh", "-c", "for n in user net ipc uts pid mnt; do readlink /proc/self/ns/$n; done; hostname")
+	second := create(t, p, CreateRequest{ID: "second", Bundle: bundle, Stdio: Stdio{Stdout: w, Stderr: w}})
+	if err := second.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if got := wait(t, second.Init()).Status; got != 0 {
+		t.Fatalf("exit status %d: %s", got, text())
+	}
+	lines := strings.Fields(text())
+	for i, name := range []string{"user", "net", "ipc", "uts", "pid", "mnt"} {
+		theirs, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/%s", first.Init().Pid(), name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if shared := lines[i] == theirs; shared != (i < 4) {
+			t.Errorf("%s namespace shared: %v", name, shared)
+		}
+	}
+	if lines[6] != "box" {
+		t.Errorf("host name %q", lines[6])
+	}
+	ids := func() int {
+		n, _ := filepath.Glob(filepath.Join(p.cfg.StateDir, "ids", "r-*"))
+		return len(n)
+	}
+	for i, c := range []*Container{second, first} {
+		if ids() != 1 {
+			t.Errorf("before the delete of container %d: %d ranges recorded, want 1", i, ids())
+		}
+		if err := c.Delete(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if ids() != 0 {
+		t.Error("the range was not returned with the last container")
+	}
+}
+
+// TestPodsAreApart: two pods have ids of their own, and the root of one cannot
+// read a file of the other's even where both see it.
+func TestPodsAreApart(t *testing.T) {
+	shared := t.TempDir()
+	if err := os.Chmod(shared, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	skip := func(s *specs.Spec) {
+		s.Process.Env = append(s.Process.Env, "SYSBOX_SKIP_UID_SHIFT="+"/shared")
+		s.Mounts = append(s.Mounts, specs.Mount{Destination: "/shared", Type: "bind", Source: shared, Options: []string{"rbind"}})
+	}
+	a := testPod(t, "a")
+	b := NewPod(a.cfg, "test", "b")
+	c := create(t, a, CreateRequest{ID: "a", Bundle: busybox(t, skip, "sh", "-c", "umask 077; echo secret >/shared/file")})
+	if err := c.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if got := wait(t, c.Init()).Status; got != 0 {
+		t.Fatalf("the writer ended with status %d", got)
+	}
+	w, text := pipe(t)
+	d := create(t, b, CreateRequest{ID: "b", Bundle: busybox(t, skip, "sh", "-c", "stat -c %u /shared/file; cat /shared/file; chown 0 /shared/file"), Stdio: Stdio{Stdout: w, Stderr: w}})
+	if err := d.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	status := wait(t, d.Init()).Status
+	if out := text(); status == 0 || strings.Contains(out, "secret") || !strings.HasPrefix(out, "65534\n") {
+		t.Errorf("exit status %d, output %q", status, out)
+	}
+	var st unix.Stat_t
+	if err := unix.Stat(filepath.Join(shared, "file"), &st); err != nil {
+		t.Fatal(err)
+	}
+	if uid := c.root().UID; st.Uid != uid || c.root() == d.root() {
+		t.Errorf("the file belongs to %d on the host, the writer's root is %d, the reader's %d", st.Uid, uid, d.root().UID)
+	}
+}
