@@ -1,5 +1,3 @@
-//go:build real
-
 package runtime
 
 import (

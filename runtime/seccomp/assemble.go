@@ -1,0 +1,258 @@
+package seccomp
+
+import (
+	"slices"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+)
+
+// Offsets in struct seccomp_data.
+const (
+	offNr   = 0
+	offArch = 4
+	offArgs = 16
+)
+
+// code is a program in the making. Its jumps go forward only, to labels.
+type code struct {
+	insns  []unix.SockFilter
+	jumps  []jump
+	labels []int // by label, the instruction that it stands before
+}
+
+type jump struct{ at, label int }
+
+func (c *code) label() int {
+	c.labels = append(c.labels, -1)
+	return len(c.labels) - 1
+}
+
+func (c *code) place(label int) { c.labels[label] = len(c.insns) }
+
+func (c *code) load(offset uint32) { c.emit(unix.BPF_LD|unix.BPF_W|unix.BPF_ABS, offset) }
+
+func (c *code) ret(v uint32) { c.emit(unix.BPF_RET|unix.BPF_K, v) }
+
+func (c *code) emit(op uint16, k uint32) { c.insns = append(c.insns, unix.SockFilter{Code: op, K: k}) }
+
+// jumpIf goes to a label where the comparison holds. The jump itself is
+// unconditional, as only those reach farther than 255 instructions.
+func (c *code) jumpIf(op uint16, k uint32, label int) {
+	c.insns = append(c.insns, unix.SockFilter{Code: unix.BPF_JMP | op | unix.BPF_K, Jt: 0, Jf: 1, K: k})
+	c.jump(label)
+}
+
+// jumpUnless goes to a label where the comparison does not hold.
+func (c *code) jumpUnless(op uint16, k uint32, label int) {
+	c.insns = append(c.insns, unix.SockFilter{Code: unix.BPF_JMP | op | unix.BPF_K, Jt: 1, Jf: 0, K: k})
+	c.jump(label)
+}
+
+func (c *code) jump(label int) {
+	c.jumps = append(c.jumps, jump{len(c.insns), label})
+	c.emit(unix.BPF_JMP|unix.BPF_JA, 0)
+}
+
+func (c *code) link() []unix.SockFilter {
+	for _, j := range c.jumps {
+		c.insns[j.at].K = uint32(c.labels[j.label] - j.at - 1)
+	}
+	return c.insns
+}
+
+// assemble writes the whole program: which architecture, which system call,
+// which of its rules.
+func assemble(list []arch, rules []rule, def uint32) ([]unix.SockFilter, error) {
+	c := &code{}
+	c.load(offArch)
+	for len(list) > 0 {
+		// x86_64 and x32 have the same audit number and are told apart by a bit.
+		same := []arch{list[0]}
+		rest := list[1:]
+		for i := 0; i < len(rest); {
+			if rest[i].audit == list[0].audit {
+				same = append(same, rest[i])
+				rest = slices.Delete(slices.Clone(rest), i, i+1)
+				continue
+			}
+			i++
+		}
+		next := c.label()
+		c.jumpUnless(unix.BPF_JEQ, list[0].audit, next)
+		c.load(offNr)
+		c.numbers(same, rules, def)
+		c.place(next)
+		list = rest
+		if len(list) > 0 {
+			c.load(offArch)
+		}
+	}
+	// A call by an architecture that the profile does not name.
+	c.ret(unix.SECCOMP_RET_KILL_THREAD)
+	return c.link(), nil
+}
+
+// span is a run of numbers that have the same rules.
+type span struct {
+	first uint32
+	rules []rule // of these numbers, conditional ones first; nil: the default
+	value uint32 // returned where none of the rules holds
+}
+
+// numbers answers for one audit architecture, the number being loaded.
+func (c *code) numbers(same []arch, rules []rule, def uint32) {
+	spans := []span{{first: 0, value: def}}
+	for _, a := range same {
+		spans = append(spans, archSpans(a, rules, def)...)
+	}
+	if same[0].audit == unix.AUDIT_ARCH_X86_64 && !slices.ContainsFunc(same, func(a arch) bool { return a.bit == x32Bit }) {
+		// x32 numbers are those of an architecture that is not named, except
+		// -1, by which a tracer skips a call.
+		spans = append(spans, span{first: x32Bit, value: unix.SECCOMP_RET_KILL_THREAD}, span{first: 1<<32 - 1, value: def})
+	}
+	slices.SortStableFunc(spans, func(a, b span) int {
+		switch {
+		case a.first < b.first:
+			return -1
+		case a.first > b.first:
+			return 1
+		}
+		return 0
+	})
+	var merged []span
+	for _, s := range spans {
+		if n := len(merged); n > 0 && merged[n-1].first == s.first {
+			merged[n-1] = s // the later is the more particular
+			continue
+		}
+		if n := len(merged); n > 0 && len(s.rules) == 0 && len(merged[n-1].rules) == 0 && merged[n-1].value == s.value {
+			continue
+		}
+		merged = append(merged, s)
+	}
+	c.search(merged)
+}
+
+// archSpans are the spans of one architecture's numbers that have rules.
+func archSpans(a arch, rules []rule, def uint32) []span {
+	table := a.numbers()
+	by := map[uint32]*span{}
+	highest := a.bit
+	for _, r := range rules {
+		for _, name := range r.names {
+			nr, ok := table[name]
+			if !ok {
+				continue
+			}
+			highest = max(highest, nr)
+			s := by[nr]
+			if s == nil {
+				s = &span{first: nr, value: def}
+				by[nr] = s
+			}
+			if len(r.when) == 0 {
+				s.value = r.action
+			} else {
+				s.rules = append(s.rules, r)
+			}
+		}
+	}
+	var out []span
+	for nr, s := range by {
+		out = append(out, *s)
+		if by[nr+1] == nil {
+			out = append(out, span{first: nr + 1, value: beyond(nr, highest, def)})
+		}
+	}
+	return out
+}
+
+// beyond is the answer for numbers after nr that have no rule. Those above all
+// that the profile names are newer than its author: where they would fail,
+// they fail with ENOSYS, on which libraries fall back to an older call.
+func beyond(nr, highest, def uint32) uint32 {
+	if nr < highest {
+		return def
+	}
+	switch def & unix.SECCOMP_RET_ACTION_FULL {
+	case unix.SECCOMP_RET_ERRNO, unix.SECCOMP_RET_KILL_PROCESS, unix.SECCOMP_RET_KILL_THREAD, unix.SECCOMP_RET_TRAP:
+		return unix.SECCOMP_RET_ERRNO | uint32(unix.ENOSYS)
+	}
+	return def
+}
+
+// search finds the span of the loaded number by halving.
+func (c *code) search(spans []span) {
+	if len(spans) == 1 {
+		c.body(spans[0])
+		return
+	}
+	mid := len(spans) / 2
+	upper := c.label()
+	c.jumpIf(unix.BPF_JGE, spans[mid].first, upper)
+	c.search(spans[:mid])
+	c.place(upper)
+	c.search(spans[mid:])
+}
+
+func (c *code) body(s span) {
+	for _, r := range s.rules {
+		next := c.label()
+		for _, a := range r.when {
+			c.condition(a, next)
+		}
+		c.ret(r.action)
+		c.place(next)
+	}
+	c.ret(s.value)
+}
+
+// condition goes to fail unless it holds. Arguments have 64 bits, the machine
+// 32: the high word decides unless it is equal.
+func (c *code) condition(a specs.LinuxSeccompArg, fail int) {
+	lo, hi := uint32(offArgs+8*a.Index), uint32(offArgs+8*a.Index+4)
+	vlo, vhi := uint32(a.Value), uint32(a.Value>>32)
+	hold := c.label()
+	switch a.Op {
+	case specs.OpEqualTo:
+		c.load(hi)
+		c.jumpUnless(unix.BPF_JEQ, vhi, fail)
+		c.load(lo)
+		c.jumpUnless(unix.BPF_JEQ, vlo, fail)
+	case specs.OpNotEqual:
+		c.load(hi)
+		c.jumpUnless(unix.BPF_JEQ, vhi, hold)
+		c.load(lo)
+		c.jumpIf(unix.BPF_JEQ, vlo, fail)
+	case specs.OpMaskedEqual:
+		// value is the mask, valueTwo what must be left (runtime-spec).
+		c.load(hi)
+		c.emit(unix.BPF_ALU|unix.BPF_AND|unix.BPF_K, vhi)
+		c.jumpUnless(unix.BPF_JEQ, uint32(a.ValueTwo>>32), fail)
+		c.load(lo)
+		c.emit(unix.BPF_ALU|unix.BPF_AND|unix.BPF_K, vlo)
+		c.jumpUnless(unix.BPF_JEQ, uint32(a.ValueTwo), fail)
+	case specs.OpGreaterThan, specs.OpGreaterEqual:
+		op := uint16(unix.BPF_JGT)
+		if a.Op == specs.OpGreaterEqual {
+			op = unix.BPF_JGE
+		}
+		c.load(hi)
+		c.jumpIf(unix.BPF_JGT, vhi, hold)
+		c.jumpUnless(unix.BPF_JEQ, vhi, fail)
+		c.load(lo)
+		c.jumpUnless(op, vlo, fail)
+	case specs.OpLessThan, specs.OpLessEqual:
+		op := uint16(unix.BPF_JGE)
+		if a.Op == specs.OpLessEqual {
+			op = unix.BPF_JGT
+		}
+		c.load(hi)
+		c.jumpIf(unix.BPF_JGT, vhi, fail)
+		c.jumpUnless(unix.BPF_JEQ, vhi, hold)
+		c.load(lo)
+		c.jumpIf(op, vlo, fail)
+	}
+	c.place(hold)
+}

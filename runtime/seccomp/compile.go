@@ -1,0 +1,172 @@
+package seccomp
+
+import (
+	"encoding/binary"
+	"fmt"
+	"slices"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+)
+
+// Filter is a compiled profile.
+type Filter struct {
+	// Insns are at most 4096 (BPF_MAXINSNS).
+	Insns []unix.SockFilter
+	// Flags are SECCOMP_FILTER_FLAG_* for seccomp(2).
+	Flags uint32
+	// Listener is true if an action of the profile is SCMP_ACT_NOTIFY.
+	Listener bool
+}
+
+// Bytes are the instructions as the kernel takes them: struct sock_filter, 8
+// bytes each, little-endian.
+func (f *Filter) Bytes() []byte {
+	b := make([]byte, 0, 8*len(f.Insns))
+	for _, i := range f.Insns {
+		b = binary.LittleEndian.AppendUint16(b, i.Code)
+		b = append(b, i.Jt, i.Jf)
+		b = binary.LittleEndian.AppendUint32(b, i.K)
+	}
+	return b
+}
+
+// Compile compiles a profile (runtime-spec, config-linux.md, Seccomp) for the
+// kernel that this program runs on. Names of system calls that it does not
+// know are skipped, as the spec demands.
+func Compile(p *specs.LinuxSeccomp) (*Filter, error) { return compile(p, native()) }
+
+func compile(p *specs.LinuxSeccomp, goarch string) (*Filter, error) {
+	f := &Filter{}
+	var err error
+	if f.Flags, err = flags(p.Flags); err != nil {
+		return nil, err
+	}
+	def, err := verdict(p.DefaultAction, p.DefaultErrnoRet, "defaultAction")
+	if err != nil {
+		return nil, err
+	}
+	list, err := selectArches(p.Architectures, goarch)
+	if err != nil {
+		return nil, err
+	}
+	rules, err := parseRules(p, def)
+	if err != nil {
+		return nil, err
+	}
+	for _, r := range rules {
+		f.Listener = f.Listener || r.action == unix.SECCOMP_RET_USER_NOTIF
+	}
+	f.Listener = f.Listener || def == unix.SECCOMP_RET_USER_NOTIF
+	f.Insns, err = assemble(list, rules, def)
+	if err != nil {
+		return nil, err
+	}
+	if len(f.Insns) > unix.BPF_MAXINSNS {
+		return nil, fmt.Errorf("the profile compiles to %d instructions, and the kernel takes %d; make it smaller", len(f.Insns), unix.BPF_MAXINSNS)
+	}
+	return f, nil
+}
+
+func flags(names []specs.LinuxSeccompFlag) (uint32, error) {
+	var out uint32
+	for _, n := range names {
+		switch n {
+		case specs.LinuxSeccompFlagLog:
+			out |= unix.SECCOMP_FILTER_FLAG_LOG
+		case specs.LinuxSeccompFlagSpecAllow:
+			out |= unix.SECCOMP_FILTER_FLAG_SPEC_ALLOW
+		case specs.LinuxSeccompFlagWaitKillableRecv:
+			out |= unix.SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV
+		case "SECCOMP_FILTER_FLAG_TSYNC":
+			// One thread installs it: nothing to synchronise.
+		default:
+			return 0, fmt.Errorf("flags: %q is unknown; leave it out", n)
+		}
+	}
+	return out, nil
+}
+
+// verdict is the filter's return value for an action.
+func verdict(a specs.LinuxSeccompAction, data *uint, field string) (uint32, error) {
+	value := uint32(unix.EPERM)
+	if data != nil {
+		if *data > 0xffff {
+			return 0, fmt.Errorf("%s: errnoRet %d has more than 16 bits; give an errno", field, *data)
+		}
+		value = uint32(*data)
+	}
+	switch a {
+	case specs.ActAllow:
+		return unix.SECCOMP_RET_ALLOW, nil
+	case specs.ActKill, specs.ActKillThread:
+		return unix.SECCOMP_RET_KILL_THREAD, nil
+	case specs.ActKillProcess:
+		return unix.SECCOMP_RET_KILL_PROCESS, nil
+	case specs.ActTrap:
+		return unix.SECCOMP_RET_TRAP, nil
+	case specs.ActErrno:
+		if value > 4095 { // MAX_ERRNO: the kernel caps it
+			return 0, fmt.Errorf("%s: errnoRet %d is no errno; give one up to 4095", field, value)
+		}
+		return unix.SECCOMP_RET_ERRNO | value, nil
+	case specs.ActTrace:
+		return unix.SECCOMP_RET_TRACE | value, nil
+	case specs.ActLog:
+		return unix.SECCOMP_RET_LOG, nil
+	case specs.ActNotify:
+		return unix.SECCOMP_RET_USER_NOTIF, nil
+	}
+	return 0, fmt.Errorf("%s: %q is no action; give one of the runtime-spec, such as SCMP_ACT_ERRNO", field, a)
+}
+
+// rule is what happens to a system call where all conditions hold.
+type rule struct {
+	names  []string
+	action uint32
+	when   []specs.LinuxSeccompArg
+}
+
+func parseRules(p *specs.LinuxSeccomp, def uint32) ([]rule, error) {
+	var out []rule
+	for i, s := range p.Syscalls {
+		field := fmt.Sprintf("syscalls[%d]", i)
+		action, err := verdict(s.Action, s.ErrnoRet, field+".action")
+		if err != nil {
+			return nil, err
+		}
+		if len(s.Names) == 0 {
+			return nil, fmt.Errorf("%s.names is empty; name a system call or leave the entry out", field)
+		}
+		seen := map[uint]bool{}
+		twice := false
+		for j, a := range s.Args {
+			if a.Index > 5 {
+				return nil, fmt.Errorf("%s.args[%d].index is %d; a system call has arguments 0 to 5", field, j, a.Index)
+			}
+			if !slices.Contains(operators, a.Op) {
+				return nil, fmt.Errorf("%s.args[%d].op: %q is no operator; give one of the runtime-spec, such as SCMP_CMP_EQ", field, j, a.Op)
+			}
+			twice = twice || seen[a.Index]
+			seen[a.Index] = true
+		}
+		if action == def {
+			continue
+		}
+		if twice {
+			// Several conditions on one argument are alternatives, as with
+			// the runtimes that profiles are written for.
+			for _, a := range s.Args {
+				out = append(out, rule{s.Names, action, []specs.LinuxSeccompArg{a}})
+			}
+			continue
+		}
+		out = append(out, rule{s.Names, action, s.Args})
+	}
+	return out, nil
+}
+
+var operators = []specs.LinuxSeccompOperator{
+	specs.OpEqualTo, specs.OpNotEqual, specs.OpGreaterThan, specs.OpGreaterEqual,
+	specs.OpLessThan, specs.OpLessEqual, specs.OpMaskedEqual,
+}
