@@ -1,0 +1,152 @@
+// Command bench measures how long containers take to run, execute a further
+// process and go, and how much memory their shim needs: this runtime's beside
+// runc's and crun's, all through one private containerd, in turns, so that
+// whatever else the machine does hits all of them alike.
+//
+// It only measures. No figure makes it fail, since a limit that holds on one
+// machine fails on another; what must hold is the tests' business.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+type settings struct {
+	rounds int
+	memory int
+	json   bool
+	only   string
+	path   string
+	log    string
+}
+
+func main() {
+	var o settings
+	flag.IntVar(&o.rounds, "rounds", 30, "how often each runtime is measured; 2 is enough to see that all of it works")
+	flag.IntVar(&o.memory, "memory", 3, "`rounds` of measuring memory, some seconds each, since a shim is let come to rest; at most -rounds")
+	flag.BoolVar(&o.json, "json", false, "print every sample as JSON instead of a table")
+	flag.StringVar(&o.only, "runtimes", "", "`names` of the runtimes to measure, with commas between them (default: all)")
+	flag.StringVar(&o.path, "path", os.Getenv("PATH"), "`folders` where containerd, the shims, runc and crun are, as in PATH")
+	flag.StringVar(&o.log, "log", "", "`file` for containerd's log (default: none is kept)")
+	flag.Parse()
+	if flag.NArg() > 0 || o.rounds < 1 {
+		fmt.Fprintln(os.Stderr, "bench: there are no arguments, and -rounds is 1 or more; see -help")
+		os.Exit(2)
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, unix.SIGTERM)
+	defer stop()
+	if err := run(ctx, o); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, o settings) (err error) {
+	targets, skipped, err := find(o.path, o.only)
+	if err != nil {
+		return err
+	}
+	daemons, notes, err := startDaemons(ctx, o, targets)
+	defer func() {
+		for _, d := range daemons {
+			if cerr := d.close(); err == nil {
+				err = cerr
+			}
+		}
+	}()
+	if err != nil {
+		return err
+	}
+	notes = append(skipped, notes...)
+	res := result{Host: describeHost(), Rounds: o.rounds, Notes: notes, Runtimes: targets}
+	for i := range o.rounds + 1 {
+		// Who comes first changes: it pays for what the one before left to the
+		// kernel's workers.
+		for j := range targets {
+			t := targets[(i+j)%len(targets)]
+			s, err := t.daemon.cycle(ctx, t, fmt.Sprintf("%s-%d", t.Name, i))
+			if err != nil {
+				return fmt.Errorf("%s, round %d: %w", t.Name, i, err)
+			}
+			if i > 0 { // the first only fills caches
+				t.add(s)
+			}
+		}
+	}
+	for i := range min(o.memory, o.rounds) {
+		for _, t := range targets {
+			s, err := t.daemon.memory(ctx, t, fmt.Sprintf("%s-m%d", t.Name, i))
+			if err != nil {
+				return fmt.Errorf("%s, memory, round %d: %w", t.Name, i, err)
+			}
+			t.addMemory(s)
+		}
+	}
+	if o.json {
+		e := json.NewEncoder(os.Stdout)
+		e.SetIndent("", "  ")
+		return e.Encode(res)
+	}
+	_, err = os.Stdout.WriteString(res.table())
+	return err
+}
+
+// startDaemons starts one containerd for all, and gives crun another on hosts
+// that it would refuse as they are.
+func startDaemons(ctx context.Context, o settings, targets []*target) (all []*daemon, notes []string, err error) {
+	common, err := startDaemon(ctx, o, "")
+	if err != nil {
+		return nil, nil, err
+	}
+	all = append(all, common)
+	for _, t := range targets {
+		t.daemon = common
+		if t.Name != "crun" {
+			continue
+		}
+		hide, err := hybrid()
+		if err != nil {
+			return all, nil, err
+		}
+		if hide == "" {
+			continue
+		}
+		if t.daemon, err = startDaemon(ctx, o, hide); err != nil {
+			return all, nil, err
+		}
+		all = append(all, t.daemon)
+		notes = append(notes, fmt.Sprintf("crun has a containerd of its own, which does not see %s: crun refuses a hybrid host whose cgroup v2 has controllers.", hide))
+	}
+	return all, notes, nil
+}
+
+// describeHost is what the figures depend on.
+func describeHost() string {
+	var u unix.Utsname
+	if err := unix.Uname(&u); err != nil {
+		return "unknown"
+	}
+	release := unix.ByteSliceToString(u.Release[:])
+	model := ""
+	if b, err := os.ReadFile("/proc/cpuinfo"); err == nil {
+		for line := range strings.Lines(string(b)) {
+			if k, v, ok := strings.Cut(line, ":"); ok && strings.TrimSpace(k) == "model name" {
+				model = ", " + strings.TrimSpace(v)
+				break
+			}
+		}
+	}
+	var set unix.CPUSet
+	if err := unix.SchedGetaffinity(0, &set); err != nil {
+		return "Linux " + release + model
+	}
+	return fmt.Sprintf("Linux %s, %d CPUs%s", release, set.Count(), model)
+}
