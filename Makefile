@@ -1,0 +1,32 @@
+# Everything here does its own set-up on a fresh Debian 12 (root, Go).
+SHELL := /bin/bash
+GO ?= go
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+LDFLAGS := -s -w -X sysbox/shim.Version=$(VERSION)
+SHIM := bin/containerd-shim-sysbox-v1
+GOFUMPT := mvdan.cc/gofumpt@v0.12.0
+
+.PHONY: help install build cross check unit test demo bench clean
+
+help: ## show this
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+install: ## install the packages that are needed
+	@.ci/install
+
+build: ## the static binary, in bin/
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(SHIM) ./cmd/containerd-shim-sysbox-v1
+
+cross: ## compile and vet for arm64
+	GOARCH=arm64 CGO_ENABLED=0 $(GO) build ./...
+	GOARCH=arm64 CGO_ENABLED=0 $(GO) vet ./...
+
+check: cross ## format, vet
+	@out=$$(cd /tmp && $(GO) run $(GOFUMPT) -l $(CURDIR)); test -z "$$out" || { echo "not in gofumpt's form:"; echo "$$out"; exit 1; }
+	$(GO) vet ./...
+
+test: install check build ## all that CI runs
+	$(GO) test -timeout 20m ./...
+
+clean: ## remove what was built
+	rm -rf bin .cache
