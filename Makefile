@@ -28,5 +28,11 @@ check: cross ## format, vet
 test: install check build ## all that CI runs
 	$(GO) test -timeout 20m ./...
 
+demo: install build ## boot systemd and run Docker in a system container (SHELL_IN=1: stay in it)
+	$(GO) run ./tests/demo
+
+bench: install build ## compare with runc and crun (ARGS="-rounds 30")
+	$(GO) run ./tests/bench $(ARGS)
+
 clean: ## remove what was built
 	rm -rf bin .cache

@@ -1,0 +1,227 @@
+// Package harness runs a private containerd for tests and the demo: its own
+// folders, sockets and configuration, the shim first in its PATH.
+//
+// What does not belong here: making what it runs (packages peers and images),
+// and looking for what was left behind (package leak).
+package harness
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	containerd "github.com/containerd/containerd/v2/client"
+	"github.com/containerd/containerd/v2/pkg/namespaces"
+
+	"sysbox/tests/peers"
+)
+
+// Runtime is the name by which containerd knows the shim.
+const Runtime = "io.containerd.sysbox.v1"
+
+// Namespace is the containerd namespace that the harness uses.
+const Namespace = "sysbox-test"
+
+// Containerd is a running private containerd.
+type Containerd struct {
+	Version string
+	Dir     string // of everything it has
+	Client  *containerd.Client
+
+	bin string
+	cmd *exec.Cmd
+	end chan error
+}
+
+// Start starts containerd of a version and waits until it answers.
+func Start(ctx context.Context, version string) (*Containerd, error) {
+	bin, err := peers.Containerd(version)
+	if err != nil {
+		return nil, err
+	}
+	shim, err := peers.Shim()
+	if err != nil {
+		return nil, err
+	}
+	dir, err := os.MkdirTemp("", "sysbox-")
+	if err != nil {
+		return nil, err
+	}
+	c := &Containerd{Version: version, Dir: dir, bin: bin}
+	config := fmt.Sprintf("version = 3\nroot = %q\nstate = %q\ndisabled_plugins = [\"io.containerd.grpc.v1.cri\", \"io.containerd.cri.v1.runtime\", \"io.containerd.cri.v1.images\", \"io.containerd.nri.v1.nri\"]\n[grpc]\naddress = %q\n[ttrpc]\naddress = %q\n",
+		c.path("root"), c.path("state"), c.Socket(), c.Socket()+".ttrpc")
+	if strings.HasPrefix(version, "1.") {
+		config = strings.Replace(config, "version = 3", "version = 2", 1)
+	}
+	if err := os.WriteFile(c.path("config.toml"), []byte(config), 0o600); err != nil {
+		return nil, err
+	}
+	sysbox := fmt.Sprintf("state_dir = %q\ndata_dir = %q\n", c.StateDir(), c.DataDir())
+	if err := os.WriteFile(c.path("sysbox.toml"), []byte(sysbox), 0o600); err != nil {
+		return nil, err
+	}
+	if err := c.run(ctx, shim); err != nil {
+		return nil, errors.Join(err, c.Stop())
+	}
+	return c, nil
+}
+
+func (c *Containerd) path(name string) string { return filepath.Join(c.Dir, name) }
+
+// Socket is its gRPC socket.
+func (c *Containerd) Socket() string { return c.path("c.sock") }
+
+// StateDir and DataDir are the shim's folders.
+func (c *Containerd) StateDir() string { return c.path("run") }
+
+// DataDir is the shim's folder for storage and journals.
+func (c *Containerd) DataDir() string { return c.path("lib") }
+
+// Ctr is a ctr command for this containerd.
+func (c *Containerd) Ctr(ctx context.Context, args ...string) *exec.Cmd {
+	return exec.CommandContext(ctx, filepath.Join(c.bin, "ctr"), append([]string{"-a", c.Socket(), "-n", Namespace}, args...)...)
+}
+
+func (c *Containerd) run(ctx context.Context, shim string) error {
+	log, err := os.OpenFile(c.path("log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	defer log.Close()
+	c.cmd = exec.Command(filepath.Join(c.bin, "containerd"), "-c", c.path("config.toml"))
+	c.cmd.Stdout, c.cmd.Stderr = log, log
+	c.cmd.Env = append(os.Environ(), "PATH="+shim+":"+c.bin+":"+os.Getenv("PATH"), "SYSBOX_CONFIG_FILE="+c.path("sysbox.toml"))
+	// Its own group, so that an interrupt at the terminal is ours to handle.
+	c.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if err := c.cmd.Start(); err != nil {
+		return err
+	}
+	c.end = make(chan error, 1)
+	go func() { c.end <- c.cmd.Wait() }()
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	if c.Client, err = containerd.New(c.Socket(), containerd.WithDefaultNamespace(Namespace), containerd.WithTimeout(time.Minute)); err != nil {
+		return fmt.Errorf("connect to containerd %s: %w\n%s", c.Version, err, c.Log())
+	}
+	for {
+		if _, err = c.Client.Version(ctx); err == nil {
+			return nil
+		}
+		select {
+		case end := <-c.end:
+			c.end <- end
+			return fmt.Errorf("containerd %s ended: %w\n%s", c.Version, end, c.Log())
+		case <-ctx.Done():
+			return fmt.Errorf("containerd %s does not answer: %w\n%s", c.Version, err, c.Log())
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+}
+
+// Restart ends containerd, as an upgrade would, and starts it again; shims
+// live on.
+func (c *Containerd) Restart(ctx context.Context) error {
+	shim, err := peers.Shim()
+	if err != nil {
+		return err
+	}
+	c.halt()
+	return c.run(ctx, shim)
+}
+
+func (c *Containerd) halt() {
+	if c.Client != nil {
+		c.Client.Close()
+		c.Client = nil
+	}
+	if c.cmd == nil || c.cmd.Process == nil {
+		return
+	}
+	_ = c.cmd.Process.Signal(syscall.SIGTERM) // it may have ended by itself
+	select {
+	case <-c.end:
+	case <-time.After(20 * time.Second):
+		_ = c.cmd.Process.Kill()
+		<-c.end
+	}
+	c.cmd = nil
+}
+
+// Load imports an image's archive and unpacks it.
+func (c *Containerd) Load(ctx context.Context, archive string) (containerd.Image, error) {
+	ctx = namespaces.WithNamespace(ctx, Namespace)
+	f, err := os.Open(archive)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	list, err := c.Client.Import(ctx, f)
+	if err != nil {
+		return nil, err
+	}
+	if len(list) != 1 {
+		return nil, fmt.Errorf("%s has %d images, want 1", archive, len(list))
+	}
+	image := containerd.NewImage(c.Client, list[0])
+	return image, image.Unpack(ctx, "overlayfs")
+}
+
+// Shims are the pids of the shims of this containerd.
+func (c *Containerd) Shims() []int {
+	var out []int
+	entries, _ := os.ReadDir("/proc")
+	for _, e := range entries {
+		var pid int
+		if _, err := fmt.Sscan(e.Name(), &pid); err != nil {
+			continue
+		}
+		b, err := os.ReadFile(filepath.Join("/proc", e.Name(), "cmdline"))
+		if err == nil && strings.Contains(string(b), "containerd-shim-") && strings.Contains(string(b), "\x00"+c.Socket()+"\x00") {
+			out = append(out, pid)
+		}
+	}
+	return out
+}
+
+// Log is the end of what containerd and the shims wrote.
+func (c *Containerd) Log() string {
+	b, err := os.ReadFile(c.path("log"))
+	if err != nil {
+		return err.Error()
+	}
+	return string(b[max(0, len(b)-8000):])
+}
+
+// Stop removes all containers, ends containerd and removes its folder.
+func (c *Containerd) Stop() error {
+	if c.Client != nil {
+		c.removeAll()
+	}
+	c.halt()
+	for _, pid := range c.Shims() {
+		_ = syscall.Kill(pid, syscall.SIGKILL)
+	}
+	_ = syscall.Unmount(c.path("state"), syscall.MNT_DETACH)
+	return os.RemoveAll(c.Dir)
+}
+
+func (c *Containerd) removeAll() {
+	ctx, cancel := context.WithTimeout(namespaces.WithNamespace(context.Background(), Namespace), time.Minute)
+	defer cancel()
+	list, err := c.Client.Containers(ctx)
+	if err != nil {
+		return
+	}
+	for _, ctr := range list {
+		if task, err := ctr.Task(ctx, nil); err == nil {
+			_, _ = task.Delete(ctx, containerd.WithProcessKill)
+		}
+		_ = ctr.Delete(ctx, containerd.WithSnapshotCleanup)
+	}
+}

@@ -1,0 +1,210 @@
+// Package images makes the images that the tests run, from Debian's packages,
+// as archives in the form of `docker save`: there is no registry.
+//
+// What does not belong here: loading them into a containerd (package harness).
+package images
+
+import (
+	"archive/tar"
+	"bufio"
+	"crypto/sha256"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+
+	"sysbox/tests/peers"
+)
+
+// Names of the images.
+const (
+	BusyboxName = "docker.io/library/busybox:test"
+	DebianName  = "docker.io/library/debian:test"
+)
+
+// Busybox makes an image of the static busybox with all its applets and
+// returns the archive's path.
+func Busybox() (string, error) {
+	dir, err := peers.Once("image-busybox-1", func(dir string) error {
+		root := filepath.Join(dir, "root")
+		for _, d := range []string{"bin", "dev", "etc", "proc", "root", "run", "sys", "tmp", "var"} {
+			if err := os.MkdirAll(filepath.Join(root, d), 0o755); err != nil {
+				return err
+			}
+		}
+		binary, err := os.ReadFile("/bin/busybox")
+		if err != nil {
+			return fmt.Errorf("%w; install busybox-static", err)
+		}
+		if err := os.WriteFile(filepath.Join(root, "bin/busybox"), binary, 0o755); err != nil {
+			return err
+		}
+		applets, err := exec.Command("/bin/busybox", "--list").Output()
+		if err != nil {
+			return err
+		}
+		for a := range strings.FieldsSeq(string(applets)) {
+			if a != "busybox" {
+				if err := os.Symlink("busybox", filepath.Join(root, "bin", a)); err != nil {
+					return err
+				}
+			}
+		}
+		files := map[string]string{
+			"etc/passwd": "root:x:0:0:root:/root:/bin/sh\nuser:x:1000:1000:user:/home/user:/bin/sh\n",
+			"etc/group":  "root:x:0:\ntty:x:5:\nuser:x:1000:\n",
+		}
+		for name, text := range files {
+			if err := os.WriteFile(filepath.Join(root, name), []byte(text), 0o644); err != nil {
+				return err
+			}
+		}
+		if err := save(filepath.Join(dir, "image.tar"), root, BusyboxName, []string{"sh"}, "/bin"); err != nil {
+			return err
+		}
+		return os.RemoveAll(root)
+	})
+	return filepath.Join(dir, "image.tar"), err
+}
+
+// debianSuite is one whose Docker is 26 or newer.
+const debianSuite = "trixie"
+
+var debianPackages = []string{
+	"systemd", "systemd-sysv", "dbus", "libpam-systemd", "iptables", "docker.io", "docker-cli",
+	"iproute2", "procps", "util-linux", "kmod",
+}
+
+// Debian makes an image of an unmodified Debian with systemd and Docker, and
+// a busybox image for the inner Docker in /opt, and returns the archive's
+// path. The packages come from the mirror in the system's own apt sources.
+func Debian() (string, error) {
+	busybox, err := Busybox()
+	if err != nil {
+		return "", err
+	}
+	key := fmt.Sprintf("%x", sha256.Sum256([]byte(debianSuite+strings.Join(debianPackages, ","))))
+	dir, err := peers.Once("image-debian-"+key[:12], func(dir string) error {
+		mirror, err := mirror()
+		if err != nil {
+			return err
+		}
+		root := filepath.Join(dir, "root")
+		cmd := exec.Command("debootstrap", "--variant=minbase", "--include="+strings.Join(debianPackages, ","), debianSuite, root, mirror)
+		if out, err := cmd.CombinedOutput(); err != nil {
+			return fmt.Errorf("debootstrap %s: %w\n%s", debianSuite, err, tail(out))
+		}
+		debs, err := filepath.Glob(filepath.Join(root, "var/cache/apt/archives/*.deb"))
+		if err != nil {
+			return err
+		}
+		for _, d := range debs {
+			if err := os.Remove(d); err != nil {
+				return err
+			}
+		}
+		b, err := os.ReadFile(busybox)
+		if err != nil {
+			return err
+		}
+		if err := os.WriteFile(filepath.Join(root, "opt/busybox.tar"), b, 0o644); err != nil {
+			return err
+		}
+		if err := save(filepath.Join(dir, "image.tar"), root, DebianName, []string{"/sbin/init"}, "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"); err != nil {
+			return err
+		}
+		return os.RemoveAll(root)
+	})
+	return filepath.Join(dir, "image.tar"), err
+}
+
+func tail(b []byte) []byte { return b[max(0, len(b)-2000):] }
+
+// mirror is the one that the system's own sources name for Debian.
+func mirror() (string, error) {
+	files, _ := filepath.Glob("/etc/apt/sources.list.d/*.sources")
+	lists, _ := filepath.Glob("/etc/apt/sources.list.d/*.list")
+	for _, name := range append(append(files, "/etc/apt/sources.list"), lists...) {
+		f, err := os.Open(name)
+		if err != nil {
+			continue
+		}
+		s := bufio.NewScanner(f)
+		for s.Scan() {
+			fields := strings.Fields(s.Text())
+			if len(fields) < 2 || fields[0] != "URIs:" && fields[0] != "deb" {
+				continue
+			}
+			for _, u := range fields[1:] {
+				if strings.HasSuffix(strings.TrimSuffix(u, "/"), "/debian") {
+					f.Close()
+					return u, nil
+				}
+			}
+		}
+		f.Close()
+	}
+	return "", fmt.Errorf("no apt source of this system has a Debian mirror; add one to /etc/apt/sources.list")
+}
+
+// save writes a folder as an image of one layer.
+func save(name, root, ref string, cmd []string, path string) error {
+	layer := name + ".layer"
+	defer os.Remove(layer)
+	if out, err := exec.Command("tar", "--sort=name", "--numeric-owner", "-C", root, "-cf", layer, ".").CombinedOutput(); err != nil {
+		return fmt.Errorf("tar: %w\n%s", err, out)
+	}
+	f, err := os.Open(layer)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	sum := sha256.New()
+	size, err := io.Copy(sum, f)
+	if err != nil {
+		return err
+	}
+	config, err := json.Marshal(map[string]any{
+		"architecture": runtime.GOARCH, "os": "linux",
+		"config": map[string]any{"Env": []string{"PATH=" + path}, "Cmd": cmd},
+		"rootfs": map[string]any{"type": "layers", "diff_ids": []string{fmt.Sprintf("sha256:%x", sum.Sum(nil))}},
+	})
+	if err != nil {
+		return err
+	}
+	manifest, err := json.Marshal([]map[string]any{{"Config": "config.json", "RepoTags": []string{ref}, "Layers": []string{"layer.tar"}}})
+	if err != nil {
+		return err
+	}
+	out, err := os.Create(name)
+	if err != nil {
+		return err
+	}
+	defer out.Close()
+	w := tar.NewWriter(out)
+	for _, e := range []struct {
+		name string
+		data []byte
+	}{{"config.json", config}, {"manifest.json", manifest}} {
+		if err := w.WriteHeader(&tar.Header{Name: e.name, Mode: 0o644, Size: int64(len(e.data))}); err != nil {
+			return err
+		}
+		if _, err := w.Write(e.data); err != nil {
+			return err
+		}
+	}
+	if _, err := f.Seek(0, io.SeekStart); err != nil {
+		return err
+	}
+	if err := w.WriteHeader(&tar.Header{Name: "layer.tar", Mode: 0o644, Size: size}); err != nil {
+		return err
+	}
+	if _, err := io.Copy(w, f); err != nil {
+		return err
+	}
+	return w.Close()
+}

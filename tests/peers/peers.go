@@ -1,0 +1,133 @@
+// Package peers builds the programs that the tests run beside the shim, at
+// pinned versions, into a cache that outlives a test run.
+//
+// What does not belong here: starting them (package harness).
+package peers
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// Versions of containerd that the shim is tested under: the newest, and the
+// last that starts shims by the old protocol.
+const (
+	Newest   = "2.4.2"
+	OldStart = "1.7.35"
+)
+
+// Cache is the folder for what is slow to make: $SYSBOX_TEST_CACHE, else
+// .cache in the repository.
+func Cache() (string, error) {
+	dir := os.Getenv("SYSBOX_TEST_CACHE")
+	if dir == "" {
+		root, err := Repository()
+		if err != nil {
+			return "", err
+		}
+		dir = filepath.Join(root, ".cache")
+	}
+	return dir, os.MkdirAll(dir, 0o755)
+}
+
+// Repository is the folder that has go.mod.
+func Repository() (string, error) {
+	out, err := exec.Command("go", "env", "GOMOD").Output()
+	mod := strings.TrimSpace(string(out))
+	if err != nil || mod == "" || mod == os.DevNull {
+		return "", fmt.Errorf("find the repository: go env GOMOD says %q: %w", mod, err)
+	}
+	return filepath.Dir(mod), nil
+}
+
+// Once makes a file or folder of the cache, unless it is there. make gets the
+// path of a new, empty folder and returns what of it to keep. Processes that
+// want the same thing wait for the first.
+func Once(name string, make func(dir string) error) (string, error) {
+	cache, err := Cache()
+	if err != nil {
+		return "", err
+	}
+	lock, err := os.OpenFile(filepath.Join(cache, name+".lock"), os.O_CREATE|os.O_RDWR, 0o644)
+	if err != nil {
+		return "", err
+	}
+	defer lock.Close()
+	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX); err != nil {
+		return "", err
+	}
+	out := filepath.Join(cache, name)
+	if _, err := os.Stat(out); err == nil {
+		return out, nil
+	}
+	tmp := out + ".part"
+	if err := os.RemoveAll(tmp); err != nil {
+		return "", err
+	}
+	if err := os.MkdirAll(tmp, 0o755); err != nil {
+		return "", err
+	}
+	if err := make(tmp); err != nil {
+		return "", fmt.Errorf("make %s: %w", name, err)
+	}
+	return out, os.Rename(tmp, out)
+}
+
+// Containerd builds containerd, ctr and containerd-shim-runc-v2 of a version
+// and returns the folder that has them.
+func Containerd(version string) (string, error) {
+	module := "github.com/containerd/containerd/v2"
+	if strings.HasPrefix(version, "1.") {
+		module = "github.com/containerd/containerd"
+	}
+	return Once("containerd-"+version, func(dir string) error {
+		for _, cmd := range []string{"containerd", "ctr", "containerd-shim-runc-v2"} {
+			if err := install(dir, module+"/cmd/"+cmd+"@v"+version, "CGO_ENABLED=0"); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// Runc builds runc, which needs libseccomp-dev and pkg-config.
+func Runc() (string, error) {
+	const version = "1.5.2"
+	return Once("runc-"+version, func(dir string) error {
+		return install(dir, "github.com/opencontainers/runc@v"+version, "CGO_ENABLED=1", "GOFLAGS=-tags=seccomp")
+	})
+}
+
+func install(dir, pkg string, env ...string) error {
+	cmd := exec.Command("go", "install", "-trimpath", "-ldflags=-s -w", pkg)
+	cmd.Dir = os.TempDir() // outside of any module
+	cmd.Env = append(append(os.Environ(), "GOBIN="+dir, "GOFLAGS="), env...)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("go install %s: %w\n%s", pkg, err, out)
+	}
+	return nil
+}
+
+// Shim builds the shim from the sources at hand and returns its folder.
+func Shim() (string, error) {
+	if dir := os.Getenv("SYSBOX_SHIM_DIR"); dir != "" {
+		return dir, nil
+	}
+	root, err := Repository()
+	if err != nil {
+		return "", err
+	}
+	cmd := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", "bin/containerd-shim-sysbox-v1", "./cmd/containerd-shim-sysbox-v1")
+	cmd.Dir = root
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOARCH="+runtime.GOARCH)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("build the shim: %w\n%s", err, out)
+	}
+	return filepath.Join(root, "bin"), nil
+}
