@@ -10,10 +10,12 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -26,6 +28,8 @@ type settings struct {
 	only   string
 	path   string
 	log    string
+	// builds are further builds of our shim, by name.
+	builds [][2]string
 }
 
 func main() {
@@ -36,6 +40,14 @@ func main() {
 	flag.StringVar(&o.only, "runtimes", "", "`names` of the runtimes to measure, with commas between them (default: all)")
 	flag.StringVar(&o.path, "path", os.Getenv("PATH"), "`folders` where containerd, the shims, runc and crun are, as in PATH")
 	flag.StringVar(&o.log, "log", "", "`file` for containerd's log (default: none is kept)")
+	flag.Func("build", "`name=file` of another build of our shim to measure beside the others; may be given more than once", func(v string) error {
+		name, file, ok := strings.Cut(v, "=")
+		if !ok || name == "" || !filepath.IsAbs(file) {
+			return errors.New("give a name, = and an absolute path")
+		}
+		o.builds = append(o.builds, [2]string{name, file})
+		return nil
+	})
 	flag.Parse()
 	if flag.NArg() > 0 || o.rounds < 1 {
 		fmt.Fprintln(os.Stderr, "bench: there are no arguments, and -rounds is 1 or more; see -help")
@@ -50,7 +62,7 @@ func main() {
 }
 
 func run(ctx context.Context, o settings) (err error) {
-	targets, skipped, err := find(o.path, o.only)
+	targets, skipped, err := find(o)
 	if err != nil {
 		return err
 	}

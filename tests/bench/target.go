@@ -28,6 +28,10 @@ type target struct {
 	daemon  *daemon
 }
 
+func newTarget(name, runtime string) *target {
+	return &target{Name: name, Runtime: runtime, Samples: map[string][]time.Duration{}, Memory: map[string][]int64{}}
+}
+
 func (t *target) add(s map[string]time.Duration) {
 	for k, v := range s {
 		t.Samples[k] = append(t.Samples[k], v)
@@ -42,7 +46,7 @@ func (t *target) addMemory(s map[string]int64) {
 
 // find looks for the runtimes' programs. A missing peer is left out, with a
 // sentence; without our own there is nothing to measure.
-func find(path, only string) (targets []*target, skipped []string, err error) {
+func find(o settings) (targets []*target, skipped []string, err error) {
 	all := []struct {
 		name, runtime, shim, binary string
 	}{
@@ -51,8 +55,8 @@ func find(path, only string) (targets []*target, skipped []string, err error) {
 		{ours, "io.containerd.sysbox.v1", "containerd-shim-sysbox-v1", "containerd-shim-sysbox-v1"},
 	}
 	var wanted []string
-	if only != "" {
-		wanted = strings.Split(only, ",")
+	if o.only != "" {
+		wanted = strings.Split(o.only, ",")
 	}
 	for _, w := range wanted {
 		if !slices.ContainsFunc(all, func(r struct{ name, runtime, shim, binary string }) bool { return r.name == w }) {
@@ -63,10 +67,10 @@ func find(path, only string) (targets []*target, skipped []string, err error) {
 		if wanted != nil && !slices.Contains(wanted, r.name) {
 			continue
 		}
-		t := &target{Name: r.name, Runtime: r.runtime, Samples: map[string][]time.Duration{}, Memory: map[string][]int64{}}
-		_, err := lookPath(path, r.shim)
+		t := newTarget(r.name, r.runtime)
+		_, err := lookPath(o.path, r.shim)
 		if err == nil {
-			t.Binary, err = lookPath(path, r.binary)
+			t.Binary, err = lookPath(o.path, r.binary)
 		}
 		if err != nil {
 			if r.name == ours {
@@ -78,6 +82,12 @@ func find(path, only string) (targets []*target, skipped []string, err error) {
 		if r.runtime == "io.containerd.runc.v2" {
 			t.options = &options.Options{BinaryName: t.Binary}
 		}
+		targets = append(targets, t)
+	}
+	for _, b := range o.builds {
+		// containerd takes an absolute path for a runtime's name as well.
+		t := newTarget(b[0], b[1])
+		t.Binary = b[1]
 		targets = append(targets, t)
 	}
 	if len(targets) == 0 {
