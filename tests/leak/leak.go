@@ -1,0 +1,207 @@
+// Package leak tells what a test has left on the host: it takes a snapshot
+// before and compares after.
+//
+// What does not belong here: cleaning up. A leak that is tidied away is not
+// found.
+package leak
+
+import (
+	"bufio"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Options name what is looked at besides the host itself.
+type Options struct {
+	// Dirs are folders in which no file may be left, such as the shim's state
+	// folder.
+	Dirs []string
+	// Match picks processes by their command line; those of others are not
+	// ours to judge. nil: none.
+	Match func(cmdline string) bool
+}
+
+// Snapshot is what there was: a kind and a name for each thing.
+type Snapshot map[string]map[string]bool
+
+// Take looks at the host.
+func Take(o Options) (Snapshot, error) {
+	s := Snapshot{}
+	for kind, f := range map[string]func(Options) ([]string, error){
+		"mount": mounts, "cgroup": cgroups, "process": processes, "namespace": namespaces,
+		"FUSE connection": fuse, "network link": links, "shim socket": sockets, "file": files, "loop device": loops,
+	} {
+		list, err := f(o)
+		if err != nil {
+			return nil, fmt.Errorf("look for a %s: %w", kind, err)
+		}
+		s[kind] = map[string]bool{}
+		for _, x := range list {
+			s[kind][x] = true
+		}
+	}
+	return s, nil
+}
+
+// Compare returns a sentence for each thing that is there now and was not
+// before. It waits a little for what is just ending.
+func Compare(before Snapshot, o Options) ([]string, error) {
+	deadline := time.Now().Add(5 * time.Second)
+	for {
+		now, err := Take(o)
+		if err != nil {
+			return nil, err
+		}
+		var out []string
+		for kind, things := range now {
+			for x := range things {
+				if !before[kind][x] {
+					out = append(out, "a "+kind+" is left: "+x)
+				}
+			}
+		}
+		slices.Sort(out)
+		if len(out) == 0 || time.Now().After(deadline) {
+			return out, nil
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+}
+
+func mounts(Options) ([]string, error) {
+	f, err := os.Open("/proc/self/mountinfo")
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	var out []string
+	s := bufio.NewScanner(f)
+	s.Buffer(nil, 1<<20)
+	for s.Scan() {
+		if f := strings.Fields(s.Text()); len(f) > 4 {
+			out = append(out, f[4]+" (mount "+f[0]+")")
+		}
+	}
+	return out, s.Err()
+}
+
+// machine are cgroups of the machine's own agents, which come and go.
+func machine(path string) bool { return strings.Contains(path, "/process_api") }
+
+func cgroups(Options) ([]string, error) {
+	var out []string
+	err := filepath.WalkDir("/sys/fs/cgroup", func(p string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return nil // removed while we look
+		}
+		if d.IsDir() && machine(p) {
+			return filepath.SkipDir
+		}
+		if d.IsDir() {
+			out = append(out, p)
+		}
+		return nil
+	})
+	return out, err
+}
+
+func pids() ([]int, error) {
+	entries, err := os.ReadDir("/proc")
+	if err != nil {
+		return nil, err
+	}
+	var out []int
+	for _, e := range entries {
+		if n, err := strconv.Atoi(e.Name()); err == nil {
+			out = append(out, n)
+		}
+	}
+	return out, nil
+}
+
+func processes(o Options) ([]string, error) {
+	list, err := pids()
+	if err != nil {
+		return nil, err
+	}
+	var out []string
+	for _, pid := range list {
+		b, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
+		if err != nil {
+			continue
+		}
+		line := strings.ReplaceAll(strings.TrimRight(string(b), "\x00"), "\x00", " ")
+		if o.Match != nil && o.Match(line) {
+			out = append(out, fmt.Sprintf("%d (%s)", pid, line))
+		}
+	}
+	return out, nil
+}
+
+// namespaces are the user and network namespaces that processes live in.
+func namespaces(Options) ([]string, error) {
+	list, err := pids()
+	if err != nil {
+		return nil, err
+	}
+	seen := map[string]bool{}
+	var out []string
+	for _, pid := range list {
+		if ours, _ := os.Readlink(fmt.Sprintf("/proc/%d/ns/user", pid)); ours != "" && !seen[ours] {
+			seen[ours] = true
+			out = append(out, ours)
+		}
+	}
+	return out, nil
+}
+
+func fuse(Options) ([]string, error) { return names("/sys/fs/fuse/connections") }
+
+func links(Options) ([]string, error) { return names("/sys/class/net") }
+
+func sockets(Options) ([]string, error) { return names("/run/containerd/s") }
+
+func loops(Options) ([]string, error) {
+	list, err := filepath.Glob("/sys/block/loop*/loop/backing_file")
+	return list, err
+}
+
+func names(dir string) ([]string, error) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, nil // not there: nothing in it
+	}
+	var out []string
+	for _, e := range entries {
+		out = append(out, filepath.Join(dir, e.Name()))
+	}
+	return out, nil
+}
+
+// standing are files that a state folder keeps between containers.
+var standing = []string{"lock"}
+
+func files(o Options) ([]string, error) {
+	var out []string
+	for _, dir := range o.Dirs {
+		err := filepath.WalkDir(dir, func(p string, d fs.DirEntry, err error) error {
+			if err == nil && !d.IsDir() && !slices.Contains(standing, d.Name()) {
+				out = append(out, p)
+			}
+			return nil
+		})
+		if err != nil {
+			return nil, err
+		}
+		// Storage is a folder of folders; none of a container's may be left.
+		storage, _ := filepath.Glob(filepath.Join(dir, "storage/*/*"))
+		out = append(out, storage...)
+	}
+	return out, nil
+}
