@@ -5,6 +5,7 @@
 package peers
 
 import (
+	"encoding/json"
 	"fmt"
 	"os"
 	"os/exec"
@@ -82,18 +83,45 @@ func Once(name string, make func(dir string) error) (string, error) {
 // Containerd builds containerd, ctr and containerd-shim-runc-v2 of a version
 // and returns the folder that has them.
 func Containerd(version string) (string, error) {
-	module := "github.com/containerd/containerd/v2"
-	if strings.HasPrefix(version, "1.") {
-		module = "github.com/containerd/containerd"
-	}
 	return Once("containerd-"+version, func(dir string) error {
+		if strings.HasPrefix(version, "1.") {
+			return buildIn(dir, "github.com/containerd/containerd@v"+version, "./cmd/containerd", "./cmd/ctr", "./cmd/containerd-shim-runc-v2")
+		}
 		for _, cmd := range []string{"containerd", "ctr", "containerd-shim-runc-v2"} {
-			if err := install(dir, module+"/cmd/"+cmd+"@v"+version, "CGO_ENABLED=0"); err != nil {
+			if err := install(dir, "github.com/containerd/containerd/v2/cmd/"+cmd+"@v"+version, "CGO_ENABLED=0"); err != nil {
 				return err
 			}
 		}
 		return nil
 	})
+}
+
+// buildIn builds in a copy of a module whose go.mod has directives that
+// `go install pkg@version` refuses.
+func buildIn(dir, module string, pkgs ...string) error {
+	var at struct{ Dir string }
+	out, err := exec.Command("go", "mod", "download", "-json", module).Output()
+	if err == nil {
+		err = json.Unmarshal(out, &at)
+	}
+	if err != nil {
+		return fmt.Errorf("go mod download %s: %w\n%s", module, err, out)
+	}
+	src, err := os.MkdirTemp("", "peers-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(src)
+	if err := os.CopyFS(filepath.Join(src, "m"), os.DirFS(at.Dir)); err != nil {
+		return err
+	}
+	cmd := exec.Command("go", append([]string{"build", "-mod=mod", "-trimpath", "-ldflags=-s -w", "-o", dir + "/"}, pkgs...)...)
+	cmd.Dir = filepath.Join(src, "m")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=-buildvcs=false")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("go build in %s: %w\n%s", module, err, out)
+	}
+	return nil
 }
 
 // Runc builds runc, which needs libseccomp-dev and pkg-config.

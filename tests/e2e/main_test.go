@@ -1,0 +1,259 @@
+// Package e2e tests the shim under real containerds, the newest and the last
+// that starts shims by the old protocol, with real images.
+//
+// What does not belong here: what can be seen without containerd, which the
+// packages' own tests show.
+package e2e
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	containerd "github.com/containerd/containerd/v2/client"
+	"github.com/containerd/containerd/v2/pkg/cio"
+	"github.com/containerd/containerd/v2/pkg/namespaces"
+	"github.com/containerd/containerd/v2/pkg/oci"
+	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"sysbox/tests/harness"
+	"sysbox/tests/images"
+	"sysbox/tests/leak"
+	"sysbox/tests/peers"
+)
+
+// host is a containerd with the busybox image in it, and what a test needs to
+// make containers there.
+type host struct {
+	*harness.Containerd
+	busybox containerd.Image
+}
+
+var hosts = map[string]*host{}
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	for _, h := range hosts {
+		if err := h.Stop(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			code = 1
+		}
+	}
+	os.Exit(code)
+}
+
+// on returns the containerd of a version, started by the first test that asks.
+func on(t *testing.T, version string) *host {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("starts containerd, which -short leaves out")
+	}
+	if os.Getuid() != 0 {
+		t.Skip("makes containers, which takes root")
+	}
+	if hosts[version] == nil {
+		archive, err := images.Busybox()
+		if err != nil {
+			t.Fatal(err)
+		}
+		c, err := harness.Start(context.Background(), version)
+		if err != nil {
+			t.Fatal(err)
+		}
+		hosts[version] = &host{Containerd: c}
+		if hosts[version].busybox, err = c.Load(context.Background(), archive); err != nil {
+			t.Fatal(err)
+		}
+	}
+	h := hosts[version]
+	h.watch(t)
+	return h
+}
+
+// watch fails the test if it leaves anything behind.
+func (h *host) watch(t *testing.T) {
+	t.Helper()
+	o := leak.Options{
+		Dirs: []string{h.StateDir(), h.DataDir()},
+		Match: func(line string) bool {
+			return strings.Contains(line, "shim-sysbox") || strings.Contains(line, "sysbox-init")
+		},
+	}
+	before, err := leak.Take(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		found, err := leak.Compare(before, o)
+		if err != nil {
+			t.Error(err)
+		}
+		for _, s := range found {
+			t.Error(s)
+		}
+		if t.Failed() {
+			t.Logf("containerd's log ends:\n%s", h.Log())
+		}
+	})
+}
+
+// both runs a test under both containerds.
+func both(t *testing.T, f func(t *testing.T, h *host)) {
+	for _, v := range []string{peers.Newest, peers.OldStart} {
+		t.Run(v, func(t *testing.T) { f(t, on(t, v)) })
+	}
+}
+
+func background(t *testing.T) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(namespaces.WithNamespace(context.Background(), harness.Namespace), 2*time.Minute)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+var count atomic.Int64
+
+// container makes a container that the test removes at its end.
+func (h *host) container(t *testing.T, image containerd.Image, opts ...oci.SpecOpts) containerd.Container {
+	t.Helper()
+	ctx := background(t)
+	id := fmt.Sprintf("c%d-%d", os.Getpid(), count.Add(1))
+	opts = append([]oci.SpecOpts{oci.WithDefaultPathEnv, oci.WithImageConfig(image)}, opts...)
+	c, err := h.Client.NewContainer(ctx, id, containerd.WithImage(image), containerd.WithNewSnapshot(id, image),
+		containerd.WithRuntime(harness.Runtime, nil), containerd.WithNewSpec(opts...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		ctx := background(t)
+		// Anew, as containerd may have been restarted since.
+		c, err := h.Client.LoadContainer(ctx, id)
+		if err != nil {
+			t.Errorf("load the container to remove it: %v", err)
+			return
+		}
+		if task, err := c.Task(ctx, nil); err == nil {
+			if _, err := task.Delete(ctx, containerd.WithProcessKill); err != nil {
+				t.Errorf("delete the task: %v", err)
+			}
+		}
+		if err := c.Delete(ctx, containerd.WithSnapshotCleanup); err != nil {
+			t.Errorf("delete the container: %v", err)
+		}
+	})
+	return c
+}
+
+// output collects a process's output; both streams write to it.
+type output struct {
+	mu  sync.Mutex
+	buf bytes.Buffer // guarded by mu
+}
+
+func (o *output) Write(b []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.buf.Write(b)
+}
+
+func (o *output) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.buf.String()
+}
+
+func (o *output) creator() cio.Creator { return cio.NewCreator(cio.WithStreams(nil, o, o)) }
+
+// task starts a container.
+func (h *host) task(t *testing.T, c containerd.Container, io cio.Creator) (containerd.Task, <-chan containerd.ExitStatus) {
+	t.Helper()
+	ctx := background(t)
+	task, err := c.NewTask(ctx, io)
+	if err != nil {
+		t.Fatal(err)
+	}
+	exit, err := task.Wait(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := task.Start(ctx); err != nil {
+		t.Fatal(err)
+	}
+	return task, exit
+}
+
+// run runs a command in a busybox container to its end.
+func (h *host) run(t *testing.T, script string, opts ...oci.SpecOpts) (string, uint32) {
+	t.Helper()
+	var out output
+	c := h.container(t, h.busybox, append([]oci.SpecOpts{oci.WithProcessArgs("sh", "-c", script)}, opts...)...)
+	task, exit := h.task(t, c, out.creator())
+	status := wait(t, exit)
+	task.IO().Wait()
+	return out.String(), status
+}
+
+// sleeper runs a container that does nothing.
+func (h *host) sleeper(t *testing.T, opts ...oci.SpecOpts) (containerd.Task, <-chan containerd.ExitStatus) {
+	t.Helper()
+	c := h.container(t, h.busybox, append([]oci.SpecOpts{oci.WithProcessArgs("sleep", "1000")}, opts...)...)
+	return h.task(t, c, cio.NullIO)
+}
+
+// exec runs a command in a running container to its end.
+func (h *host) exec(t *testing.T, task containerd.Task, change func(*specs.Process), args ...string) (string, uint32) {
+	t.Helper()
+	ctx := background(t)
+	p := &specs.Process{Args: args, Cwd: "/", Env: []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin"}}
+	if change != nil {
+		change(p)
+	}
+	var out output
+	proc, err := task.Exec(ctx, fmt.Sprintf("x%d", count.Add(1)), p, out.creator())
+	if err != nil {
+		t.Fatal(err)
+	}
+	exit, err := proc.Wait(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := proc.Start(ctx); err != nil {
+		_, _ = proc.Delete(ctx)
+		return err.Error(), 255
+	}
+	status := wait(t, exit)
+	proc.IO().Wait()
+	if _, err := proc.Delete(ctx); err != nil {
+		t.Errorf("delete the exec: %v", err)
+	}
+	return out.String(), status
+}
+
+func wait(t *testing.T, exit <-chan containerd.ExitStatus) uint32 {
+	t.Helper()
+	select {
+	case s := <-exit:
+		if s.Error() != nil {
+			t.Fatal(s.Error())
+		}
+		return s.ExitCode()
+	case <-time.After(time.Minute):
+		t.Fatal("the process did not end within a minute")
+		return 0
+	}
+}
+
+func kill(t *testing.T, task containerd.Task, exit <-chan containerd.ExitStatus, sig syscall.Signal, opts ...containerd.KillOpts) uint32 {
+	t.Helper()
+	if err := task.Kill(background(t), sig, opts...); err != nil {
+		t.Fatal(err)
+	}
+	return wait(t, exit)
+}
