@@ -1,5 +1,6 @@
 # Everything here does its own set-up on a fresh Debian 12 (root, Go).
 SHELL := /bin/bash
+.SHELLFLAGS := -o pipefail -c
 GO ?= go
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS := -s -w -X sysbox/shim.Version=$(VERSION)
@@ -26,7 +27,7 @@ check: cross ## format, vet
 	$(GO) vet ./...
 
 test: install check build ## all that CI runs
-	$(GO) test -timeout 20m ./...
+	$(GO) test -json -p 1 -timeout 20m ./... | $(GO) run ./tests/summary
 
 demo: install build ## boot systemd and run Docker in a system container (SHELL_IN=1: stay in it)
 	$(GO) run ./tests/demo
