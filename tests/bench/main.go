@@ -16,9 +16,12 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"sysbox/tests/peers"
 )
 
 type settings struct {
@@ -38,7 +41,7 @@ func main() {
 	flag.IntVar(&o.memory, "memory", 3, "`rounds` of measuring memory, some seconds each, since a shim is let come to rest; at most -rounds")
 	flag.BoolVar(&o.json, "json", false, "print every sample as JSON instead of a table")
 	flag.StringVar(&o.only, "runtimes", "", "`names` of the runtimes to measure, with commas between them (default: all)")
-	flag.StringVar(&o.path, "path", os.Getenv("PATH"), "`folders` where containerd, the shims, runc and crun are, as in PATH")
+	flag.StringVar(&o.path, "path", "", "`folders` where containerd, the shims, runc and crun are, as in PATH (default: built at the tests' versions, and kept)")
 	flag.StringVar(&o.log, "log", "", "`file` for containerd's log (default: none is kept)")
 	flag.Func("build", "`name=file` of another build of our shim to measure beside the others; may be given more than once", func(v string) error {
 		name, file, ok := strings.Cut(v, "=")
@@ -62,6 +65,12 @@ func main() {
 }
 
 func run(ctx context.Context, o settings) (err error) {
+	var without []string
+	if o.path == "" {
+		if o.path, without, err = defaultPath(); err != nil {
+			return err
+		}
+	}
 	targets, skipped, err := find(o)
 	if err != nil {
 		return err
@@ -77,7 +86,7 @@ func run(ctx context.Context, o settings) (err error) {
 	if err != nil {
 		return err
 	}
-	notes = append(skipped, notes...)
+	notes = slices.Concat(without, skipped, notes)
 	res := result{Host: describeHost(), Rounds: o.rounds, Notes: notes, Runtimes: targets}
 	for i := range o.rounds + 1 {
 		// Who comes first changes: it pays for what the one before left to the
@@ -109,6 +118,30 @@ func run(ctx context.Context, o settings) (err error) {
 	}
 	_, err = os.Stdout.WriteString(res.table())
 	return err
+}
+
+// defaultPath makes the programs, at the versions that the tests use. Without
+// a crun the rest is still worth measuring; it adds a sentence.
+func defaultPath() (path string, without []string, err error) {
+	containerd, err := peers.Containerd(peers.Newest)
+	if err != nil {
+		return "", nil, err
+	}
+	runc, err := peers.Runc()
+	if err != nil {
+		return "", nil, err
+	}
+	shim, err := peers.Shim()
+	if err != nil {
+		return "", nil, err
+	}
+	dirs := []string{shim, containerd, runc}
+	if dir, err := crun(); err == nil {
+		dirs = append(dirs, dir)
+	} else {
+		without = []string{fmt.Sprintf("There is no crun: %v", err)}
+	}
+	return strings.Join(append(dirs, os.Getenv("PATH")), ":"), without, nil
 }
 
 // startDaemons starts one containerd for all, and gives crun another on hosts

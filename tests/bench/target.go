@@ -107,5 +107,5 @@ func lookPath(path, name string) (string, error) {
 			return p, nil
 		}
 	}
-	return "", fmt.Errorf("no %s in any folder of -path %s; build it, or add its folder", name, path)
+	return "", fmt.Errorf("no %s in any folder of %s; build it, or add its folder with -path", name, path)
 }
