@@ -315,7 +315,8 @@ func (a *Allocator) reclaim(alive func(owner string) bool) error {
 			return err
 		}
 	}
-	return nil
+	_, err = a.records() // once more, for indexes whose records are gone only now
+	return err
 }
 
 func (a *Allocator) reclaimOne(r Range, alive func(string) bool, list func() ([]user, error)) error {

@@ -110,6 +110,9 @@ func Start(p Program, o Options) (*Child, error) {
 	return c, nil
 }
 
+// lastSignal is _NSIG, real-time signals included.
+const lastSignal = unix.Signal(64)
+
 // firstLeg is the list of calls that the child makes in the parent's memory.
 func firstLeg(o Options, memfd, report int) (Program, error) {
 	type move struct{ from, to int }
@@ -162,7 +165,7 @@ func firstLeg(o Options, memfd, report int) (Program, error) {
 	cloexec(1<<31 - 1)
 	// CLONE_CLEAR_SIGHAND leaves ignored signals ignored; so does execve.
 	action := &Blob{Name: "SIG_DFL", Data: make([]byte, 32), named: true}
-	for sig := unix.SIGHUP; sig <= unix.SIGSYS; sig++ {
+	for sig := unix.SIGHUP; sig <= lastSignal; sig++ {
 		if sig != unix.SIGKILL && sig != unix.SIGSTOP {
 			p = append(p, Call{
 				Name: "reset a signal", Nr: unix.SYS_RT_SIGACTION,

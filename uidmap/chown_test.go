@@ -1,0 +1,192 @@
+package uidmap
+
+import (
+	"encoding/hex"
+	"fmt"
+	"io/fs"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+var treeMap = Map{{ContainerID: 0, HostID: 0x78000000, Size: 65536}}
+
+func inUserNS(m Map) *syscall.SysProcAttr {
+	maps := []syscall.SysProcIDMap{{ContainerID: int(m[0].ContainerID), HostID: int(m[0].HostID), Size: int(m[0].Size)}}
+	return &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWUSER, UidMappings: maps, GidMappings: maps, Pdeathsig: syscall.SIGKILL}
+}
+
+// makeTree makes files of all kinds with all that a chown can spoil.
+func makeTree(t *testing.T, root string, many int) {
+	t.Helper()
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	file := func(name string, mode uint32, uid, gid int) string {
+		p := filepath.Join(root, name)
+		must(os.MkdirAll(filepath.Dir(p), 0o755))
+		must(os.WriteFile(p, []byte(name), 0o600))
+		must(os.Chown(p, uid, gid))
+		must(unix.Chmod(p, mode))
+		return p
+	}
+	file("bin/su", 0o4755, 0, 0)
+	file("bin/wall", 0o2755, 0, 5)
+	ping := file("bin/ping", 0o755, 0, 0)
+	must(unix.Setxattr(ping, "security.capability", caps(t, "0100000200200000000000000000000000000000"), 0))
+	must(os.Link(ping, filepath.Join(root, "bin/ping6")))
+	file("etc/shadow", 0o640, 0, 42)
+	acl := file("etc/acl", 0o640, 1, 2)
+	// user::rw-, user:1000:rwx, group::r--, group:7:r-x, mask::rwx, other::---
+	must(unix.Setxattr(acl, "system.posix_acl_access", caps(t,
+		"02000000"+"01000600ffffffff"+"02000700e8030000"+"04000400ffffffff"+"0800050007000000"+"10000700ffffffff"+"20000000ffffffff"), 0))
+	must(os.Symlink("/etc/shadow", filepath.Join(root, "link")))
+	must(os.Lchown(filepath.Join(root, "link"), 3, 4))
+	must(unix.Mkfifo(filepath.Join(root, "fifo"), 0o600))
+	must(unix.Mknod(filepath.Join(root, "null"), unix.S_IFCHR|0o666, int(unix.Mkdev(1, 3))))
+	must(os.Mkdir(filepath.Join(root, "sgid"), 0o755))
+	must(unix.Chmod(filepath.Join(root, "sgid"), 0o3775))
+	file("name\xff\nodd", 0o4755, 65535, 65535)
+	file("unmapped", 0o644, 70000, 70000)
+	for i := range many {
+		file(fmt.Sprintf("many/%d/f", i), []uint32{0o644, 0o4755}[i%2], i, i)
+	}
+}
+
+func caps(t *testing.T, s string) []byte {
+	t.Helper()
+	b, err := hex.DecodeString(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// listing is all that a tree's files are, but for the time of change.
+func listing(t *testing.T, root string) string {
+	t.Helper()
+	var out []string
+	err := filepath.WalkDir(root, func(p string, _ fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		var st unix.Stat_t
+		if err := unix.Lstat(p, &st); err != nil {
+			return err
+		}
+		line := fmt.Sprintf("%q %o %d:%d %d %d %d", strings.TrimPrefix(p, root), st.Mode, st.Uid, st.Gid, st.Size, st.Nlink, st.Mtim.Nano())
+		for _, x := range []string{"security.capability", "system.posix_acl_access"} {
+			b := make([]byte, 1000)
+			if n, err := unix.Lgetxattr(p, x, b); err == nil {
+				line += fmt.Sprintf(" %s=%x", x, b[:n])
+			}
+		}
+		out = append(out, line)
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.Join(out, "\n")
+}
+
+func needRoot(t *testing.T) {
+	t.Helper()
+	if os.Getuid() != 0 {
+		t.Skip("changes owners, which takes root")
+	}
+}
+
+func TestShiftAndRevert(t *testing.T) {
+	needRoot(t)
+	dir := t.TempDir()
+	tree := filepath.Join(dir, "tree")
+	makeTree(t, tree, 0)
+	before := listing(t, tree)
+	for range 2 { // the second finds it done
+		if err := Shift(dir+"/journal", tree, treeMap, treeMap); err != nil {
+			t.Fatal(err)
+		}
+	}
+	shifted := listing(t, tree)
+	for _, want := range []string{
+		`"/bin/su" 104755 2013265920:2013265920`,
+		`"/bin/wall" 102755 2013265920:2013265925`,
+		`"/etc/shadow" 100640 2013265920:2013265962`,
+		`"/link" 120777 2013265923:2013265924`,
+		`"/unmapped" 100644 70000:70000`,
+		"security.capability=010000030020000000000000000000000000000000000078",
+		"02000700e8030078", // user:1000 in the access list
+	} {
+		if !strings.Contains(shifted, want) {
+			t.Errorf("no %s in\n%s", want, shifted)
+		}
+	}
+	for range 2 {
+		if err := Revert(dir+"/journal", tree); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if after := listing(t, tree); after != before {
+		t.Errorf("after revert:\n%s\nbefore:\n%s", after, before)
+	}
+	if left, _ := os.ReadDir(dir + "/journal"); len(left) > 0 {
+		t.Errorf("left: %v", left)
+	}
+}
+
+// TestKilledWhileShifting: killed at any moment of shift and revert, and then
+// reverted, the tree is as it was.
+func TestKilledWhileShifting(t *testing.T) {
+	needRoot(t)
+	dir := t.TempDir()
+	tree := filepath.Join(dir, "tree")
+	makeTree(t, tree, 300)
+	before := listing(t, tree)
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	r := rand.New(rand.NewPCG(seed, 0))
+	for range 25 {
+		for _, do := range []string{"shift", "revert", "revert"} {
+			c := other(do, dir, "")
+			if err := c.Start(); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(time.Duration(r.IntN(12000)) * time.Microsecond)
+			_ = c.Process.Kill()
+			_ = c.Wait()
+		}
+		if err := Revert(dir+"/journal", tree); err != nil {
+			t.Fatal(err)
+		}
+		if after := listing(t, tree); after != before {
+			t.Fatalf("after revert:\n%s", difference(before, after))
+		}
+	}
+}
+
+func difference(a, b string) string {
+	la, lb := strings.Split(a, "\n"), strings.Split(b, "\n")
+	var out []string
+	for _, l := range lb {
+		if !slices.Contains(la, l) {
+			out = append(out, "+"+l)
+		}
+	}
+	for _, l := range la {
+		if !slices.Contains(lb, l) {
+			out = append(out, "-"+l)
+		}
+	}
+	return strings.Join(out, "\n")
+}

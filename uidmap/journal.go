@@ -1,0 +1,241 @@
+package uidmap
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// A journal is two files: "HASH.json" says what is being done to which tree,
+// and "HASH.log" what a chown is about to take from a file. It is on disk
+// before the tree is changed. "HASH.lock" is there while someone works on it;
+// the tree itself may be on a file system without flock for folders (NFS).
+type journal struct {
+	Root     string
+	UID, GID Map
+	State    string
+
+	path string   // of HASH.json
+	lock *os.File // HASH.lock, locked
+	log  *os.File
+	// lost is what the log has, by path. Inode numbers are no name for a file:
+	// one mount can have several of a number (btrfs, overlay).
+	lost map[string]privileges
+}
+
+// States of a tree. No container runs in one that is being shifted or
+// reverted.
+const (
+	stateShifting  = "shifting"
+	stateShifted   = "shifted"
+	stateReverting = "reverting"
+)
+
+// privileges are what the kernel removes from a file when its owner changes
+// (chown(2)).
+type privileges struct {
+	Path []byte // below the root; any bytes
+	Mode uint32 // with the setuid and setgid bits
+	Caps []byte `json:",omitempty"` // security.capability
+}
+
+func journalPath(dir, root string) string {
+	h := sha256.Sum256([]byte(filepath.Clean(root)))
+	return filepath.Join(dir, hex.EncodeToString(h[:16])+".json")
+}
+
+func (j *journal) stem() string     { return strings.TrimSuffix(j.path, ".json") }
+func (j *journal) logPath() string  { return j.stem() + ".log" }
+func (j *journal) lockPath() string { return j.stem() + ".lock" }
+
+// hasJournal tells whether a tree has a journal, or what a killed process left
+// of one.
+func hasJournal(dir, root string) bool {
+	j := &journal{path: journalPath(dir, root)}
+	for _, name := range []string{j.path, j.logPath(), j.lockPath()} {
+		if _, err := os.Lstat(name); !errors.Is(err, fs.ErrNotExist) {
+			return true
+		}
+	}
+	return false
+}
+
+// openJournal locks and reads a tree's journal; State is "" if there is none.
+func openJournal(dir, root string) (*journal, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
+	}
+	j := &journal{Root: filepath.Clean(root), path: journalPath(dir, root), lost: map[string]privileges{}}
+	if err := j.takeLock(); err != nil {
+		return nil, err
+	}
+	if err := j.read(); err != nil {
+		j.close()
+		return nil, err
+	}
+	return j, nil
+}
+
+// takeLock makes and locks the lock file; close removes it if the journal has
+// ended, so the one that was locked may be gone by then.
+func (j *journal) takeLock() error {
+	for {
+		f, err := os.OpenFile(j.lockPath(), unix.O_RDWR|unix.O_CREAT|unix.O_NOFOLLOW, 0o600)
+		if err != nil {
+			return err
+		}
+		if err := flock(f, unix.LOCK_EX|unix.LOCK_NB); err != nil {
+			f.Close()
+			return fmt.Errorf("another process is at it: lock %s: %w", f.Name(), err)
+		}
+		ours, err := f.Stat()
+		if err != nil {
+			f.Close()
+			return err
+		}
+		if now, err := os.Lstat(f.Name()); err == nil && os.SameFile(ours, now) {
+			j.lock = f
+			return nil
+		}
+		f.Close()
+	}
+}
+
+func (j *journal) read() error {
+	b, err := os.ReadFile(j.path)
+	if errors.Is(err, fs.ErrNotExist) {
+		// A log alone is what remove left when it was killed.
+		return j.dropLog()
+	}
+	if err != nil {
+		return err
+	}
+	root := j.Root
+	if err := json.Unmarshal(b, j); err != nil || j.Root != root || j.UID.Check() != nil || j.GID.Check() != nil {
+		return fmt.Errorf("the journal %s is damaged; give the files back their owners by hand and remove it", j.path)
+	}
+	switch j.State {
+	case stateShifting, stateShifted, stateReverting:
+	default:
+		return fmt.Errorf("the journal %s has the state %q, which is unknown; use the version that wrote it", j.path, j.State)
+	}
+	b, err = os.ReadFile(j.logPath())
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	for line := range bytes.Lines(b) {
+		var p privileges
+		// The last line may be half: its file was not touched yet.
+		if bytes.HasSuffix(line, []byte("\n")) && json.Unmarshal(line, &p) == nil {
+			j.lost[string(p.Path)] = p
+		}
+	}
+	return nil
+}
+
+func (j *journal) close() {
+	j.closeLog()
+	if j.State == "" {
+		os.Remove(j.lockPath())
+	}
+	// Closing alone is not enough while a child is between fork and exec.
+	_ = flock(j.lock, unix.LOCK_UN)
+	j.lock.Close()
+}
+
+func (j *journal) closeLog() {
+	if j.log != nil {
+		j.log.Close()
+		j.log = nil
+	}
+}
+
+// write stores the journal with a new state, whole or not at all.
+func (j *journal) write(state string) error {
+	j.State = state
+	b, err := json.Marshal(j)
+	if err != nil {
+		return err
+	}
+	tmp := j.path + ".new"
+	f, err := os.OpenFile(tmp, unix.O_WRONLY|unix.O_CREAT|unix.O_TRUNC|unix.O_NOFOLLOW, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(b)
+	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
+		os.Remove(tmp)
+		return fmt.Errorf("write the journal: %w", err)
+	}
+	if err := os.Rename(tmp, j.path); err != nil {
+		return err
+	}
+	return syncDir(filepath.Dir(j.path))
+}
+
+// note puts on disk what a chown is about to remove from a file.
+func (j *journal) note(p privileges) error {
+	if j.log == nil {
+		f, err := os.OpenFile(j.logPath(), unix.O_RDWR|unix.O_CREAT|unix.O_APPEND|unix.O_NOFOLLOW, 0o600)
+		if err != nil {
+			return err
+		}
+		j.log = f
+		if err := syncDir(filepath.Dir(j.path)); err != nil {
+			return err
+		}
+		// Ends a line that a killed process left half.
+		if _, err := f.WriteString("\n"); err != nil {
+			return err
+		}
+	}
+	b, err := json.Marshal(p)
+	if err != nil {
+		return err
+	}
+	if _, err := j.log.Write(append(b, '\n')); err != nil {
+		return fmt.Errorf("write the journal: %w", err)
+	}
+	if err := unix.Fdatasync(int(j.log.Fd())); err != nil {
+		return fmt.Errorf("write the journal: %w", err)
+	}
+	return nil
+}
+
+func (j *journal) dropLog() error {
+	j.closeLog()
+	clear(j.lost)
+	if err := os.Remove(j.logPath()); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+func (j *journal) remove() error {
+	j.State = ""
+	if err := os.Remove(j.path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := syncDir(filepath.Dir(j.path)); err != nil {
+		return err
+	}
+	return j.dropLog()
+}
+
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	return d.Sync()
+}

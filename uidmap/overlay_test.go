@@ -1,0 +1,201 @@
+package uidmap_test
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"sysbox/runtime/sys"
+	"sysbox/uidmap"
+)
+
+var ids = uidmap.Map{{ContainerID: 0, HostID: 0x78000000, Size: 65536}}
+
+// mounted mounts a root as the runtime does, on a thread with a mount
+// namespace of its own and the ids of the container's root, and lends it.
+func mounted(t *testing.T, r uidmap.Rootfs, use func(root string)) error {
+	t.Helper()
+	if os.Getuid() != 0 {
+		t.Skip("mounts, which takes root")
+	}
+	ns, err := uidmap.UserNS(ids, ids)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ns.Close()
+	r.UserNS, r.UID, r.GID = ns, ids, ids
+	return sys.Thread(func() error {
+		if err := sys.Unshare(unix.CLONE_FS | unix.CLONE_NEWNS); err != nil {
+			return err
+		}
+		if err := sys.Mount("", "/", "", unix.MS_REC|unix.MS_SLAVE, ""); err != nil {
+			return err
+		}
+		return sys.AsFSID(int(ids[0].HostID), int(ids[0].HostID), func() error {
+			f, err := r.Mount()
+			if err != nil {
+				return err
+			}
+			defer f.Close()
+			use(fmt.Sprintf("/proc/thread-self/fd/%d/", f.Fd()))
+			return nil
+		})
+	})
+}
+
+func owned(t *testing.T, name string, want uint32) {
+	t.Helper()
+	var st unix.Stat_t
+	if err := unix.Lstat(name, &st); err != nil {
+		t.Error(err)
+	} else if st.Uid != want || st.Gid != want {
+		t.Errorf("%s belongs to %d:%d, want %d", filepath.Base(name), st.Uid, st.Gid, want)
+	}
+}
+
+// layered makes an overlay's folders, with a file in each lower layer.
+func layered(t *testing.T, lowers int) (dir string, options []string) {
+	t.Helper()
+	dir = t.TempDir()
+	var lower []string
+	for i := range lowers {
+		// A colon in a layer's path is escaped in the option.
+		l := fmt.Sprintf("%s/lower:%d", dir, i)
+		if err := os.MkdirAll(l+"/d", 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(fmt.Sprintf("%s/f%d", l, i), nil, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		lower = append(lower, strings.ReplaceAll(l, ":", `\:`))
+	}
+	for _, d := range []string{"snap/fs", "snap/work", "root"} {
+		if err := os.MkdirAll(filepath.Join(dir, d), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir, []string{"index=off", "lowerdir=" + strings.Join(lower, ":"), "upperdir=" + dir + "/snap/fs", "workdir=" + dir + "/snap/work"}
+}
+
+// TestOverlay: files of the layers belong to the container's root, and what it
+// makes lies on the disk as the host's root's, by both ways of mounting.
+func TestOverlay(t *testing.T) {
+	for name, attached := range map[string]bool{"layers as files": false, "layers attached": true} {
+		t.Run(name, func(t *testing.T) {
+			dir, options := layered(t, 12)
+			r := uidmap.Rootfs{Dir: dir + "/root", Shift: true, ForceAttached: attached, Mounts: []uidmap.Mount{{Type: "overlay", Options: options}}}
+			err := mounted(t, r, func(root string) {
+				owned(t, root+"f0", ids[0].HostID)
+				owned(t, root+"f11", ids[0].HostID)
+				if err := os.WriteFile(root+"new", nil, 0o644); err != nil {
+					t.Error(err)
+				}
+				owned(t, root+"new", ids[0].HostID)
+				if err := os.Remove(root + "f3"); err != nil {
+					t.Error(err)
+				}
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			owned(t, dir+"/snap/fs/new", 0)
+			if left, _ := os.ReadDir(dir + "/root"); len(left) > 0 {
+				t.Errorf("left in the root's folder: %v", left)
+			}
+		})
+	}
+}
+
+// TestOverlayOfCaller: an overlay that the caller has mounted (Docker) is made
+// again over shifted layers.
+func TestOverlayOfCaller(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("mounts, which takes root")
+	}
+	dir, options := layered(t, 2)
+	if err := unix.Mount("overlay", dir+"/root", "overlay", 0, strings.Join(options, ",")); err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Unmount(dir+"/root", unix.MNT_DETACH)
+	err := mounted(t, uidmap.Rootfs{Dir: dir + "/root", Shift: true}, func(root string) { owned(t, root+"f1", ids[0].HostID) })
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestPreparedByCaller: containerd's own mappings shift the lower layers, and
+// nothing is added.
+func TestPreparedByCaller(t *testing.T) {
+	dir, options := layered(t, 2)
+	options = append(options, "uidmap=0:2000000000:65536", "gidmap=0:2000000000:65536")
+	r := uidmap.Rootfs{Dir: dir + "/root", Mounts: []uidmap.Mount{{Type: "overlay", Options: options}}}
+	err := mounted(t, r, func(root string) { owned(t, root+"f1", 2000000000) })
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestForcedChown: without idmapped mounts the files are chowned, and put back.
+func TestForcedChown(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(dir+"/f", nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	journal := t.TempDir()
+	told := ""
+	r := uidmap.Rootfs{Dir: dir, Shift: true, ForceChown: true, Journal: journal, BeforeChown: func(root string) error { told = root; return nil }}
+	if err := mounted(t, r, func(root string) { owned(t, root+"f", ids[0].HostID) }); err != nil {
+		t.Fatal(err)
+	}
+	if told != dir {
+		t.Errorf("told of %q before the first chown, want %q", told, dir)
+	}
+	if err := uidmap.Revert(journal, dir); err != nil {
+		t.Fatal(err)
+	}
+	owned(t, dir+"/f", 0)
+}
+
+func TestRefusedRoots(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		r    uidmap.Rootfs
+		want string
+	}{
+		{"two mounts", uidmap.Rootfs{Mounts: make([]uidmap.Mount, 2)}, "2 mounts"},
+		{"a target", uidmap.Rootfs{Mounts: []uidmap.Mount{{Type: "bind", Source: "/tmp", Target: "/x"}}}, "/x"},
+		{"an overlay without layers", uidmap.Rootfs{Mounts: []uidmap.Mount{{Type: "overlay"}}}, "lowerdir"},
+		{"a relative layer", uidmap.Rootfs{Mounts: []uidmap.Mount{{Type: "overlay", Options: []string{"lowerdir=l/ABC"}}}}, "l/ABC"},
+		{"an unknown option", uidmap.Rootfs{Mounts: []uidmap.Mount{{Type: "bind", Source: "/tmp", Options: []string{"wibble"}}}}, "wibble"},
+	} {
+		err := mounted(t, c.r, func(string) {})
+		if err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v, want an error with %q", c.name, err, c.want)
+		}
+	}
+}
+
+func TestMaps(t *testing.T) {
+	m := uidmap.Map{{ContainerID: 0, HostID: 100000, Size: 10}, {ContainerID: 10, HostID: 4294967200, Size: 50}}
+	for _, c := range []struct {
+		id, host uint32
+		ok       bool
+	}{{0, 100000, true}, {9, 100009, true}, {10, 4294967200, true}, {59, 4294967249, true}, {60, 0, false}, {4294967295, 0, false}} {
+		host, ok := m.ToHost(c.id)
+		if host != c.host || ok != c.ok {
+			t.Errorf("ToHost(%d) = %d, %v", c.id, host, ok)
+		}
+		if back, ok := m.ToContainer(host); c.ok && (back != c.id || !ok) {
+			t.Errorf("ToContainer(%d) = %d, %v", host, back, ok)
+		}
+	}
+	for _, bad := range []string{"", "0 1", "0 0 0", "0 4294967290 10", "0 1 5\n3 100 5", "0 1 5\n10 4 5", "-1 2 3"} {
+		if m, err := uidmap.Parse(bad); err == nil {
+			t.Errorf("Parse(%q) = %v", bad, m)
+		}
+	}
+}
