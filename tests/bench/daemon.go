@@ -15,7 +15,7 @@ import (
 	"github.com/containerd/containerd/v2/pkg/namespaces"
 )
 
-const namespace = "bench"
+const namespace = "sysbox-bench"
 
 // daemon is a containerd of the bench's own, in a folder of its own.
 type daemon struct {
@@ -123,6 +123,14 @@ func (d *daemon) close() error {
 	close(d.release)
 	if d.log != nil {
 		d.log.Close()
+	}
+	// containerd puts each container's cgroup below one of the namespace's
+	// name, which nobody removes. It stays if another bench is using it.
+	for _, pattern := range []string{"/sys/fs/cgroup/", "/sys/fs/cgroup/*/"} {
+		left, _ := filepath.Glob(pattern + namespace)
+		for _, dir := range left {
+			_ = os.Remove(dir)
+		}
 	}
 	return os.RemoveAll(d.dir)
 }
