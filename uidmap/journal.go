@@ -55,13 +55,14 @@ func journalPath(dir, root string) string {
 
 func (j *journal) stem() string     { return strings.TrimSuffix(j.path, ".json") }
 func (j *journal) logPath() string  { return j.stem() + ".log" }
+func (j *journal) newPath() string  { return j.path + ".new" }
 func (j *journal) lockPath() string { return j.stem() + ".lock" }
 
 // hasJournal tells whether a tree has a journal, or what a killed process left
 // of one.
 func hasJournal(dir, root string) bool {
 	j := &journal{path: journalPath(dir, root)}
-	for _, name := range []string{j.path, j.logPath(), j.lockPath()} {
+	for _, name := range []string{j.path, j.newPath(), j.logPath(), j.lockPath()} {
 		if _, err := os.Lstat(name); !errors.Is(err, fs.ErrNotExist) {
 			return true
 		}
@@ -145,6 +146,7 @@ func (j *journal) read() error {
 func (j *journal) close() {
 	j.closeLog()
 	if j.State == "" {
+		os.Remove(j.newPath()) // if a write was killed
 		os.Remove(j.lockPath())
 	}
 	// Closing alone is not enough while a child is between fork and exec.
@@ -166,7 +168,7 @@ func (j *journal) write(state string) error {
 	if err != nil {
 		return err
 	}
-	tmp := j.path + ".new"
+	tmp := j.newPath()
 	f, err := os.OpenFile(tmp, unix.O_WRONLY|unix.O_CREAT|unix.O_TRUNC|unix.O_NOFOLLOW, 0o600)
 	if err != nil {
 		return err
@@ -179,6 +181,7 @@ func (j *journal) write(state string) error {
 	if err := os.Rename(tmp, j.path); err != nil {
 		return err
 	}
+	step()
 	return syncDir(filepath.Dir(j.path))
 }
 
@@ -208,6 +211,7 @@ func (j *journal) note(p privileges) error {
 	if err := unix.Fdatasync(int(j.log.Fd())); err != nil {
 		return fmt.Errorf("write the journal: %w", err)
 	}
+	step()
 	return nil
 }
 
@@ -225,6 +229,7 @@ func (j *journal) remove() error {
 	if err := os.Remove(j.path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
+	step()
 	if err := syncDir(filepath.Dir(j.path)); err != nil {
 		return err
 	}
