@@ -6,6 +6,8 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS := -s -w -X sysbox/shim.Version=$(VERSION)
 SHIM := bin/containerd-shim-sysbox-v1
 GOFUMPT := mvdan.cc/gofumpt@v0.12.0
+LINT_VERSION := v2.15.0
+LINT := .cache/golangci-lint-$(LINT_VERSION)
 
 .PHONY: help install build cross check unit test demo bench clean
 
@@ -22,9 +24,15 @@ cross: ## compile and vet for arm64
 	GOARCH=arm64 CGO_ENABLED=0 $(GO) build ./...
 	GOARCH=arm64 CGO_ENABLED=0 $(GO) vet ./...
 
-check: cross ## format, vet
+$(LINT):
+	@mkdir -p .cache/lint
+	cd /tmp && GOBIN=$(CURDIR)/.cache/lint CGO_ENABLED=0 $(GO) install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(LINT_VERSION)
+	mv .cache/lint/golangci-lint $@
+
+check: cross $(LINT) ## format, vet, lint (.golangci.yml has the reasons of its bans)
 	@out=$$(cd /tmp && $(GO) run $(GOFUMPT) -l $(CURDIR)); test -z "$$out" || { echo "not in gofumpt's form:"; echo "$$out"; exit 1; }
 	$(GO) vet ./...
+	$(LINT) run ./...
 
 test: install check build ## all that CI runs
 	$(GO) test -json -p 1 -timeout 20m ./... | $(GO) run ./tests/summary

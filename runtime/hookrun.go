@@ -92,7 +92,7 @@ func (c *Container) enterHook(ctx context.Context, h specs.Hook, input []byte, n
 	}
 	defer proc.close()
 	go func() {
-		feed.Write(input)
+		_, _ = feed.Write(input) // a hook need not read it
 		feed.Close()
 	}()
 	text := make(chan string, 1)

@@ -348,7 +348,7 @@ func (c *Container) makeStorage() error {
 		dir := c.rec.Storage + "/" + strings.ReplaceAll(strings.Trim(s.Path, "/"), "/", "-")
 		err := os.Mkdir(dir, os.FileMode(s.Mode&0o777))
 		if err == nil && s.Mode&0o022 != 0 { // past the umask
-			err = os.Chmod(dir, os.FileMode(s.Mode&0o777))
+			err = os.Chmod(dir, os.FileMode(s.Mode&0o777)) //nolint:forbidigo // our own, new folder
 		}
 		if err != nil {
 			return fmt.Errorf("make the storage folders: %w", err)
