@@ -4,7 +4,7 @@
 // whatever else the machine does hits all of them alike.
 //
 // It only measures. No figure makes it fail, since a limit that holds on one
-// machine fails on another; what must hold is the tests' business.
+// machine fails on another; checks of what must hold do not belong here.
 package main
 
 import (
