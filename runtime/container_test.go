@@ -184,3 +184,14 @@ func TestExec(t *testing.T) {
 		t.Errorf("init's exit status %d, want 137", got)
 	}
 }
+
+// TestProcOfOlderKernels: without the option pidns a helper makes proc, with
+// the same result.
+func TestProcOfOlderKernels(t *testing.T) {
+	forceProcHelper = true
+	defer func() { forceProcHelper = false }()
+	out, status := run(t, nil, "sh", "-c", "echo $$; ls -d /proc/[0-9]*; stat -c %u /proc/1/status; umount /proc || echo locked; unshare -Urpf --mount-proc echo nested")
+	if status != 0 || !strings.HasPrefix(out, "1\n/proc/1\n") || !strings.Contains(out, "locked\nnested\n") {
+		t.Errorf("exit status %d, output %q", status, out)
+	}
+}

@@ -286,13 +286,16 @@ func (c *Container) complete(ctx context.Context) error {
 	return c.writeSysctls(hostProc)
 }
 
+// forceProcHelper takes the way of older kernels, for tests.
+var forceProcHelper = false
+
 // buildTree builds the mount tree and pivots this thread, and with it init,
 // into it.
 func (c *Container) buildTree(ctx context.Context, ns map[string]*os.File) error {
 	root := c.root()
 	t := &mount.Tree{
 		Plan: c.plan, UserNS: ns["user"], PIDNS: ns["pid"], NetNS: ns["net"],
-		UID: root.UID, GID: root.GID, Storage: c.storage,
+		UID: root.UID, GID: root.GID, Storage: c.storage, ForceHelper: forceProcHelper,
 		Warn: func(s string) { c.plan.Notes = append(c.plan.Notes, s) },
 	}
 	var err error

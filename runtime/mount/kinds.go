@@ -68,8 +68,10 @@ func (t *Tree) newMount(fstype, source string, data []string, m plan.Mount) (*os
 	return fs.Mount(int(m.Set))
 }
 
+func cutOption(option string) (key, value string, ok bool) { return strings.Cut(option, "=") }
+
 func setOption(fs *sys.FS, option string) error {
-	if k, v, ok := strings.Cut(option, "="); ok {
+	if k, v, ok := cutOption(option); ok {
 		return fs.SetString(k, v)
 	}
 	return fs.SetFlag(option)
@@ -135,7 +137,13 @@ func (t *Tree) newProc(m plan.Mount) (*os.File, error) {
 	if err := fs.SetString("source", "proc"); err != nil {
 		return nil, err
 	}
+	if t.ForceHelper {
+		return t.procByHelper(m)
+	}
 	if err := fs.SetFD("pidns", t.PIDNS); err != nil { // Linux 6.17
+		if sys.Unsupported(err) || errors.Is(err, unix.EBADF) {
+			return t.procByHelper(m)
+		}
 		return nil, err
 	}
 	for _, d := range m.Data {

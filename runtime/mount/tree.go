@@ -35,6 +35,8 @@ type Tree struct {
 	UID, GID uint32
 	// Storage has, for each folder of Plan.Storage, its folder on the host.
 	Storage map[string]string
+	// ForceHelper makes proc as on kernels without the option pidns, for tests.
+	ForceHelper bool
 	// Warn takes sentences about what was done less well than asked.
 	Warn func(string)
 
