@@ -109,6 +109,16 @@ func (c *Container) Update(_ context.Context, r *specs.LinuxResources) error {
 // answers until Delete, from the last state if the processes are gone.
 func (c *Container) Stats(context.Context) (any, error) { return c.cgroup.Stats() }
 
+// OOMKills is how many processes of the container the kernel has killed for
+// want of memory. After the end of the last process it must be asked before
+// Stats is, as systemd then removes the cgroup.
+func (c *Container) OOMKills() uint64 {
+	if c.rec.Cgroup.Unit != "" {
+		_, _ = c.cgroup.Stats() // kept for callers that ask after the exit
+	}
+	return c.cgroup.OOMKills()
+}
+
 // Pids lists the host pids of all processes in the container's cgroup.
 func (c *Container) Pids(context.Context) ([]int, error) { return c.cgroup.Pids() }
 

@@ -7,7 +7,6 @@ import (
 	"path"
 	"strings"
 
-	"github.com/cyphar/filepath-securejoin/pathrs-lite"
 	"golang.org/x/sys/unix"
 
 	"sysbox/runtime/sys"
@@ -34,7 +33,22 @@ func (t *Tree) folder(p string) (*os.File, error) {
 	if err == nil || !errors.Is(err, unix.ENOENT) {
 		return f, err
 	}
-	return pathrs.MkdirAllHandle(t.root, p, 0o755)
+	// The library's MkdirAllHandle costs some 15 system calls a folder, a
+	// quarter of a tree's time.
+	dir, err := t.folder(path.Dir(p))
+	if err != nil {
+		return nil, err
+	}
+	defer dir.Close()
+	name := path.Base(p)
+	if err := unix.Mkdirat(int(dir.Fd()), name, 0o755); err != nil && !errors.Is(err, unix.EEXIST) {
+		return nil, &os.PathError{Op: "mkdir", Path: p, Err: err}
+	}
+	// What is there now must be that folder, whoever else is at work here.
+	return sys.Openat2(dir, name, unix.OpenHow{
+		Flags:   unix.O_PATH | unix.O_DIRECTORY | unix.O_NOFOLLOW,
+		Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_XDEV,
+	})
 }
 
 // file opens a file of the root as a mount point, making an empty one if
@@ -79,7 +93,7 @@ func (t *Tree) realFolder(p string) (*os.File, error) {
 	})
 	switch {
 	case errors.Is(err, unix.ENOENT):
-		return pathrs.MkdirAllHandle(t.root, p, 0o755)
+		return t.folder(p)
 	case errors.Is(err, unix.ELOOP), errors.Is(err, unix.ENOTDIR):
 		return nil, fmt.Errorf("the image has %s as something else than a folder; it must be a folder (or missing) for the container's own to be mounted there: %w", p, errHostile)
 	}

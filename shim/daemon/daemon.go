@@ -62,6 +62,11 @@ func Run(cfg Config) error {
 	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
 		return fmt.Errorf("make the shim non-dumpable: %w", err)
 	}
+	// Executed through /proc/self/exe, it would be "exe" in ps and in the
+	// kernel's log.
+	if err := os.WriteFile("/proc/self/comm", []byte("containerd-shim"), 0); err != nil {
+		return fmt.Errorf("name the shim: %w", err)
+	}
 	debug.SetGCPercent(gcPercentFirst)
 	time.AfterFunc(trimAfter, func() { debug.SetGCPercent(gcPercent) })
 	log := newLogger(cfg)

@@ -96,6 +96,14 @@ func (b *fakeBox) Update(_ context.Context, r *specs.LinuxResources) error {
 	return nil
 }
 
+func (b *fakeBox) OOMKills() uint64 {
+	v, err := b.Stats(context.Background())
+	if m, ok := v.(*cgroup1.Metrics); ok && err == nil {
+		return m.GetMemoryOomControl().GetOomKill()
+	}
+	return 0
+}
+
 func (b *fakeBox) Stats(context.Context) (any, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -1,10 +1,6 @@
 package task
 
 import (
-	"context"
-
-	cgroup1 "github.com/containerd/cgroups/v3/cgroup1/stats"
-	cgroup2 "github.com/containerd/cgroups/v3/cgroup2/stats"
 	"github.com/containerd/containerd/api/events"
 	"golang.org/x/sys/unix"
 )
@@ -34,19 +30,7 @@ func (c *box) oomBeforeExit(status int) {
 	if told {
 		return
 	}
-	v, err := c.rt.Stats(context.Background())
-	if err == nil && oomKills(v) > 0 {
+	if c.rt.OOMKills() > 0 {
 		c.tellOOM()
 	}
-}
-
-// oomKills is the figure that CRI looks at too.
-func oomKills(v any) uint64 {
-	switch m := v.(type) {
-	case *cgroup1.Metrics:
-		return m.GetMemoryOomControl().GetOomKill()
-	case *cgroup2.Metrics:
-		return m.GetMemoryEvents().GetOomKill()
-	}
-	return 0
 }

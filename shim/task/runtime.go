@@ -26,6 +26,7 @@ type (
 		Resume(ctx context.Context) error
 		Update(ctx context.Context, r *specs.LinuxResources) error
 		Stats(ctx context.Context) (any, error)
+		OOMKills() uint64
 		Pids(ctx context.Context) ([]int, error)
 		SignalAll(ctx context.Context, sig int) error
 		OwnPIDNamespace() bool

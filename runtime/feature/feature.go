@@ -1,0 +1,169 @@
+// Package feature tells what the running kernel can do, by doing it: a version
+// number says nothing of backports, configurations, sandboxes and sysctls.
+//
+// Probes are values with the version that should have them, so that one list
+// serves -info, the tests and whoever asks why a container does not start. A
+// probe leaves nothing behind, and needs root.
+//
+// What does not belong here: deciding what to do about it. Package plan takes
+// facts, and the packages that have a fallback find out by the call that fails.
+package feature
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// Feature is something that a kernel has or lacks.
+type Feature struct {
+	// Name is for tables, in words of the manual pages.
+	Name string
+	// MinKernel is the first mainline release that has it.
+	MinKernel Version
+	// Needed: no container starts without it.
+	Needed bool
+	// WayOut says what happens without it and what the administrator can do.
+	WayOut string
+	// Probe is nil if the kernel has it. The error is the failed call's: of a
+	// refusal (EPERM) as well as of a kernel that does not know the call.
+	Probe func() error
+}
+
+// Version is a kernel's release, such as {6, 12}.
+type Version struct{ Major, Minor int }
+
+// AtLeast compares releases.
+func (v Version) AtLeast(o Version) bool {
+	return v.Major > o.Major || v.Major == o.Major && v.Minor >= o.Minor
+}
+
+func (v Version) String() string { return fmt.Sprintf("%d.%d", v.Major, v.Minor) }
+
+// Kernel is the running kernel's version, uname(2).
+func Kernel() (Version, error) {
+	var u unix.Utsname
+	if err := unix.Uname(&u); err != nil {
+		return Version{}, fmt.Errorf("uname: %w", err)
+	}
+	return parseVersion(unix.ByteSliceToString(u.Release[:]))
+}
+
+func parseVersion(release string) (Version, error) {
+	major, rest, _ := strings.Cut(release, ".")
+	end := strings.IndexFunc(rest, func(r rune) bool { return r < '0' || r > '9' })
+	if end < 0 {
+		end = len(rest)
+	}
+	a, err1 := strconv.Atoi(major)
+	b, err2 := strconv.Atoi(rest[:end])
+	if err1 != nil || err2 != nil {
+		return Version{}, fmt.Errorf("the kernel calls its release %q, which does not begin with two numbers", release)
+	}
+	return Version{a, b}, nil
+}
+
+// All are the features that the runtime uses, the oldest first.
+var All = []Feature{
+	{
+		Name: "user namespaces", MinKernel: Version{4, 15}, Needed: true,
+		WayOut: "raise the sysctl user.max_user_namespaces, or use a kernel with CONFIG_USER_NS",
+		Probe:  userNamespace,
+	},
+	{
+		Name: "fsopen, open_tree, move_mount", MinKernel: Version{5, 2}, Needed: true,
+		WayOut: "use Linux 5.2 or newer, and a seccomp profile around the runtime that knows these calls",
+		Probe:  mountAPI,
+	},
+	{
+		Name: "pidfd that can be polled", MinKernel: Version{5, 3}, Needed: true,
+		WayOut: "use Linux 5.3 or newer",
+		Probe:  pidfdPoll,
+	},
+	{
+		Name: "time namespaces", MinKernel: Version{5, 6},
+		WayOut: "containers see the host's uptime; use a kernel with CONFIG_TIME_NS",
+		Probe:  timeNamespace,
+	},
+	{
+		Name: "openat2", MinKernel: Version{5, 6}, Needed: true,
+		WayOut: "use Linux 5.6 or newer",
+		Probe:  openat2,
+	},
+	{
+		Name: "clone3 into a cgroup", MinKernel: Version{5, 7}, Needed: true,
+		WayOut: "use Linux 5.7 or newer, and a seccomp profile around the runtime that lets clone3 through",
+		Probe:  cloneIntoCgroup,
+	},
+	{
+		Name: "close_range with close-on-exec", MinKernel: Version{5, 11}, Needed: true,
+		WayOut: "use Linux 5.11 or newer",
+		Probe:  closeRange,
+	},
+	{
+		Name: "mount_setattr", MinKernel: Version{5, 12}, Needed: true,
+		WayOut: "use Linux 5.12 or newer",
+		Probe:  mountSetattr,
+	},
+	{
+		Name: "recursive read-only mounts", MinKernel: Version{5, 12},
+		WayOut: "the mount option rro is refused; use Linux 5.12 or newer",
+		Probe:  recursiveReadOnly,
+	},
+	{
+		Name: "idmapped mounts where containerd keeps images", MinKernel: Version{5, 12},
+		WayOut: "the owners of each root file system are changed file by file, which takes time and room; let " + snapshots + " lie on ext4, xfs, btrfs or another file system that can be idmapped",
+		Probe:  func() error { return IDMappedMounts(snapshots) },
+	},
+	{
+		Name: "seccomp notification with a file in the answer", MinKernel: Version{5, 14},
+		WayOut: "system calls are not emulated; use Linux 5.14 or newer",
+		Probe:  seccompAddFD,
+	},
+	{
+		Name: "overlay over idmapped layers", MinKernel: Version{5, 19},
+		WayOut: "the overlays of containerd's snapshotters cannot be shifted; use Linux 5.19 or newer, or the native snapshotter",
+		Probe:  func() error { return OverlayOfIDMapped(snapshots) },
+	},
+	{
+		Name: "seccomp notification that only a kill interrupts", MinKernel: Version{5, 19},
+		WayOut: "an emulated system call may be made twice when a signal comes; use Linux 5.19 or newer",
+		Probe:  seccompWaitKillable,
+	},
+	{
+		Name: "idmapped tmpfs", MinKernel: Version{6, 3},
+		WayOut: "device nodes get their owners by chown, and binds of a tmpfs are not shifted; use Linux 6.3 or newer",
+		Probe:  idmappedTmpfs,
+	},
+	{
+		Name: "memfd whose executability is sealed", MinKernel: Version{6, 3},
+		WayOut: "the runtime's memfds lack this one seal; if they are refused altogether, set the sysctl vm.memfd_noexec to 0 or 1",
+		Probe:  memfdExec,
+	},
+	{
+		Name: "seccomp notification with a synchronous wake-up", MinKernel: Version{6, 6},
+		WayOut: "emulated system calls take about five times as long; use Linux 6.6 or newer",
+		Probe:  seccompSyncWakeUp,
+	},
+	{
+		Name: "overlay layers as open files", MinKernel: Version{6, 13},
+		WayOut: "each layer is attached to a path first, which takes about ten times as long; use Linux 6.13 or newer",
+		Probe:  func() error { return OverlayOfFiles(snapshots) },
+	},
+	{
+		Name: "open_tree_attr", MinKernel: Version{6, 15},
+		WayOut: "mounts that are idmapped already cannot be given another mapping; use Linux 6.15 or newer",
+		Probe:  openTreeAttr,
+	},
+	{
+		Name: "proc of another pid namespace (pidns)", MinKernel: Version{6, 17}, Needed: true,
+		WayOut: "use Linux 6.17 or newer",
+		Probe:  procPIDNamespace,
+	},
+}
+
+// snapshots is where containerd's snapshotters keep layers unless they are
+// configured otherwise.
+const snapshots = "/var/lib/containerd"

@@ -1,0 +1,292 @@
+package feature
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+
+	"sysbox/runtime/sys"
+	"sysbox/uidmap"
+)
+
+// shifted are the ids of the probes' user namespaces; they own no process and
+// no file.
+var shifted = uidmap.Map{{ContainerID: 0, HostID: uidmap.DefaultStart, Size: 65536}}
+
+func userNamespace() error { return withUserNS(func(*os.File) error { return nil }) }
+
+func withUserNS(use func(ns *os.File) error) error {
+	ns, err := uidmap.UserNS(shifted, shifted)
+	if err != nil {
+		return err
+	}
+	defer ns.Close()
+	return use(ns)
+}
+
+// withTmpfs lends a detached tmpfs.
+func withTmpfs(use func(mnt *os.File) error) error {
+	c, err := sys.Fsopen("tmpfs")
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	if err := c.Create(); err != nil {
+		return err
+	}
+	mnt, err := c.Mount(0)
+	if err != nil {
+		return err
+	}
+	defer mnt.Close()
+	return use(mnt)
+}
+
+// apart runs f on a thread with a mount namespace of its own.
+func apart(f func() error) error {
+	return sys.Thread(func() error {
+		if err := sys.Unshare(unix.CLONE_FS | unix.CLONE_NEWNS); err != nil {
+			return err
+		}
+		if err := sys.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+			return err
+		}
+		return f()
+	})
+}
+
+func mountAPI() error {
+	return withTmpfs(func(mnt *os.File) error {
+		return apart(func() error {
+			at, err := os.OpenFile("/sys", unix.O_PATH|unix.O_DIRECTORY, 0)
+			if err != nil {
+				return err
+			}
+			defer at.Close()
+			if err := sys.MoveMount(mnt, at); err != nil {
+				return err
+			}
+			copied, err := sys.OpenTree(nil, "/sys", false)
+			if err != nil {
+				return err
+			}
+			defer copied.Close()
+			return isType(copied, unix.TMPFS_MAGIC)
+		})
+	})
+}
+
+func isType(f *os.File, want int64) error {
+	var st unix.Statfs_t
+	if err := unix.Fstatfs(int(f.Fd()), &st); err != nil {
+		return os.NewSyscallError("fstatfs", err)
+	}
+	if int64(st.Type) != want {
+		return fmt.Errorf("%s has the type %#x, not %#x", f.Name(), st.Type, want)
+	}
+	return nil
+}
+
+func isReadOnly(f *os.File) error {
+	var st unix.Statfs_t
+	if err := unix.Fstatfs(int(f.Fd()), &st); err != nil {
+		return os.NewSyscallError("fstatfs", err)
+	}
+	if st.Flags&unix.ST_RDONLY == 0 {
+		return fmt.Errorf("%s was made read-only, and is not", f.Name())
+	}
+	return nil
+}
+
+func mountSetattr() error {
+	return withTmpfs(func(mnt *os.File) error {
+		if err := sys.MountSetattr(mnt, false, unix.MOUNT_ATTR_RDONLY, 0, 0); err != nil {
+			return err
+		}
+		return isReadOnly(mnt)
+	})
+}
+
+// recursiveReadOnly makes one tmpfs on another read-only by the latter.
+func recursiveReadOnly() error {
+	return apart(func() error {
+		if err := sys.Mount("probe", "/sys", "tmpfs", 0, ""); err != nil {
+			return err
+		}
+		if err := os.Mkdir("/sys/below", 0o700); err != nil {
+			return err
+		}
+		if err := sys.Mount("probe", "/sys/below", "tmpfs", 0, ""); err != nil {
+			return err
+		}
+		top, err := sys.OpenTree(nil, "/sys", true)
+		if err != nil {
+			return err
+		}
+		defer top.Close()
+		if err := sys.MountSetattr(top, true, unix.MOUNT_ATTR_RDONLY, 0, 0); err != nil {
+			return err
+		}
+		below, err := sys.Openat2(top, "below", unix.OpenHow{Flags: unix.O_PATH | unix.O_DIRECTORY})
+		if err != nil {
+			return err
+		}
+		defer below.Close()
+		return isReadOnly(below)
+	})
+}
+
+func idmappedTmpfs() error {
+	return withTmpfs(func(mnt *os.File) error {
+		return withUserNS(func(ns *os.File) error {
+			if err := sys.SetAttr(mnt, false, sys.Attr{IDMap: ns}); err != nil {
+				return err
+			}
+			return isShifted(mnt)
+		})
+	})
+}
+
+func isShifted(mnt *os.File) error {
+	var st unix.Stat_t
+	if err := unix.Fstat(int(mnt.Fd()), &st); err != nil {
+		return os.NewSyscallError("fstat", err)
+	}
+	if st.Uid != shifted[0].HostID || st.Gid != shifted[0].HostID {
+		return fmt.Errorf("%s was shifted by %d, and belongs to %d:%d", mnt.Name(), shifted[0].HostID, st.Uid, st.Gid)
+	}
+	return nil
+}
+
+func openTreeAttr() error {
+	copied, err := sys.OpenTreeAttr(nil, "/", false, sys.Attr{Set: unix.MOUNT_ATTR_RDONLY})
+	if err != nil {
+		return err
+	}
+	defer copied.Close()
+	return isReadOnly(copied)
+}
+
+func procPIDNamespace() error {
+	ns, err := os.Open("/proc/self/ns/pid")
+	if err != nil {
+		return err
+	}
+	defer ns.Close()
+	c, err := sys.Fsopen("proc")
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	return c.SetFD("pidns", ns)
+}
+
+// withFolder lends a new folder on the file system that dir is, or would be, on.
+func withFolder(dir string, use func(dir string) error) error {
+	for {
+		d, err := os.MkdirTemp(dir, "sysbox-probe-")
+		if errors.Is(err, fs.ErrNotExist) && dir != "/" {
+			dir = filepath.Dir(dir)
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		defer os.RemoveAll(d)
+		return use(d)
+	}
+}
+
+// IDMappedMounts tells whether mounts of the file system that a folder is, or
+// would be, on can shift ids. Some, such as overlay, NFS and most of FUSE, never
+// can.
+func IDMappedMounts(dir string) error {
+	return withFolder(dir, func(dir string) error {
+		return withUserNS(func(ns *os.File) error {
+			mnt, err := uidmap.IDMapped(dir, ns, false)
+			if err != nil {
+				return err
+			}
+			defer mnt.Close()
+			return isShifted(mnt)
+		})
+	})
+}
+
+// layers makes an overlay's folders in dir.
+func layers(dir string) (lower [2]string, upper, work string, err error) {
+	lower = [2]string{dir + "/1", dir + "/2"}
+	upper, work = dir+"/upper", dir+"/work"
+	for _, d := range []string{lower[0], lower[1], upper, work} {
+		err = errors.Join(err, os.Mkdir(d, 0o755))
+	}
+	return lower, upper, work, err
+}
+
+// OverlayOfIDMapped tells whether an overlay works with layers, the upper one
+// included, that are folders beside dir and shifted in their mounts.
+func OverlayOfIDMapped(dir string) error {
+	return overlay(dir, true)
+}
+
+// OverlayOfFiles tells whether an overlay takes its layers as open files of
+// mounts that are attached nowhere.
+func OverlayOfFiles(dir string) error {
+	return withFolder(dir, func(dir string) error {
+		lower, _, _, err := layers(dir)
+		if err != nil {
+			return err
+		}
+		c, err := sys.Fsopen("overlay")
+		if err != nil {
+			return err
+		}
+		defer c.Close()
+		for _, d := range lower {
+			mnt, err := sys.OpenTree(nil, d, false)
+			if err != nil {
+				return err
+			}
+			defer mnt.Close()
+			if err := c.SetFD("lowerdir+", mnt); err != nil {
+				return err
+			}
+		}
+		return c.Create()
+	})
+}
+
+// overlay mounts one as the runtime does, and writes to it.
+func overlay(dir string, attached bool) error {
+	return withFolder(dir, func(dir string) error {
+		lower, upper, work, err := layers(dir)
+		if err != nil {
+			return err
+		}
+		return withUserNS(func(ns *os.File) error {
+			return apart(func() error {
+				id := int(shifted[0].HostID)
+				return sys.AsFSID(id, id, func() error {
+					mnt, err := uidmap.Rootfs{
+						Dir: "/sys", UserNS: ns, UID: shifted, GID: shifted, Shift: true, ForceAttached: attached,
+						Mounts: []uidmap.Mount{{Type: "overlay", Source: "overlay", Options: []string{
+							"lowerdir=" + lower[0] + ":" + lower[1], "upperdir=" + upper, "workdir=" + work,
+						}}},
+					}.Mount()
+					if err != nil {
+						return err
+					}
+					defer mnt.Close()
+					if err := unix.Mkdirat(int(mnt.Fd()), "made", 0o755); err != nil {
+						return os.NewSyscallError("mkdirat in the overlay", err)
+					}
+					return isShifted(mnt)
+				})
+			})
+		})
+	})
+}

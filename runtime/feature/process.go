@@ -1,0 +1,191 @@
+package feature
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"sysbox/runtime/program"
+	"sysbox/runtime/sys"
+)
+
+// pidfdPoll waits by poll for the end of a process.
+func pidfdPoll() error {
+	// The program cannot end before its standard input does.
+	r, w, err := sys.Pipe()
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	defer w.Close()
+	p, err := program.Start(program.Program{
+		{Nr: unix.SYS_READ, Args: []program.Arg{program.Int(0), &program.Space{N: 1}, program.Int(1)}},
+		program.Exit(0),
+	}, program.Options{Files: []program.File{{File: r, At: 0}}})
+	if err != nil {
+		return err
+	}
+	defer p.Close()
+	ready := func(timeout int) (bool, error) {
+		fds := []unix.PollFd{{Fd: int32(p.PidFD.Fd()), Events: unix.POLLIN}}
+		for {
+			n, err := unix.Poll(fds, timeout)
+			if err != unix.EINTR {
+				return n == 1 && fds[0].Revents&unix.POLLIN != 0, os.NewSyscallError("poll", err)
+			}
+		}
+	}
+	early, err1 := ready(0)
+	w.Close()
+	ended, err2 := ready(10_000)
+	_, err3 := p.Wait()
+	if err := errors.Join(err1, err2, err3); err != nil {
+		return err
+	}
+	if early || !ended {
+		return fmt.Errorf("poll of a pidfd: a living process had ended is %v, an ended one is %v", early, ended)
+	}
+	return nil
+}
+
+func timeNamespace() error {
+	return sys.Thread(func() error {
+		const children = "/proc/thread-self/ns/time_for_children"
+		before, err := os.Readlink(children)
+		if err != nil {
+			return err
+		}
+		if err := sys.Unshare(unix.CLONE_NEWTIME); err != nil {
+			return err
+		}
+		after, err := os.Readlink(children)
+		if err == nil && before == after {
+			err = fmt.Errorf("unshare of the time namespace changed nothing: it is still %s", after)
+		}
+		return err
+	})
+}
+
+func openat2() error {
+	f, err := sys.Openat2(nil, "/", unix.OpenHow{Flags: unix.O_PATH, Resolve: unix.RESOLVE_NO_MAGICLINKS})
+	if err != nil {
+		return err
+	}
+	return f.Close()
+}
+
+// cloneIntoCgroup asks for a child in what is no cgroup: a kernel that knows
+// the flag says EBADF, one that does not E2BIG or EINVAL. No child is made.
+func cloneIntoCgroup() error {
+	args := struct {
+		flags, pidfd, childTid, parentTid, exitSignal, stack, stackSize, tls, setTid, setTidSize, cgroup uint64
+	}{flags: unix.CLONE_INTO_CGROUP, cgroup: 1<<31 - 1}
+	_, _, e := unix.RawSyscall(unix.SYS_CLONE3, uintptr(unsafe.Pointer(&args)), unsafe.Sizeof(args), 0)
+	if e != unix.EBADF {
+		return os.NewSyscallError("clone3(CLONE_INTO_CGROUP)", e)
+	}
+	return nil
+}
+
+// closeRange marks descriptors that do not exist.
+func closeRange() error {
+	return os.NewSyscallError("close_range", unix.CloseRange(1<<30, 1<<30, unix.CLOSE_RANGE_CLOEXEC))
+}
+
+func memfdExec() error {
+	fd, err := unix.MemfdCreate("sysbox-probe", unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING|unix.MFD_EXEC)
+	if err != nil {
+		return os.NewSyscallError("memfd_create(MFD_EXEC)", err)
+	}
+	defer unix.Close(fd)
+	if _, err := unix.FcntlInt(uintptr(fd), unix.F_ADD_SEALS, unix.F_SEAL_EXEC); err != nil {
+		return os.NewSyscallError("fcntl(F_ADD_SEALS, F_SEAL_EXEC)", err)
+	}
+	if err := unix.Fchmod(fd, 0o600); err != unix.EPERM {
+		return fmt.Errorf("chmod of a memfd whose executability is sealed: %v, not EPERM", err)
+	}
+	return nil
+}
+
+// seccompFlags tells whether the kernel knows the flags of a filter. There is
+// no filter, so EFAULT is the answer of one that does.
+func seccompFlags(fl uintptr) error {
+	_, _, e := unix.Syscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, fl, 0)
+	if e != unix.EFAULT {
+		return os.NewSyscallError(fmt.Sprintf("seccomp(SECCOMP_SET_MODE_FILTER, %#x)", fl), e)
+	}
+	return nil
+}
+
+func seccompWaitKillable() error {
+	return seccompFlags(unix.SECCOMP_FILTER_FLAG_NEW_LISTENER | unix.SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV)
+}
+
+// withListener lends the listener of a filter that lets everything through, on
+// a thread that ends after it.
+func withListener(use func(fd uintptr) error) error {
+	return sys.Thread(func() error {
+		// struct sock_filter: BPF_RET|BPF_K SECCOMP_RET_ALLOW
+		allow := []byte{0x06, 0, 0, 0, 0, 0, 0xff, 0x7f}
+		l, err := sys.Seccomp(allow, unix.SECCOMP_FILTER_FLAG_NEW_LISTENER)
+		if errors.Is(err, unix.EBUSY) {
+			return fmt.Errorf("%w: this process is under a seccomp listener already", err)
+		}
+		if err != nil {
+			return err
+		}
+		defer l.Close()
+		return use(l.Fd())
+	})
+}
+
+func seccompSyncWakeUp() error {
+	return withListener(func(fd uintptr) error {
+		_, _, e := unix.Syscall(unix.SYS_IOCTL, fd, unix.SECCOMP_IOCTL_NOTIF_SET_FLAGS, unix.SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP)
+		if e != 0 {
+			return os.NewSyscallError("ioctl(SECCOMP_IOCTL_NOTIF_SET_FLAGS)", e)
+		}
+		return nil
+	})
+}
+
+// seccompAddFD answers a notification that does not exist, with a file:
+// ENOENT from a kernel that knows the flag, EINVAL from one that does not.
+func seccompAddFD() error {
+	return withListener(func(fd uintptr) error {
+		// struct seccomp_notif_addfd
+		addfd := struct {
+			id                             uint64
+			flags, srcfd, newfd, newfdFlag uint32
+		}{id: 1<<64 - 1, flags: unix.SECCOMP_ADDFD_FLAG_SEND, srcfd: uint32(fd)}
+		_, _, e := unix.Syscall(unix.SYS_IOCTL, fd, unix.SECCOMP_IOCTL_NOTIF_ADDFD, uintptr(unsafe.Pointer(&addfd)))
+		if e != unix.ENOENT {
+			return os.NewSyscallError("ioctl(SECCOMP_IOCTL_NOTIF_ADDFD, SECCOMP_ADDFD_FLAG_SEND)", e)
+		}
+		return nil
+	})
+}
+
+// Shiftfs tells whether the kernel has shiftfs, a file system of Ubuntu's
+// kernels from 5.0 to 6.2 and of no other. It is reported only: nothing mounts it, as all
+// kernels that had it and are still maintained have idmapped mounts.
+func Shiftfs() (bool, error) {
+	b, err := os.ReadFile("/proc/filesystems")
+	if err != nil {
+		return false, err
+	}
+	return hasFilesystem(string(b), "shiftfs"), nil
+}
+
+func hasFilesystem(list, name string) bool {
+	for line := range strings.Lines(list) {
+		if f := strings.Fields(line); len(f) > 0 && f[len(f)-1] == name {
+			return true
+		}
+	}
+	return false
+}
