@@ -138,13 +138,3 @@ func TestParseVersion(t *testing.T) {
 		}
 	}
 }
-
-func TestHasFilesystem(t *testing.T) {
-	const list = "nodev\tsysfs\n\text4\nnodev\tshiftfs\n"
-	if !hasFilesystem(list, "shiftfs") || !hasFilesystem(list, "ext4") || hasFilesystem(list, "shift") || hasFilesystem("", "shiftfs") {
-		t.Error("wrong")
-	}
-	if _, err := Shiftfs(); err != nil {
-		t.Error(err)
-	}
-}

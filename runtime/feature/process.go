@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"strings"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -168,24 +167,4 @@ func seccompAddFD() error {
 		}
 		return nil
 	})
-}
-
-// Shiftfs tells whether the kernel has shiftfs, a file system of Ubuntu's
-// kernels from 5.0 to 6.2 and of no other. It is reported only: nothing mounts it, as all
-// kernels that had it and are still maintained have idmapped mounts.
-func Shiftfs() (bool, error) {
-	b, err := os.ReadFile("/proc/filesystems")
-	if err != nil {
-		return false, err
-	}
-	return hasFilesystem(string(b), "shiftfs"), nil
-}
-
-func hasFilesystem(list, name string) bool {
-	for line := range strings.Lines(list) {
-		if f := strings.Fields(line); len(f) > 0 && f[len(f)-1] == name {
-			return true
-		}
-	}
-	return false
 }
