@@ -126,3 +126,28 @@ func TestOneProcess(t *testing.T) {
 		t.Errorf("exit status %d", status)
 	}
 }
+
+// TestUnshiftableBind: a bind of a file system that cannot be idmapped is
+// mounted with a warning, or refused where the configuration says so.
+func TestUnshiftableBind(t *testing.T) {
+	change := func(s *specs.Spec) {
+		s.Mounts = append(s.Mounts, specs.Mount{Destination: "/x", Type: "bind", Source: "/proc/self/limits", Options: []string{"bind", "ro"}})
+	}
+	for unshifted, refused := range map[string]bool{"warn": false, "refuse": true} {
+		p := testPod(t, "pod")
+		p.cfg.Unshifted = unshifted
+		c, err := p.Create(t.Context(), CreateRequest{ID: "c1", Bundle: busybox(t, change, "true")})
+		if (err != nil) != refused {
+			t.Errorf("%s: %v", unshifted, err)
+		}
+		if err != nil {
+			continue
+		}
+		if notes := strings.Join(c.Notes(), "\n"); !strings.Contains(notes, "ids are not shifted") {
+			t.Errorf("%s: notes %q", unshifted, notes)
+		}
+		if err := c.Delete(t.Context()); err != nil {
+			t.Error(err)
+		}
+	}
+}

@@ -296,7 +296,8 @@ func (c *Container) buildTree(ctx context.Context, ns map[string]*os.File) error
 	t := &mount.Tree{
 		Plan: c.plan, UserNS: ns["user"], PIDNS: ns["pid"], NetNS: ns["net"],
 		UID: root.UID, GID: root.GID, Storage: c.storage, ForceHelper: forceProcHelper,
-		Warn: func(s string) { c.plan.Notes = append(c.plan.Notes, s) },
+		RefuseUnshifted: c.cfg.Unshifted == "refuse",
+		Warn:            func(s string) { c.plan.Notes = append(c.plan.Notes, s) },
 	}
 	var err error
 	if t.Dir, err = filepath.EvalSymlinks(c.plan.Rootfs.Path); err != nil {

@@ -16,6 +16,14 @@ type Map []Mapping
 // Range is Size ids of the host's from HostID on.
 type Range struct{ HostID, Size uint32 }
 
+// String is "first-last".
+func (r Range) String() string {
+	if r.Size == 0 {
+		return "no ids"
+	}
+	return fmt.Sprintf("%d-%d", r.HostID, r.end()-1)
+}
+
 // end is the first id behind the range.
 func (r Range) end() uint64 { return uint64(r.HostID) + uint64(r.Size) }
 

@@ -278,6 +278,9 @@ func (t *Tree) clone(m plan.Mount) (*os.File, error) {
 	if err == nil || m.IDMap != plan.IDMapContainer || !errors.Is(err, uidmap.ErrNotIDMappable) {
 		return fd, err
 	}
+	if t.RefuseUnshifted {
+		return nil, fmt.Errorf("%w; use a file system that can, or set unshifted_binds to \"warn\"", err)
+	}
 	t.Warn(fmt.Sprintf("mount %s at %s: ids are not shifted, so its owner shows as nobody: %v", m.Source, m.Destination, err))
 	return sys.OpenTree(nil, m.Source, m.Recursive)
 }
@@ -301,6 +304,9 @@ func (t *Tree) storage(s plan.Storage) error {
 		return nil
 	}
 	fd, err := uidmap.IDMapped(host, t.UserNS, false)
+	if errors.Is(err, uidmap.ErrNotIDMappable) {
+		fd, err = t.given(host)
+	}
 	if err != nil {
 		return fmt.Errorf("storage for %s: %w", s.Path, err)
 	}
@@ -344,6 +350,20 @@ func (t *Tree) reveal() error {
 		}
 	}
 	return t.coverFolder(revealDir)
+}
+
+// given gives a new, empty folder of the host's to the container's root, where
+// ids cannot be shifted, and clones its mount.
+func (t *Tree) given(host string) (*os.File, error) {
+	dir, err := sys.Openat2(nil, host, unix.OpenHow{Flags: unix.O_RDONLY | unix.O_DIRECTORY | unix.O_NOFOLLOW})
+	if err != nil {
+		return nil, err
+	}
+	defer dir.Close()
+	if err := dir.Chown(int(t.UID), int(t.GID)); err != nil {
+		return nil, err
+	}
+	return sys.OpenTree(nil, host, false)
 }
 
 // keep clones a proc or sysfs for reveal, before anything is mounted on it.

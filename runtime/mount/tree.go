@@ -37,6 +37,8 @@ type Tree struct {
 	Storage map[string]string
 	// ForceHelper makes proc as on kernels without the option pidns, for tests.
 	ForceHelper bool
+	// RefuseUnshifted makes a bind that cannot be idmapped an error.
+	RefuseUnshifted bool
 	// Warn takes sentences about what was done less well than asked.
 	Warn func(string)
 
