@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"unicode/utf8"
 
 	"golang.org/x/sys/unix"
 )
@@ -117,6 +118,9 @@ func (a *Allocator) Acquire(owner string) (*Lease, error) {
 	if owner == "" {
 		return nil, errors.New("acquire ids: the owner has no name")
 	}
+	if !utf8.ValidString(owner) { // what a record gives back would be another name
+		return nil, fmt.Errorf("acquire ids: the owner's name %q is not UTF-8; give one that is", owner)
+	}
 	pool, err := a.pool()
 	if err != nil {
 		return nil, err
@@ -165,7 +169,7 @@ func (a *Allocator) next(lock *os.File, pool *slots, owner string) (*Lease, erro
 	}
 	if err != nil {
 		if errors.Is(err, errFull) {
-			return nil, fmt.Errorf("%s has no free range: all %d of %d ids each (ids.range_size) are taken; delete containers, make the pool larger (/etc/subuid and /etc/subgid, or ids.pool_size), or the ranges smaller", pool.name, pool.count, pool.size)
+			return nil, fmt.Errorf("%s: all %d ranges of %d ids are taken; delete containers, or make the pool larger (the lines of ids.subid_user in /etc/subuid and /etc/subgid, or ids.pool_start and ids.pool_size in the configuration) or the ranges smaller (ids.range_size)", pool.name, pool.count, pool.size)
 		}
 		return nil, err
 	}

@@ -160,7 +160,7 @@ func TestExhausted(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err = a.Acquire("ns/three")
-	if err == nil || !strings.Contains(err.Error(), "range") {
+	if err == nil || !strings.Contains(err.Error(), "all 2 ranges of 262144 ids are taken") {
 		t.Errorf("a third range of two: %v", err)
 	}
 	t.Log(err)

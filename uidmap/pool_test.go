@@ -233,7 +233,7 @@ func TestOwners(t *testing.T) {
 	must(t, err)
 	defer a.Close()
 	seen := map[Range]string{}
-	for _, owner := range []string{"a/b", "a", "b", "a//b", "../../etc", "/", ".", "a\x00b", "a\nb", "\xff", strings.Repeat("x", 5000)} {
+	for _, owner := range []string{"a/b", "a", "b", "a//b", "../../etc", "/", ".", "a\x00b", "a\nb", "ü", strings.Repeat("x", 5000)} {
 		l, err := a.Acquire(owner)
 		if err != nil {
 			t.Errorf("%q: %v", owner, err)
@@ -251,7 +251,9 @@ func TestOwners(t *testing.T) {
 		must(t, a.ReleaseOwner(owner))
 		must(t, a.ReleaseOwner(owner))
 	}
-	if _, err := a.Acquire(""); err == nil {
-		t.Error("no error for an owner without a name")
+	for _, bad := range []string{"", "a/\xff"} {
+		if _, err := a.Acquire(bad); err == nil {
+			t.Errorf("no error for the owner %q", bad)
+		}
 	}
 }
