@@ -59,10 +59,21 @@ func selectArches(names []specs.Arch, goarch string) ([]arch, error) {
 
 func native() string { return runtime.GOARCH }
 
+// tableX32 has the calls whose x32 number is not x86_64's, as their arguments
+// differ in size (arch/x86/entry/syscalls/syscall_64.tbl, abi x32).
+const tableX32 = "rt_sigaction 512 rt_sigreturn 513 ioctl 514 readv 515 writev 516 recvfrom 517 sendmsg 518 recvmsg 519 execve 520 " +
+	"ptrace 521 rt_sigpending 522 rt_sigtimedwait 523 rt_sigqueueinfo 524 sigaltstack 525 timer_create 526 mq_notify 527 kexec_load 528 " +
+	"waitid 529 set_robust_list 530 get_robust_list 531 vmsplice 532 move_pages 533 preadv 534 pwritev 535 rt_tgsigqueueinfo 536 " +
+	"recvmmsg 537 sendmmsg 538 process_vm_readv 539 process_vm_writev 540 setsockopt 541 getsockopt 542 io_setup 543 io_submit 544 " +
+	"execveat 545 preadv2 546 pwritev2 547"
+
 // numbers parses an architecture's table; done only when a profile is
 // compiled.
 func (a arch) numbers() map[string]uint32 {
 	fields := strings.Fields(a.table)
+	if a.bit == x32Bit {
+		fields = append(fields, strings.Fields(tableX32)...)
+	}
 	m := make(map[string]uint32, len(fields)/2)
 	for i := 0; i+1 < len(fields); i += 2 {
 		n, err := strconv.ParseUint(fields[i+1], 10, 32)

@@ -159,6 +159,9 @@ func archSpans(a arch, rules []rule, def uint32) []span {
 		}
 	}
 	var out []span
+	if a.bit != 0 { // what the other architecture's last span says ends here
+		out = append(out, span{first: a.bit, value: def})
+	}
 	for nr, s := range by {
 		out = append(out, *s)
 		if by[nr+1] == nil {
@@ -226,13 +229,14 @@ func (c *code) condition(a specs.LinuxSeccompArg, fail int) {
 		c.load(lo)
 		c.jumpIf(unix.BPF_JEQ, vlo, fail)
 	case specs.OpMaskedEqual:
-		// value is the mask, valueTwo what must be left (runtime-spec).
+		// value is the mask, valueTwo what must be left (runtime-spec); bits
+		// of it outside of the mask do not count, as with libseccomp.
 		c.load(hi)
 		c.emit(unix.BPF_ALU|unix.BPF_AND|unix.BPF_K, vhi)
-		c.jumpUnless(unix.BPF_JEQ, uint32(a.ValueTwo>>32), fail)
+		c.jumpUnless(unix.BPF_JEQ, uint32(a.ValueTwo>>32)&vhi, fail)
 		c.load(lo)
 		c.emit(unix.BPF_ALU|unix.BPF_AND|unix.BPF_K, vlo)
-		c.jumpUnless(unix.BPF_JEQ, uint32(a.ValueTwo), fail)
+		c.jumpUnless(unix.BPF_JEQ, uint32(a.ValueTwo)&vlo, fail)
 	case specs.OpGreaterThan, specs.OpGreaterEqual:
 		op := uint16(unix.BPF_JGT)
 		if a.Op == specs.OpGreaterEqual {

@@ -131,7 +131,7 @@ func holds(args []specs.LinuxSeccompArg, d data) bool {
 		case specs.OpLessEqual:
 			ok = v <= a.Value
 		case specs.OpMaskedEqual:
-			ok = v&a.Value == a.ValueTwo
+			ok = v&a.Value == a.ValueTwo&a.Value
 		}
 		if !ok {
 			return false
