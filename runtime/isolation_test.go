@@ -1,6 +1,8 @@
 package runtime
 
 import (
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -148,6 +150,52 @@ func TestUnshiftableBind(t *testing.T) {
 		}
 		if err := c.Delete(t.Context()); err != nil {
 			t.Error(err)
+		}
+	}
+}
+
+// TestSeccomp: a profile is in force in init and in what is executed later,
+// with and without no_new_privs.
+func TestSeccomp(t *testing.T) {
+	errno := uint(39) // ENOTEMPTY: nothing else answers mkdir so
+	for _, nnp := range []bool{false, true} {
+		change := func(s *specs.Spec) {
+			s.Process.NoNewPrivileges = nnp
+			s.Linux.Seccomp = &specs.LinuxSeccomp{
+				DefaultAction: specs.ActAllow,
+				Architectures: []specs.Arch{specs.ArchX86_64, specs.ArchX86},
+				Syscalls: []specs.LinuxSyscall{
+					{Names: []string{"mkdir", "mkdirat"}, Action: specs.ActErrno, ErrnoRet: &errno},
+					{Names: []string{"symlink", "symlinkat"}, Action: specs.ActKillProcess},
+				},
+			}
+		}
+		script := "mkdir /tmp/x 2>&1 | grep -o 'not empty'; exec 2>/dev/null; ln -s a /tmp/l; echo $?; grep Seccomp: /proc/self/status"
+		want := "not empty\n159\nSeccomp:\t2\n"
+		p := testPod(t, "pod")
+		w, text := pipe(t)
+		bundle := busybox(t, change, "sleep", "1000")
+		if err := os.Symlink("busybox", filepath.Join(bundle, "rootfs/bin/ln")); err != nil {
+			t.Fatal(err)
+		}
+		c := create(t, p, CreateRequest{ID: "c1", Bundle: bundle})
+		if err := c.Start(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		proc, err := c.Exec(t.Context(), ExecRequest{
+			Process: &specs.Process{Args: []string{"sh", "-c", script}, Cwd: "/", Env: []string{"PATH=/bin"}, NoNewPrivileges: nnp},
+			Stdio:   Stdio{Stdout: w, Stderr: w},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		wait(t, proc)
+		if out := text(); out != want {
+			t.Errorf("no_new_privs %v, exec: %q, want %q", nnp, out, want)
+		}
+		out, _ := run(t, change, "sh", "-c", "mkdir /tmp/x 2>&1 | grep -o 'not empty'")
+		if out != "not empty\n" {
+			t.Errorf("no_new_privs %v, init: %q", nnp, out)
 		}
 	}
 }
