@@ -228,3 +228,51 @@ func mounts(t *testing.T) string {
 	}
 	return string(b)
 }
+
+// TestShimScore: a container's oom_score_adj is its own, although its first
+// leg begins as a child in the shim's memory.
+func TestShimScore(t *testing.T) {
+	score := func() string {
+		b, err := os.ReadFile("/proc/self/oom_score_adj")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(b)
+	}
+	before := score()
+	c := started(t, func(s *specs.Spec) { n := 700; s.Process.OOMScoreAdj = &n })
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/oom_score_adj", c.Init().Pid()))
+	if err != nil || string(b) != "700\n" {
+		t.Errorf("init's oom_score_adj %q, %v", b, err)
+	}
+	if after := score(); after != before {
+		t.Errorf("the shim's oom_score_adj is %q, was %q", after, before)
+	}
+}
+
+// TestInside: while a hundred processes enter, the container's root tries to
+// open the memory, the files and the executable of each process it sees that
+// is not its own kind, by the container's own /proc.
+func TestInside(t *testing.T) {
+	bundle := busybox(t, nil, "sh", "-c", `while :; do for p in /proc/[0-9]*; do
+		e=$(readlink $p/exe 2>/dev/null); case "$e" in ""|/bin/busybox) continue;; esac
+		echo "$p exe $e" >>/seen
+	done; for f in /proc/[0-9]*/fd/*; do
+		l=$(readlink $f 2>/dev/null); case "$l" in ""|/dev/null|pipe:*|/seen|/proc/*) continue;; esac
+		echo "$f $l" >>/seen
+	done; done`)
+	c := create(t, testPod(t, "pod"), CreateRequest{ID: "c1", Bundle: bundle})
+	if err := c.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for range 100 {
+		p, err := c.Exec(t.Context(), ExecRequest{Process: &specs.Process{Args: []string{"/bin/true"}, Cwd: "/"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		wait(t, p)
+	}
+	if b, err := os.ReadFile(filepath.Join(bundle, "rootfs/seen")); err == nil {
+		t.Errorf("seen from inside:\n%s", b)
+	}
+}
