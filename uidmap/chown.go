@@ -24,12 +24,18 @@ import (
 // need be and must survive a reboot. A tree that is shifted by other maps is
 // reverted first.
 func Shift(journalDir, root string, uid, gid Map) error {
+	return shift(journalDir, root, nil, uid, gid)
+}
+
+// shift is Shift of a tree whose root is open, under the name by which Revert
+// finds what has changed: of an overlay, its upper layer.
+func shift(journalDir, root string, open *os.File, uid, gid Map) error {
 	for name, m := range map[string]Map{"uid": uid, "gid": gid} {
 		if err := checkShiftable(m); err != nil {
 			return fmt.Errorf("change the owners of %s: %s mapping: %w", root, name, err)
 		}
 	}
-	return withRoot(journalDir, root, func(j *journal, dir *os.File) error {
+	return withRoot(journalDir, root, open, func(j *journal, dir *os.File) error {
 		if dir == nil {
 			return fs.ErrNotExist
 		}
@@ -52,7 +58,7 @@ func Revert(journalDir, root string) error {
 	if !hasJournal(journalDir, root) {
 		return nil
 	}
-	return withRoot(journalDir, root, func(j *journal, dir *os.File) error {
+	return withRoot(journalDir, root, nil, func(j *journal, dir *os.File) error {
 		switch {
 		case j.State == "":
 			return nil
@@ -79,15 +85,15 @@ func checkShiftable(m Map) error {
 	return nil
 }
 
-// withRoot opens a tree, nil if it is gone, and its journal as the only one on
-// the host.
+// withRoot opens a tree, nil if it is gone, anew if it is open, and its journal
+// as the only one on the host.
 //
 // It works on a goroutine of its own: the caller's thread may have the
 // container's fsuid, to which the journal would belong.
-func withRoot(journalDir, root string, f func(*journal, *os.File) error) error {
+func withRoot(journalDir, root string, open *os.File, f func(*journal, *os.File) error) error {
 	done := make(chan error)
 	go func() {
-		err := lockedRoot(journalDir, root, f)
+		err := lockedRoot(journalDir, root, open, f)
 		if err != nil {
 			err = fmt.Errorf("change the owners of %s: %w", root, err)
 		}
@@ -96,11 +102,15 @@ func withRoot(journalDir, root string, f func(*journal, *os.File) error) error {
 	return <-done
 }
 
-func lockedRoot(journalDir, root string, f func(*journal, *os.File) error) error {
+func lockedRoot(journalDir, root string, open *os.File, f func(*journal, *os.File) error) error {
 	if !filepath.IsAbs(root) {
 		return errors.New("give an absolute path")
 	}
-	dir, err := os.OpenFile(root, unix.O_RDONLY|unix.O_DIRECTORY, 0)
+	name := root
+	if open != nil {
+		name = procFD(int(open.Fd()))
+	}
+	dir, err := os.OpenFile(name, unix.O_RDONLY|unix.O_DIRECTORY, 0)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}

@@ -81,6 +81,19 @@ func (r Rootfs) overlay(options []string) (*os.File, error) {
 	default:
 		userns = nil
 	}
+	if !r.ForceChown {
+		f, err := r.mount(l, userns)
+		// EINVAL: Linux before 5.19 refuses layers that are shifted. What is
+		// wrong with the options is wrong without shifts as well.
+		if err == nil || !r.Shift || !errors.Is(err, ErrNotIDMappable) && !errors.Is(err, unix.EINVAL) {
+			return f, err
+		}
+	}
+	return r.chownedOverlay(l)
+}
+
+// mount mounts the layers, shifted by the user namespace if there is one.
+func (r Rootfs) mount(l *layers, userns *os.File) (*os.File, error) {
 	m := &overlayMaker{layers: l, userns: userns, dir: r.Dir, upperToo: r.Shift}
 	defer m.close()
 	if err := m.open(); err != nil {
@@ -94,6 +107,25 @@ func (r Rootfs) overlay(options []string) (*os.File, error) {
 		return m.attached()
 	}
 	return f, err
+}
+
+// chownedOverlay gives an overlay of layers that cannot be shifted to the
+// container by chown. That copies all files to the upper layer: the lower ones
+// are the image's. (With metacopy=on it would not, but then the upper layer is
+// no more what a snapshotter can commit.)
+func (r Rootfs) chownedOverlay(l *layers) (*os.File, error) {
+	if l.upper == "" {
+		return nil, fmt.Errorf("the overlay of %s has no upperdir, and the image's files must not change their owners: %w; give a writable root file system", l.lower[0], ErrNotIDMappable)
+	}
+	f, err := r.mount(l, nil)
+	if err != nil {
+		return nil, err
+	}
+	if err := r.chown(l.upper, f); err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
 }
 
 type overlayMaker struct {

@@ -81,7 +81,7 @@ func (r Rootfs) folder(dir string, options []string) (*os.File, error) {
 			r.UserNS, r.Shift = ns, true
 		}
 	}
-	f, err := r.shifted(dir)
+	f, err := r.shifted(dir, attr&unix.MOUNT_ATTR_RDONLY != 0)
 	if err != nil || attr == 0 {
 		return f, err
 	}
@@ -92,7 +92,9 @@ func (r Rootfs) folder(dir string, options []string) (*os.File, error) {
 	return f, nil
 }
 
-func (r Rootfs) shifted(dir string) (*os.File, error) {
+// shifted returns a folder with its ids shifted; shared is one that other
+// containers may use, too.
+func (r Rootfs) shifted(dir string, shared bool) (*os.File, error) {
 	if !r.Shift {
 		return clone(dir, true)
 	}
@@ -113,20 +115,29 @@ func (r Rootfs) shifted(dir string) (*os.File, error) {
 			return f, err
 		}
 	}
-	if err := r.chown(dir); err != nil {
+	if shared {
+		return nil, fmt.Errorf("%s, given read-only, may be an image's, so its owners are not changed: %w; give a writable root file system", dir, ErrNotIDMappable)
+	}
+	f, err := clone(dir, true)
+	if err != nil {
 		return nil, err
 	}
-	return clone(dir, true)
+	if err := r.chown(dir, f); err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
 }
 
-// chown gives a tree to the container for good, until Revert.
-func (r Rootfs) chown(dir string) error {
+// chown gives the tree whose root is f to the container, until Revert of dir,
+// which is where the changes are kept.
+func (r Rootfs) chown(dir string, f *os.File) error {
 	if r.BeforeChown != nil {
 		if err := r.BeforeChown(dir); err != nil {
 			return err
 		}
 	}
-	return Shift(r.Journal, dir, r.UID, r.GID)
+	return shift(r.Journal, dir, f, r.UID, r.GID)
 }
 
 // other is a file system that is mounted from its source (erofs, ext4, …).

@@ -124,7 +124,7 @@ var All = []Feature{
 	},
 	{
 		Name: "overlay over idmapped layers", MinKernel: Version{5, 19},
-		WayOut: "the overlays of containerd's snapshotters cannot be shifted; use Linux 5.19 or newer, or the native snapshotter",
+		WayOut: "each container's files are copied to its upper layer and change their owners, which takes time and room; use Linux 5.19 or newer",
 		Probe:  func() error { return OverlayOfIDMapped(snapshots) },
 	},
 	{
