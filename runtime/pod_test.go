@@ -3,12 +3,16 @@ package runtime
 import (
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
+
+	"sysbox/uidmap"
 )
 
 // TestPodShares: the containers of a pod have one user namespace and one
@@ -101,5 +105,62 @@ func TestPodsAreApart(t *testing.T) {
 	}
 	if uid := c.root().UID; st.Uid != uid || c.root() == d.root() {
 		t.Errorf("the file belongs to %d on the host, the writer's root is %d, the reader's %d", st.Uid, uid, d.root().UID)
+	}
+}
+
+// TestJoinUserNamespace: a caller that made the user and the network namespace
+// itself and prepared the files (CRI with hostUsers: false) has its own used.
+func TestJoinUserNamespace(t *testing.T) {
+	p := testPod(t, "pod")
+	m := uidmap.Map{{ContainerID: 0, HostID: 0x7a000000, Size: 65536}}
+	sysMap := []syscall.SysProcIDMap{{ContainerID: 0, HostID: 0x7a000000, Size: 65536}}
+	holder := exec.Command("/bin/sleep", "1000")
+	holder.SysProcAttr = &syscall.SysProcAttr{
+		Cloneflags: syscall.CLONE_NEWUSER | syscall.CLONE_NEWNET, UidMappings: sysMap, GidMappings: sysMap, Pdeathsig: syscall.SIGKILL,
+	}
+	if err := holder.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		_ = holder.Process.Kill()
+		_ = holder.Wait()
+	}()
+	volume := t.TempDir()
+	if err := os.WriteFile(filepath.Join(volume, "file"), []byte("x"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	w, text := pipe(t)
+	bundle := busybox(t, func(s *specs.Spec) {
+		ids := []specs.LinuxIDMapping{{ContainerID: 0, HostID: 0x7a000000, Size: 65536}}
+		s.Linux.UIDMappings, s.Linux.GIDMappings = ids, ids
+		s.Linux.Namespaces = append(s.Linux.Namespaces, specs.LinuxNamespace{Type: "user", Path: fmt.Sprintf("/proc/%d/ns/user", holder.Process.Pid)})
+		for i, n := range s.Linux.Namespaces {
+			if n.Type == "network" {
+				s.Linux.Namespaces[i].Path = fmt.Sprintf("/proc/%d/ns/net", holder.Process.Pid)
+			}
+		}
+		s.Mounts = append(s.Mounts, specs.Mount{Destination: "/vol", Type: "bind", Source: volume, Options: []string{"rbind"}, UIDMappings: ids, GIDMappings: ids})
+	}, "sh", "-c", "id -u; stat -c %u /bin/busybox /vol/file; readlink /proc/self/ns/user; readlink /proc/self/ns/net")
+	if err := uidmap.Shift(t.TempDir(), filepath.Join(bundle, "rootfs"), m, m); err != nil {
+		t.Fatal(err)
+	}
+	c := create(t, p, CreateRequest{ID: "c1", Bundle: bundle, Stdio: Stdio{Stdout: w, Stderr: w}})
+	if err := c.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	status := wait(t, c.Init()).Status
+	want := "0\n0\n0\n"
+	for _, ns := range []string{"user", "net"} {
+		link, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/%s", holder.Process.Pid, ns))
+		if err != nil {
+			t.Fatal(err)
+		}
+		want += link + "\n"
+	}
+	if out := text(); out != want || status != 0 {
+		t.Errorf("exit status %d, output %q, want %q", status, out, want)
+	}
+	if left, _ := filepath.Glob(p.cfg.StateDir + "/ids/r-*"); len(left) > 0 {
+		t.Errorf("a range of ours was taken: %v", left)
 	}
 }

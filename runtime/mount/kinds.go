@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -262,6 +263,10 @@ func (t *Tree) clone(m plan.Mount) (*os.File, error) {
 			ns = t.UserNS
 		}
 	case plan.IDMapExplicit, plan.IDMapExplicitRecursive:
+		if slices.Equal(m.UID, t.Plan.IDs.UID) && slices.Equal(m.GID, t.Plan.IDs.GID) {
+			ns = t.UserNS // as CRI asks for every volume of a pod
+			break
+		}
 		n, err := uidmap.UserNS(m.UID, m.GID)
 		if err != nil {
 			return nil, err

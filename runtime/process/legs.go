@@ -12,6 +12,8 @@ import (
 // sure that it dies with its parent, and raises what only the host may raise.
 func (c *calls) hostLeg(shim int, p plan.Process, limits map[int]unix.Rlimit) {
 	c.prelude(shim)
+	// Here, as a user namespace may have setgroups denied.
+	c.do("leave the host's groups", unix.SYS_SETGROUPS, num(0), num(0))
 	for _, l := range p.Rlimits {
 		if own, ok := limits[l.Type]; ok && l.Hard > own.Max {
 			c.do("raise the hard limit of "+l.Name, unix.SYS_PRLIMIT64, num(0), num(l.Type),
@@ -40,7 +42,6 @@ func (c *calls) joinCgroups(tasks int) {
 func (c *calls) becomeRoot() {
 	c.do("become gid 0", unix.SYS_SETRESGID, num(0), num(0), num(0))
 	c.do("become uid 0", unix.SYS_SETRESUID, num(0), num(0), num(0))
-	c.do("leave the host's groups", unix.SYS_SETGROUPS, num(0), num(0))
 	c.hide()
 }
 
