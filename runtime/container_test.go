@@ -3,6 +3,7 @@ package runtime
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -66,7 +67,7 @@ func busybox(t testing.TB, change func(*specs.Spec), args ...string) string {
 		},
 		Hostname: "box",
 		Linux: &specs.Linux{
-			CgroupsPath: "/sysbox-test/" + filepath.Base(bundle),
+			CgroupsPath: fmt.Sprintf("/sysbox-test-%d/%s", os.Getpid(), filepath.Base(bundle)),
 			Namespaces: []specs.LinuxNamespace{
 				{Type: "pid"}, {Type: "ipc"}, {Type: "uts"}, {Type: "mount"}, {Type: "network"},
 			},
