@@ -23,7 +23,7 @@ func TestChownedOverlay(t *testing.T) {
 		if err := unix.Chmod(su, 0o4755); err != nil {
 			t.Fatal(err)
 		}
-		journal, told, upper := t.TempDir(), "", dir+"/snap/fs"
+		journal, told, upper := t.TempDir()+"/chown", "", dir+"/snap/fs"
 		r := uidmap.Rootfs{
 			Dir: dir + "/root", Shift: true, ForceChown: true, ForceAttached: attached, Journal: journal,
 			BeforeChown: func(root string) error { told = root; return nil },
@@ -46,6 +46,7 @@ func TestChownedOverlay(t *testing.T) {
 		if told != upper {
 			t.Errorf("told of %q before the first chown, want %q", told, upper)
 		}
+		owned(t, journal, 0) // although the thread had the container's fsuid
 		owned(t, su, 0)
 		owned(t, upper+"/su", ids[0].HostID)
 		if err := uidmap.Revert(journal, upper); err != nil {
