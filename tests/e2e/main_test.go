@@ -8,6 +8,7 @@ package e2e
 import (
 	"bytes"
 	"context"
+	"flag"
 	"fmt"
 	"os"
 	"strings"
@@ -39,24 +40,51 @@ type host struct {
 var hosts = map[string]*host{}
 
 func TestMain(m *testing.M) {
-	code := m.Run()
-	for _, h := range hosts {
-		if err := h.Stop(); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			code = 1
+	flag.Parse()
+	if why := skipped(); why != "" {
+		os.Exit(m.Run()) // each test says why it skips
+	}
+	os.Exit(harness.Private(prepare, func() int {
+		code := m.Run()
+		for _, h := range hosts {
+			if err := h.Stop(); err != nil {
+				fmt.Fprintln(os.Stderr, err)
+				code = 1
+			}
+		}
+		return code
+	}))
+}
+
+// prepare makes what the tests need from the network.
+func prepare() error {
+	for _, version := range versions {
+		if _, err := peers.Containerd(version); err != nil {
+			return err
 		}
 	}
-	os.Exit(code)
+	_, err := images.Debian() // and busybox, which it has in it
+	return err
+}
+
+var versions = []string{peers.Newest, peers.OldStart}
+
+// skipped says why there is nothing to be tested here; "" if there is.
+func skipped() string {
+	switch {
+	case testing.Short():
+		return "starts containerd, which -short leaves out"
+	case os.Getuid() != 0:
+		return "makes containers, which takes root"
+	}
+	return ""
 }
 
 // on returns the containerd of a version, started by the first test that asks.
 func on(t *testing.T, version string) *host {
 	t.Helper()
-	if testing.Short() {
-		t.Skip("starts containerd, which -short leaves out")
-	}
-	if os.Getuid() != 0 {
-		t.Skip("makes containers, which takes root")
+	if why := skipped(); why != "" {
+		t.Skip(why)
 	}
 	if hosts[version] == nil {
 		archive, err := images.Busybox()
@@ -106,7 +134,7 @@ func (h *host) watch(t *testing.T) {
 
 // both runs a test under both containerds.
 func both(t *testing.T, f func(t *testing.T, h *host)) {
-	for _, v := range []string{peers.Newest, peers.OldStart} {
+	for _, v := range versions {
 		t.Run(v, func(t *testing.T) { f(t, on(t, v)) })
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -34,9 +35,10 @@ type Containerd struct {
 	Dir     string // of everything it has
 	Client  *containerd.Client
 
-	bin string
-	cmd *exec.Cmd
-	end chan error
+	bin     string
+	cmd     *exec.Cmd
+	end     chan error
+	dismiss func() error // of the guard
 }
 
 // Start starts containerd of a version and waits until it answers.
@@ -54,17 +56,20 @@ func Start(ctx context.Context, version string) (*Containerd, error) {
 		return nil, err
 	}
 	c := &Containerd{Version: version, Dir: dir, bin: bin}
+	if err := c.watchOver(); err != nil {
+		return nil, errors.Join(err, os.RemoveAll(dir))
+	}
 	config := fmt.Sprintf("version = 3\nroot = %q\nstate = %q\ndisabled_plugins = [\"io.containerd.grpc.v1.cri\", \"io.containerd.cri.v1.runtime\", \"io.containerd.cri.v1.images\", \"io.containerd.nri.v1.nri\"]\n[grpc]\naddress = %q\n[ttrpc]\naddress = %q\n",
 		c.path("root"), c.path("state"), c.Socket(), c.Socket()+".ttrpc")
 	if strings.HasPrefix(version, "1.") {
 		config = strings.Replace(config, "version = 3", "version = 2", 1)
 	}
 	if err := os.WriteFile(c.path("config.toml"), []byte(config), 0o600); err != nil {
-		return nil, err
+		return nil, errors.Join(err, c.Stop())
 	}
 	sysbox := fmt.Sprintf("state_dir = %q\ndata_dir = %q\n", c.StateDir(), c.DataDir())
 	if err := os.WriteFile(c.path("sysbox.toml"), []byte(sysbox), 0o600); err != nil {
-		return nil, err
+		return nil, errors.Join(err, c.Stop())
 	}
 	if err := c.run(ctx, shim); err != nil {
 		return nil, errors.Join(err, c.Stop())
@@ -174,19 +179,14 @@ func (c *Containerd) Load(ctx context.Context, archive string) (containerd.Image
 
 // Shims are the pids of the shims of this containerd.
 func (c *Containerd) Shims() []int {
-	var out []int
-	entries, _ := os.ReadDir("/proc")
-	for _, e := range entries {
-		var pid int
-		if _, err := fmt.Sscan(e.Name(), &pid); err != nil {
-			continue
-		}
-		b, err := os.ReadFile(filepath.Join("/proc", e.Name(), "cmdline"))
-		if err == nil && strings.Contains(string(b), "containerd-shim-") && strings.Contains(string(b), "\x00"+c.Socket()+"\x00") {
-			out = append(out, pid)
-		}
-	}
-	return out
+	return processes(func(args []string) bool {
+		return strings.Contains(args[0], "containerd-shim-") && slices.Contains(args, c.Socket())
+	})
+}
+
+// daemons are the pids of its containerd, of which there is one at most.
+func (c *Containerd) daemons() []int {
+	return processes(func(args []string) bool { return slices.Contains(args, c.path("config.toml")) })
 }
 
 // Log is the end of what containerd and the shims wrote.
@@ -204,11 +204,15 @@ func (c *Containerd) Stop() error {
 		c.removeAll()
 	}
 	c.halt()
-	for _, pid := range c.Shims() {
-		_ = syscall.Kill(pid, syscall.SIGKILL)
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	end(ctx, syscall.SIGTERM, c.daemons()) // there is one only if this is the guard
+	end(ctx, syscall.SIGKILL, append(c.daemons(), c.Shims()...))
+	err := errors.Join(unmount(c.Dir), os.RemoveAll(c.Dir))
+	if c.dismiss != nil {
+		err = errors.Join(err, c.dismiss())
 	}
-	_ = syscall.Unmount(c.path("state"), syscall.MNT_DETACH)
-	return os.RemoveAll(c.Dir)
+	return err
 }
 
 func (c *Containerd) removeAll() {
