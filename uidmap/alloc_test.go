@@ -12,8 +12,9 @@ import (
 	"time"
 )
 
-// nobodys is a pool that does not depend on the machine's /etc.
-var nobodys = Pool{etc: "/nonexistent"}
+// nobodys is a pool that depends neither on /etc nor on containers that run
+// meanwhile.
+var nobodys = Pool{Start: 0x50000000, Size: 100 << 18, etc: "/nonexistent"}
 
 // TestMain is also the process that tests start many of: it takes a range, or
 // takes and returns ranges until it is killed, or shifts a tree.
@@ -216,7 +217,8 @@ func TestInUse(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Skip("makes a user namespace with a range, which takes root")
 	}
-	pool := Pool{Start: 0x78000000, Size: 1 << 18, etc: "/nonexistent"}
+	// Not of the default pool, which containers of other tests may live in.
+	pool := Pool{Start: 0x41000000, Size: 1 << 18, etc: "/nonexistent"}
 	a, err := Open(t.TempDir(), pool)
 	if err != nil {
 		t.Fatal(err)
