@@ -115,18 +115,7 @@ func (t *Tree) proc(m plan.Mount) error {
 		return err
 	}
 	defer fd.Close()
-	at, err := t.realFolder(m.Destination)
-	if err != nil {
-		return err
-	}
-	defer at.Close()
-	if err := sys.MoveMount(fd, at); err != nil {
-		return err
-	}
-	if err := finish(fd, m); err != nil {
-		return err
-	}
-	return t.keep("proc", fd)
+	return t.attachKernel("proc", fd, m)
 }
 
 func (t *Tree) newProc(m plan.Mount) (*os.File, error) {
@@ -169,6 +158,11 @@ func (t *Tree) sysfs(m plan.Mount) error {
 		return err
 	}
 	defer fd.Close()
+	return t.attachKernel("sys", fd, m)
+}
+
+// attachKernel attaches a proc or sysfs, whose place must be a real folder.
+func (t *Tree) attachKernel(name string, fd *os.File, m plan.Mount) error {
 	at, err := t.realFolder(m.Destination)
 	if err != nil {
 		return err
@@ -180,7 +174,7 @@ func (t *Tree) sysfs(m plan.Mount) error {
 	if err := finish(fd, m); err != nil {
 		return err
 	}
-	return t.keep("sys", fd)
+	return t.keep(name, fd)
 }
 
 // tmpfs mounts a tmpfs made by the host whose files belong to the container.
