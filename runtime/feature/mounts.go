@@ -13,9 +13,9 @@ import (
 	"sysbox/uidmap"
 )
 
-// shifted are the ids of the probes' user namespaces; they own no process and
-// no file.
-var shifted = uidmap.Map{{ContainerID: 0, HostID: uidmap.DefaultStart, Size: 65536}}
+// shifted are the ids of the probes' user namespaces. They lie before the
+// default pool, of which a range would seem to be in use.
+var shifted = uidmap.Map{{ContainerID: 0, HostID: uidmap.DefaultStart - 65536, Size: 65536}}
 
 func userNamespace() error { return withUserNS(func(*os.File) error { return nil }) }
 
