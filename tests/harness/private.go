@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"os/signal"
 	"runtime"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -66,7 +68,7 @@ func enter() (int, error) {
 	cmd.Env = append(cmd.Env, "SYSBOX_SHIM_DIR="+shim)
 	cmd.SysProcAttr = &syscall.SysProcAttr{
 		Cloneflags: unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWNET,
-		Pdeathsig:  syscall.SIGKILL,
+		Pdeathsig:  syscall.SIGTERM,
 	}
 	err = cmd.Run()
 	var exit *exec.ExitError
@@ -103,16 +105,36 @@ func initialize() (int, error) {
 	if err := cmd.Start(); err != nil {
 		return 1, err
 	}
+	orphaned := make(chan os.Signal, 1)
+	signal.Notify(orphaned, syscall.SIGTERM)
+	go func() {
+		<-orphaned
+		cmd.Process.Kill()
+	}()
+	code, err := reap(cmd.Process.Pid)
+	// The guards of tests that could not clean up do it now.
+	time.AfterFunc(guardTimeout, func() { os.Exit(1) })
+	if _, e := reap(0); !errors.Is(e, syscall.ECHILD) {
+		err = errors.Join(err, e)
+	}
+	return code, err
+}
+
+// guardTimeout bounds the clean-up after tests that were ended.
+const guardTimeout = 30 * time.Second
+
+// reap waits for children until pid has ended, and returns its exit code.
+func reap(pid int) (int, error) {
 	for {
 		var status syscall.WaitStatus
-		pid, err := syscall.Wait4(-1, &status, 0, nil)
+		ended, err := syscall.Wait4(-1, &status, 0, nil)
 		switch {
 		case err == syscall.EINTR:
 		case err != nil:
 			return 1, fmt.Errorf("wait for the tests: %w", err)
-		case pid == cmd.Process.Pid && status.Signaled():
+		case ended == pid && status.Signaled():
 			return 1, fmt.Errorf("the tests were ended by %s", status.Signal())
-		case pid == cmd.Process.Pid:
+		case ended == pid:
 			return status.ExitStatus(), nil
 		}
 	}
