@@ -9,6 +9,8 @@ import (
 	"bufio"
 	"fmt"
 	"io/fs"
+	"maps"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -25,6 +27,9 @@ type Options struct {
 	// Match picks processes by their command line; those of others are not
 	// ours to judge. nil: none.
 	Match func(cmdline string) bool
+	// Open are pids of processes that live on and in which no file may stay
+	// open.
+	Open []int
 }
 
 // Snapshot is what there was: a kind and a name for each thing.
@@ -36,6 +41,7 @@ func Take(o Options) (Snapshot, error) {
 	for kind, f := range map[string]func(Options) ([]string, error){
 		"mount": mounts, "cgroup": cgroups, "process": processes, "namespace": namespaces,
 		"FUSE connection": fuse, "network link": links, "shim socket": sockets, "file": files, "loop device": loops,
+		"descriptor": descriptors,
 	} {
 		list, err := f(o)
 		if err != nil {
@@ -144,26 +150,68 @@ func processes(o Options) ([]string, error) {
 	return out, nil
 }
 
-// namespaces are the user and network namespaces that processes live in.
+// kinds are those of /proc/PID/ns that a container may have of its own.
+var kinds = []string{"cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts"}
+
+// namespaces are those that threads live in. What a mount pins is found among
+// the mounts, as nsfs.
 func namespaces(Options) ([]string, error) {
-	list, err := pids()
+	tasks, err := filepath.Glob("/proc/[0-9]*/task/[0-9]*/ns")
 	if err != nil {
 		return nil, err
 	}
 	seen := map[string]bool{}
+	for _, dir := range tasks {
+		for _, kind := range kinds {
+			if ns, err := os.Readlink(filepath.Join(dir, kind)); err == nil {
+				seen[ns] = true
+			}
+		}
+	}
+	return slices.Collect(maps.Keys(seen)), nil
+}
+
+// descriptors are the files that processes have open, by what they are of and
+// how many: a socket's number says nothing.
+func descriptors(o Options) ([]string, error) {
 	var out []string
-	for _, pid := range list {
-		if ours, _ := os.Readlink(fmt.Sprintf("/proc/%d/ns/user", pid)); ours != "" && !seen[ours] {
-			seen[ours] = true
-			out = append(out, ours)
+	for _, pid := range o.Open {
+		dir := fmt.Sprintf("/proc/%d/fd", pid)
+		entries, err := os.ReadDir(dir)
+		if err != nil {
+			return nil, err
+		}
+		count := map[string]int{}
+		for _, e := range entries {
+			target, err := os.Readlink(filepath.Join(dir, e.Name()))
+			if err != nil {
+				continue // closed while we look
+			}
+			if kind, _, ok := strings.Cut(target, ":["); ok && (kind == "socket" || kind == "pipe") {
+				target = kind
+			}
+			count[target]++
+			out = append(out, fmt.Sprintf("%s in process %d, number %d of them", target, pid, count[target]))
 		}
 	}
 	return out, nil
 }
 
-func fuse(Options) ([]string, error) { return names("/sys/fs/fuse/connections") }
+// connections has a folder for each FUSE file system, where fusectl is mounted.
+const connections = "/sys/fs/fuse/connections"
 
-func links(Options) ([]string, error) { return names("/sys/class/net") }
+func fuse(Options) ([]string, error) { return names(connections) }
+
+// links are asked of the kernel: a sysfs shows the network namespace that it
+// was mounted in.
+func links(Options) ([]string, error) {
+	list, err := net.Interfaces()
+	var out []string
+	for _, l := range list {
+		out = append(out, l.Name)
+	}
+	return out, err
+}
 
 func sockets(Options) ([]string, error) { return names("/run/containerd/s") }
 

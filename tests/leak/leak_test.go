@@ -1,6 +1,7 @@
 package leak
 
 import (
+	"fmt"
 	"net"
 	"os"
 	"os/exec"
@@ -16,7 +17,7 @@ func TestFindsPlanted(t *testing.T) {
 		t.Skip("plants mounts and namespaces, which takes root")
 	}
 	dir := t.TempDir()
-	o := Options{Dirs: []string{dir}, Match: func(l string) bool { return strings.Contains(l, "12345.678") }}
+	o := Options{Dirs: []string{dir}, Open: []int{os.Getpid()}, Match: func(l string) bool { return strings.Contains(l, "12345.678") }}
 	before, err := Take(o)
 	if err != nil {
 		t.Fatal(err)
@@ -52,14 +53,69 @@ func TestFindsPlanted(t *testing.T) {
 	must(exec.Command("ip", "link", "add", "sbxplant0", "type", "veth", "peer", "name", "sbxplant1").Run())
 	defer exec.Command("ip", "link", "del", "sbxplant0").Run()
 
+	pinned := filepath.Join(t.TempDir(), "ns")
+	must(os.WriteFile(pinned, nil, 0o600))
+	must(syscall.Mount(fmt.Sprintf("/proc/%d/ns/net", sleep.Process.Pid), pinned, "", syscall.MS_BIND, ""))
+	defer syscall.Unmount(pinned, syscall.MNT_DETACH)
+	held, err := os.Open(dir)
+	must(err)
+	defer held.Close()
+	fuseDir, loop := t.TempDir(), plantLoop(t)
+	connection := plantFUSE(t, fuseDir)
+
 	found, err := Compare(before, o)
 	must(err)
 	all := strings.Join(found, "\n")
-	for _, want := range []string{"record.json", "storage/ns/id", "a mount is left: " + mnt, cgroup, "12345.678", "a namespace is left: user:", "s/sysbox-planted", "sbxplant0"} {
+	for _, want := range []string{
+		"record.json", "storage/ns/id", "a mount is left: " + mnt, cgroup, "12345.678", "a namespace is left: user:", "a namespace is left: net:", "a mount is left: " + pinned,
+		"s/sysbox-planted", "sbxplant0", "a descriptor is left: " + dir + " in process", loop, connection,
+	} {
 		if !strings.Contains(all, want) {
 			t.Errorf("not found: %s in\n%s", want, all)
 		}
 	}
+}
+
+// plantLoop sets up a loop device and returns what is to be found.
+func plantLoop(t *testing.T) string {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "disk")
+	if err := os.WriteFile(file, make([]byte, 1<<20), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	out, err := exec.Command("losetup", "-f", "--show", file).CombinedOutput()
+	if err != nil {
+		t.Fatalf("losetup: %v: %s", err, out)
+	}
+	device := strings.TrimSpace(string(out))
+	t.Cleanup(func() {
+		if out, err := exec.Command("losetup", "-d", device).CombinedOutput(); err != nil {
+			t.Errorf("losetup -d: %v: %s", err, out)
+		}
+	})
+	return "a loop device is left: /sys/block/" + filepath.Base(device)
+}
+
+// plantFUSE mounts a file system that nobody serves and returns what is to be
+// found.
+func plantFUSE(t *testing.T, dir string) string {
+	t.Helper()
+	// fusectl need not be mounted, and without it there is nothing to look at.
+	if entries, _ := os.ReadDir(connections); len(entries) == 0 {
+		if err := syscall.Mount("fusectl", connections, "fusectl", 0, ""); err == nil {
+			t.Cleanup(func() { syscall.Unmount(connections, syscall.MNT_DETACH) })
+		}
+	}
+	dev, err := os.OpenFile("/dev/fuse", os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { dev.Close() })
+	if err := syscall.Mount("planted", dir, "fuse", 0, fmt.Sprintf("fd=%d,rootmode=40000,user_id=0,group_id=0", dev.Fd())); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { syscall.Unmount(dir, syscall.MNT_DETACH) })
+	return "a FUSE connection is left: " + connections
 }
 
 // TestNothingLeft: with nothing planted there is nothing to find.
