@@ -116,7 +116,7 @@ func TestJoinUserNamespace(t *testing.T) {
 	sysMap := []syscall.SysProcIDMap{{ContainerID: 0, HostID: 0x7a000000, Size: 65536}}
 	holder := exec.Command("/bin/sleep", "1000")
 	holder.SysProcAttr = &syscall.SysProcAttr{
-		Cloneflags: syscall.CLONE_NEWUSER | syscall.CLONE_NEWNET, UidMappings: sysMap, GidMappings: sysMap, Pdeathsig: syscall.SIGKILL,
+		Cloneflags: syscall.CLONE_NEWUSER | syscall.CLONE_NEWNET, UidMappings: sysMap, GidMappings: sysMap,
 	}
 	if err := holder.Start(); err != nil {
 		t.Fatal(err)

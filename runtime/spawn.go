@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	goruntime "runtime"
 
 	"golang.org/x/sys/unix"
 
@@ -179,6 +180,10 @@ func (c *Container) enter(p plan.Process, stdio Stdio, namespaces uint64, filter
 		Process: &p, Shim: os.Getpid(), CapLast: hostFacts().CapLast, Limits: s.limits, Tasks: s.tasks, Unified: s.unified,
 		Namespaces: namespaces, Filter: filter,
 	})
+	// The first leg is killed when the thread ends that started it, and
+	// another goroutine could take this one for a thread that it throws away.
+	goruntime.LockOSThread()
+	defer goruntime.UnlockOSThread()
 	setup, err := startProgram(prog, s.files)
 	if err != nil {
 		return nil, err

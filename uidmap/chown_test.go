@@ -20,7 +20,7 @@ var treeMap = Map{{ContainerID: 0, HostID: 0x78000000, Size: 65536}}
 
 func inUserNS(m Map) *syscall.SysProcAttr {
 	maps := []syscall.SysProcIDMap{{ContainerID: int(m[0].ContainerID), HostID: int(m[0].HostID), Size: int(m[0].Size)}}
-	return &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWUSER, UidMappings: maps, GidMappings: maps, Pdeathsig: syscall.SIGKILL}
+	return &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWUSER, UidMappings: maps, GidMappings: maps}
 }
 
 // makeTree makes files of all kinds with all that a chown can spoil.
