@@ -8,6 +8,7 @@ package e2e
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"flag"
 	"fmt"
 	"os"
@@ -105,21 +106,31 @@ func on(t *testing.T, version string) *host {
 	return h
 }
 
-// watch fails the test if it leaves anything behind.
-func (h *host) watch(t *testing.T) {
-	t.Helper()
-	o := leak.Options{
+// leaks are the options of the leak check.
+func (h *host) leaks() leak.Options {
+	return leak.Options{
 		Dirs: []string{h.StateDir(), h.DataDir()},
 		Match: func(line string) bool {
 			return strings.Contains(line, "shim-sysbox") || strings.Contains(line, "sysbox-init")
 		},
 	}
-	before, err := leak.Take(o)
+}
+
+func (h *host) snapshot(t *testing.T) leak.Snapshot {
+	t.Helper()
+	s, err := leak.Take(h.leaks())
 	if err != nil {
 		t.Fatal(err)
 	}
+	return s
+}
+
+// watch fails the test if it leaves anything behind.
+func (h *host) watch(t *testing.T) {
+	t.Helper()
+	before := h.snapshot(t)
 	t.Cleanup(func() {
-		found, err := leak.Compare(before, o)
+		found, err := leak.Compare(before, h.leaks())
 		if err != nil {
 			t.Error(err)
 		}
@@ -148,11 +159,14 @@ func background(t *testing.T) context.Context {
 
 var count atomic.Int64
 
+// session keeps the ids of two runs at the same time apart.
+var session = strings.ToLower(rand.Text()[:8])
+
 // container makes a container that the test removes at its end.
 func (h *host) container(t *testing.T, image containerd.Image, opts ...oci.SpecOpts) containerd.Container {
 	t.Helper()
 	ctx := background(t)
-	id := fmt.Sprintf("c%d-%d", os.Getpid(), count.Add(1))
+	id := fmt.Sprintf("c%s-%d", session, count.Add(1))
 	opts = append([]oci.SpecOpts{oci.WithDefaultPathEnv, oci.WithImageConfig(image)}, opts...)
 	c, err := h.Client.NewContainer(ctx, id, containerd.WithImage(image), containerd.WithNewSnapshot(id, image),
 		containerd.WithRuntime(harness.Runtime, nil), containerd.WithNewSpec(opts...))

@@ -132,12 +132,40 @@ func (c *Containerd) run(ctx context.Context, shim string) error {
 // Restart ends containerd, as an upgrade would, and starts it again; shims
 // live on.
 func (c *Containerd) Restart(ctx context.Context) error {
+	c.halt()
+	return c.Resume(ctx)
+}
+
+// Kill ends containerd as a crash would; shims live on.
+func (c *Containerd) Kill() {
+	_ = c.cmd.Process.Kill() // it may have ended by itself
+	c.halt()
+}
+
+// Resume starts containerd again after Kill.
+func (c *Containerd) Resume(ctx context.Context) error {
 	shim, err := peers.Shim()
 	if err != nil {
 		return err
 	}
-	c.halt()
 	return c.run(ctx, shim)
+}
+
+// Delete runs the shim's delete command for a container, as containerd does
+// after a shim's death.
+func (c *Containerd) Delete(ctx context.Context, id string) error {
+	shim, err := peers.Shim()
+	if err != nil {
+		return err
+	}
+	bundle := filepath.Join(c.path("state"), "io.containerd.runtime.v2.task", Namespace, id)
+	cmd := exec.CommandContext(ctx, filepath.Join(shim, "containerd-shim-sysbox-v1"), "-namespace", Namespace, "-id", id, "-address", c.Socket(), "-bundle", bundle, "delete")
+	cmd.Dir = bundle
+	cmd.Env = append(os.Environ(), "SYSBOX_CONFIG_FILE="+c.path("sysbox.toml"))
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("the delete command of %s: %w\n%s", id, err, out)
+	}
+	return nil
 }
 
 func (c *Containerd) halt() {
