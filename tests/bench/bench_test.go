@@ -2,6 +2,8 @@ package main
 
 import (
 	"io"
+	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -64,5 +66,35 @@ func TestTable(t *testing.T) {
 	}
 	if got := rows[phaseExec]; got != "- - 1.0 1.0 -" {
 		t.Errorf("exec: %s", got)
+	}
+}
+
+// TestTwoRounds: everything that is compared is measured, of our runtime and
+// of the peers that there are. What the figures are is not looked at.
+func TestTwoRounds(t *testing.T) {
+	if testing.Short() {
+		t.Skip("builds and starts containerd, which -short leaves out")
+	}
+	if os.Getuid() != 0 {
+		t.Skip("makes containers, which takes root")
+	}
+	res, err := measure(t.Context(), settings{rounds: 2, memory: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, r := range res.Runtimes {
+		names = append(names, r.Name)
+		for _, phase := range phases {
+			if got := len(r.Samples[phase]); got != 2 {
+				t.Errorf("%s, %s: %d samples, want 2", r.Name, phase, got)
+			}
+		}
+		if len(r.Memory) == 0 {
+			t.Errorf("%s: no memory was measured", r.Name)
+		}
+	}
+	if !slices.Contains(names, "runc") || !slices.Contains(names, ours) {
+		t.Errorf("measured were %v; %v", names, res.Notes)
 	}
 }

@@ -64,16 +64,31 @@ func main() {
 	}
 }
 
-func run(ctx context.Context, o settings) (err error) {
+func run(ctx context.Context, o settings) error {
+	res, err := measure(ctx, o)
+	if err != nil {
+		return err
+	}
+	if o.json {
+		e := json.NewEncoder(os.Stdout)
+		e.SetIndent("", "  ")
+		return e.Encode(res)
+	}
+	_, err = os.Stdout.WriteString(res.table())
+	return err
+}
+
+// measure lets every runtime have its turns.
+func measure(ctx context.Context, o settings) (res result, err error) {
 	var without []string
 	if o.path == "" {
 		if o.path, without, err = defaultPath(); err != nil {
-			return err
+			return res, err
 		}
 	}
 	targets, skipped, err := find(o)
 	if err != nil {
-		return err
+		return res, err
 	}
 	daemons, notes, err := startDaemons(ctx, o, targets)
 	defer func() {
@@ -84,10 +99,10 @@ func run(ctx context.Context, o settings) (err error) {
 		}
 	}()
 	if err != nil {
-		return err
+		return res, err
 	}
 	notes = slices.Concat(without, skipped, notes)
-	res := result{Host: describeHost(), Rounds: o.rounds, Notes: notes, Runtimes: targets}
+	res = result{Host: describeHost(), Rounds: o.rounds, Notes: notes, Runtimes: targets}
 	for i := range o.rounds + 1 {
 		// Who comes first changes: it pays for what the one before left to the
 		// kernel's workers.
@@ -95,7 +110,7 @@ func run(ctx context.Context, o settings) (err error) {
 			t := targets[(i+j)%len(targets)]
 			s, err := t.daemon.cycle(ctx, t, fmt.Sprintf("%s-%d", t.Name, i))
 			if err != nil {
-				return fmt.Errorf("%s, round %d: %w", t.Name, i, err)
+				return res, fmt.Errorf("%s, round %d: %w", t.Name, i, err)
 			}
 			if i > 0 { // the first only fills caches
 				t.add(s)
@@ -106,18 +121,12 @@ func run(ctx context.Context, o settings) (err error) {
 		for _, t := range targets {
 			s, err := t.daemon.memory(ctx, t, fmt.Sprintf("%s-m%d", t.Name, i))
 			if err != nil {
-				return fmt.Errorf("%s, memory, round %d: %w", t.Name, i, err)
+				return res, fmt.Errorf("%s, memory, round %d: %w", t.Name, i, err)
 			}
 			t.addMemory(s)
 		}
 	}
-	if o.json {
-		e := json.NewEncoder(os.Stdout)
-		e.SetIndent("", "  ")
-		return e.Encode(res)
-	}
-	_, err = os.Stdout.WriteString(res.table())
-	return err
+	return res, nil
 }
 
 // defaultPath makes the programs, at the versions that the tests use. Without
