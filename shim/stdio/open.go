@@ -2,11 +2,13 @@ package stdio
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -207,6 +209,9 @@ func isFIFO(f *os.File) bool {
 	return err == nil && st.Mode()&os.ModeNamedPipe != 0
 }
 
+// readerPatience is how long a FIFO's reader is waited for.
+const readerPatience = 3 * time.Second
+
 // openSink opens a FIFO, or another file that is there, for output.
 //
 // A FIFO is opened for reading too, fifo(7): the open does not wait for a
@@ -217,6 +222,23 @@ func openSink(path string) (*os.File, error) {
 		return nil, err
 	}
 	if st.Mode()&os.ModeNamedPipe != 0 {
+		// A client opens its end in the background. Were a short process's
+		// output written and the FIFO closed before that, the output would be
+		// lost and the client would wait for ever. A client that is gone must
+		// not hold us up, so this has an end.
+		deadline := time.Now().Add(readerPatience)
+		for {
+			w, err := os.OpenFile(path, os.O_WRONLY|unix.O_NONBLOCK, 0)
+			if err == nil {
+				// Kept until ours is open, or the reader would see an end.
+				defer w.Close()
+				break
+			}
+			if !errors.Is(err, unix.ENXIO) || time.Now().After(deadline) {
+				break
+			}
+			time.Sleep(time.Millisecond)
+		}
 		return os.OpenFile(path, os.O_RDWR|unix.O_NONBLOCK, 0)
 	}
 	return os.OpenFile(path, os.O_WRONLY|os.O_APPEND|unix.O_NONBLOCK, 0)
