@@ -10,6 +10,8 @@ import (
 	containerd "github.com/containerd/containerd/v2/client"
 	"github.com/containerd/containerd/v2/pkg/cio"
 	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"sysbox/tests/peers"
 )
 
 // shell starts a script in a running container, at a terminal if one is
@@ -69,20 +71,17 @@ func TestExecTerminal(t *testing.T) {
 	})
 }
 
-// TestHangUp: what a session leaves behind is told that the terminal has gone,
-// and what does not listen holds nothing up.
+// TestHangUp: what a session leaves behind is told that the terminal has gone.
 func TestHangUp(t *testing.T) {
 	both(t, func(t *testing.T, h *host) {
-		ctx := background(t)
 		task, _ := h.sleeper(t)
 		var out output
 		proc, exit := h.shell(t, task, true, `sh -c 'trap "echo hup >/hup; exit" HUP; echo >/ready; while :; do sleep 0.05; done' &
-			sh -c 'trap "" HUP; echo >/deaf; exec sleep 1000' &
-			until [ -e /ready ] && [ -e /deaf ]; do sleep 0.05; done; exit 4`, cio.WithStreams(nil, &out, nil))
+			until [ -e /ready ]; do sleep 0.05; done; exit 4`, cio.WithStreams(nil, &out, nil))
 		if status := wait(t, exit); status != 4 {
 			t.Errorf("exit status %d, want 4", status)
 		}
-		if _, err := proc.Delete(ctx); err != nil {
+		if _, err := proc.Delete(background(t)); err != nil {
 			t.Error(err)
 		}
 		until(t, "SIGHUP arrives", func() bool {
@@ -90,6 +89,21 @@ func TestHangUp(t *testing.T) {
 			return out == "hup\n"
 		})
 	})
+}
+
+// TestHeldTerminal: a process that keeps the terminal open delays the exec's
+// removal, not its exit, and not for ever.
+func TestHeldTerminal(t *testing.T) {
+	h := on(t, peers.Newest)
+	task, _ := h.sleeper(t)
+	var out output
+	proc, exit := h.shell(t, task, true, `sh -c 'trap "" HUP; echo >/deaf; exec sleep 1000' & until [ -e /deaf ]; do sleep 0.05; done; exit 5`, cio.WithStreams(nil, &out, nil))
+	if status := wait(t, exit); status != 5 {
+		t.Errorf("exit status %d, want 5", status)
+	}
+	if _, err := proc.Delete(background(t)); err != nil {
+		t.Error(err)
+	}
 }
 
 // TestExecStdin: input arrives whole, and its end too.
