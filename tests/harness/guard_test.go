@@ -78,7 +78,11 @@ func TestGuard(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, s := range found {
-		t.Error(s)
+		// Others may be at work on this host: all of the victim's has its name,
+		// or the folder's.
+		if strings.Contains(s, tmp) || strings.Contains(s, "victim") {
+			t.Error(s)
+		}
 	}
 }
 
