@@ -97,26 +97,6 @@ func mounts(Options) ([]string, error) {
 	return out, s.Err()
 }
 
-// machine are cgroups of the machine's own agents, which come and go.
-func machine(path string) bool { return strings.Contains(path, "/process_api") }
-
-func cgroups(Options) ([]string, error) {
-	var out []string
-	err := filepath.WalkDir("/sys/fs/cgroup", func(p string, d fs.DirEntry, err error) error {
-		if err != nil {
-			return nil // removed while we look
-		}
-		if d.IsDir() && machine(p) {
-			return filepath.SkipDir
-		}
-		if d.IsDir() {
-			out = append(out, p)
-		}
-		return nil
-	})
-	return out, err
-}
-
 func pids() ([]int, error) {
 	entries, err := os.ReadDir("/proc")
 	if err != nil {
