@@ -106,7 +106,7 @@ func TestTerminal(t *testing.T) {
 	both(t, func(t *testing.T, h *host) {
 		ctx := background(t)
 		var out output
-		c := h.container(t, h.busybox, oci.WithTTY, oci.WithProcessArgs("sh", "-c", "tty; sleep 0.5; stty size; ls -l /dev/console | cut -c1"))
+		c := h.container(t, h.busybox, oci.WithTTY, oci.WithProcessArgs("sh", "-c", "tty; until [ \"$(stty size 2>/dev/null)\" = '33 101' ]; do sleep 0.05; done; stty size; ls -l /dev/console | cut -c1"))
 		task, err := c.NewTask(ctx, cio.NewCreator(cio.WithStreams(nil, &out, nil), cio.WithTerminal))
 		if err != nil {
 			t.Fatal(err)
