@@ -2,6 +2,7 @@ package runtime
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -98,6 +99,9 @@ func (c *Container) compileFilter() error {
 	f, err := seccomp.Compile(c.plan.Seccomp)
 	if err != nil {
 		return fmt.Errorf("linux.seccomp: %w", err)
+	}
+	if f.Listener {
+		return errors.New("linux.seccomp: SCMP_ACT_NOTIFY without a listenerPath has nobody to notify; use another action")
 	}
 	c.filter = &process.Filter{Insns: f.Bytes(), Flags: uint64(f.Flags)}
 	return nil
