@@ -124,8 +124,10 @@ func spliceOnce(to, from int) (int64, error) {
 	}
 }
 
+// pending tells whether src has data or has ended: then what splice waits for
+// is room in dst.
 func pending(fd int) bool {
-	n, err := unix.IoctlGetInt(fd, unix.TIOCINQ)
+	n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0)
 	return err == nil && n > 0
 }
 
