@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"path/filepath"
+	"slices"
 	"sync"
 	"testing"
 
@@ -73,8 +74,9 @@ func (c *containerd) want(t *testing.T, pids ...int) {
 	for _, p := range pids {
 		want = append(want, fmt.Sprintf("ns /tasks/exit containerd.events.TaskExit %d", p))
 	}
-	if fmt.Sprint(c.got) != fmt.Sprint(want) {
-		t.Errorf("arrived:\n%q\nwant:\n%q", c.got, want)
+	// An event whose reply was lost with the connection comes once more.
+	if got := slices.Compact(c.got); fmt.Sprint(got) != fmt.Sprint(want) {
+		t.Errorf("arrived:\n%q\nwant:\n%q", got, want)
 	}
 }
 
