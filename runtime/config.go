@@ -26,6 +26,9 @@ type Config struct {
 	// Unshifted says what to do with a bind whose file system cannot be
 	// idmapped: "warn" (mount it as it is) or "refuse".
 	Unshifted string `toml:"unshifted_binds"`
+	// Modules are the names of kernel modules that containers may have the host
+	// load: its own files, by its own modprobe.
+	Modules []string `toml:"modules"`
 }
 
 // IDConfig is the [ids] table.

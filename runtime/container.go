@@ -15,6 +15,7 @@ import (
 	"sysbox/runtime/hooks"
 	"sysbox/runtime/plan"
 	"sysbox/runtime/process"
+	"sysbox/runtime/trap"
 	"sysbox/uidmap"
 )
 
@@ -38,12 +39,17 @@ type Container struct {
 	namespaces uint64
 	// ptmx opens further terminals on the container's own devpts, whatever
 	// the container has mounted over it since; nil without one.
-	ptmx    *os.File
-	filter  *process.Filter
-	storage map[string]string // the host's folders of Plan.Storage, by path in the container
-	homes   map[uint32]string
-	stopOOM func()
-	usesIDs bool
+	ptmx   *os.File
+	filter *process.Filter
+	// trap is the notification filter, traps answers it, trapSocket brings
+	// init's listener; nil for an ordinary container.
+	trap       *process.Filter
+	traps      *trap.Server
+	trapSocket *os.File
+	storage    map[string]string // the host's folders of Plan.Storage, by path in the container
+	homes      map[uint32]string
+	stopOOM    func()
+	usesIDs    bool
 
 	mu      sync.Mutex
 	deleted bool // guarded by mu
@@ -83,6 +89,10 @@ func (c *Container) Start(ctx context.Context) error {
 	}
 	c.setup.close()
 	c.setup = nil
+	if err == nil {
+		err = c.serveTraps(c.trapSocket)
+		c.trapSocket = nil
+	}
 	if err != nil {
 		c.init.Signal(int(unix.SIGKILL))
 		return err
@@ -175,6 +185,14 @@ func (c *Container) Delete(ctx context.Context) error {
 	if c.ptmx != nil {
 		c.ptmx.Close()
 		c.ptmx = nil
+	}
+	if c.trapSocket != nil {
+		c.trapSocket.Close()
+		c.trapSocket = nil
+	}
+	if c.traps != nil {
+		c.traps.Close()
+		c.traps = nil
 	}
 	if err := c.rec.undo(ctx, c.cfg, c.cgroup); err != nil {
 		return err

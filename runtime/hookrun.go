@@ -84,7 +84,7 @@ func (c *Container) enterHook(ctx context.Context, h specs.Hook, input []byte, n
 		Caps: plan.Capabilities{Bounding: all, Effective: all, Permitted: all},
 	}
 	p.Args = append([]string{h.Path}, p.Args[min(1, len(p.Args)):]...)
-	proc, err := c.enter(p, Stdio{Stdin: stdin, Stderr: stderr}, namespaces, nil)
+	proc, err := c.enter(p, Stdio{Stdin: stdin, Stderr: stderr}, namespaces, nil, nil)
 	stdin.Close()
 	stderr.Close()
 	if err != nil {

@@ -21,7 +21,7 @@ func TestTreeIsLocked(t *testing.T) {
 		{"unmount /dev", "umount -l /dev", false},
 		{"make /proc/bus writable", "mount -o remount,rw /proc/bus", false},
 		{"make it writable by a bind", "mkdir /tmp/x && mount --bind /proc/bus /tmp/x && mount -o remount,bind,rw /tmp/x", false},
-		{"uncover by a plain bind", "mkdir /tmp/x && mount --bind /proc /tmp/x", false},
+		{"uncover by a plain bind of a folder", "mkdir /tmp/x && mount --bind /sys/kernel /tmp/x", false},
 		{"uncover the complete proc", "umount /dev/.sysbox", false},
 		{"unmount its own tmpfs", "umount /run", true},
 		{"mount a tmpfs", "mount -t tmpfs x /tmp && umount /tmp", true},

@@ -40,7 +40,7 @@ func (c *Container) make(ctx context.Context, r CreateRequest) error {
 		c.takeIDs,
 		func() error { return c.makeCgroup(cg) },
 		c.makeStorage,
-		c.compileFilter,
+		c.compileFilters,
 	); err != nil {
 		return err
 	}
@@ -92,9 +92,9 @@ func (c *Container) takeIDs() error {
 	return nil
 }
 
-func (c *Container) compileFilter() error {
-	if c.plan.Seccomp == nil {
-		return nil
+func (c *Container) compileFilters() (err error) {
+	if c.trap, err = c.trapFilter(); err != nil || c.plan.Seccomp == nil {
+		return err
 	}
 	f, err := seccomp.Compile(c.plan.Seccomp)
 	if err != nil {
@@ -188,7 +188,7 @@ func (c *Container) makeInit(ctx context.Context, r CreateRequest, joins []join)
 	s.own(goRead, process.FDGo)
 	in := process.Create{
 		Plan: c.plan, Shim: os.Getpid(), CapLast: hostFacts().CapLast, Limits: s.limits, Tasks: s.tasks, Unified: s.unified,
-		Filter: c.filter, AskHome: !hasEnv(c.plan.Process.Env, "HOME"),
+		Filter: c.filter, Trap: c.trap, AskHome: !hasEnv(c.plan.Process.Env, "HOME"),
 	}
 	if !r.NoNewKeyring {
 		in.Keyring = "_ses." + c.rec.ID
@@ -196,6 +196,9 @@ func (c *Container) makeInit(ctx context.Context, r CreateRequest, joins []join)
 	for i, j := range joins {
 		s.pass(j.file, process.FDFirst+s.tasks+i)
 		in.Joins = append(in.Joins, j.kind)
+	}
+	if c.trapSocket, err = s.trapSocket(c.trap); err != nil {
+		return err
 	}
 	c.namespaces = entered(c.plan.Namespaces)
 	prog := process.Init(in)
@@ -273,6 +276,9 @@ func (c *Container) complete(ctx context.Context) error {
 		}
 	}
 	if err := c.buildTree(ctx, ns); err != nil {
+		return err
+	}
+	if err := c.makeTraps(ns["user"], hostProc); err != nil {
 		return err
 	}
 	block := make([]byte, process.GoSize)

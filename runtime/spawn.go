@@ -153,7 +153,7 @@ func (c *Container) Exec(ctx context.Context, r ExecRequest) (*Process, error) {
 		defer slave.Close()
 		master, r.Stdio = m, Stdio{Stdin: slave, Stdout: slave, Stderr: slave}
 	}
-	out, err := c.enter(*p, r.Stdio, c.namespaces, c.filter)
+	out, err := c.enter(*p, r.Stdio, c.namespaces, c.filter, c.trap)
 	if err != nil {
 		if master != nil {
 			master.Close()
@@ -166,7 +166,7 @@ func (c *Container) Exec(ctx context.Context, r ExecRequest) (*Process, error) {
 
 // enter runs a process in some of the container's namespaces. It is executing
 // its own file when enter returns.
-func (c *Container) enter(p plan.Process, stdio Stdio, namespaces uint64, filter *process.Filter) (*Process, error) {
+func (c *Container) enter(p plan.Process, stdio Stdio, namespaces uint64, filter, trap *process.Filter) (*Process, error) {
 	var s spawn
 	defer s.close()
 	if err := s.cgroups(c.cgroup, c.init.Pid()); err != nil {
@@ -176,9 +176,16 @@ func (c *Container) enter(p plan.Process, stdio Stdio, namespaces uint64, filter
 		return nil, err
 	}
 	s.pass(c.init.proc.PidFD, process.FDTarget)
+	socket, err := s.trapSocket(trap)
+	if err != nil {
+		return nil, err
+	}
+	if socket != nil {
+		defer socket.Close()
+	}
 	prog := process.Exec(process.Join{
 		Process: &p, Shim: os.Getpid(), CapLast: hostFacts().CapLast, Limits: s.limits, Tasks: s.tasks, Unified: s.unified,
-		Namespaces: namespaces, Filter: filter,
+		Namespaces: namespaces, Filter: filter, Trap: trap,
 	})
 	// The first leg is killed when the thread ends that started it, and
 	// another goroutine could take this one for a thread that it throws away.
@@ -194,7 +201,11 @@ func (c *Container) enter(p plan.Process, stdio Stdio, namespaces uint64, filter
 		return nil, err
 	}
 	out := newProcess(second)
-	if err := setup.executed(p.Args[0]); err != nil {
+	err = setup.executed(p.Args[0])
+	if err == nil {
+		err = c.serveTraps(socket)
+	}
+	if err != nil {
 		out.Signal(int(unix.SIGKILL))
 		<-out.done
 		out.close()

@@ -54,10 +54,9 @@ func (c *calls) space(n int) program.Arg { return &program.Space{Name: "buffer",
 func (c *calls) done() program.Program {
 	used := map[string]bool{"pid": true, secondLeg: true}
 	for _, call := range c.p {
+		used[call.OnError] = true
 		for _, a := range call.Args {
-			if r, ok := a.(ref); ok {
-				used[string(r)] = true
-			}
+			mark(used, a)
 		}
 	}
 	for i := range c.p {
@@ -66,6 +65,18 @@ func (c *calls) done() program.Program {
 		}
 	}
 	return c.p
+}
+
+// mark notes the calls whose results an argument takes.
+func mark(used map[string]bool, a program.Arg) {
+	switch a := a.(type) {
+	case ref:
+		used[string(a)] = true
+	case *program.Blob:
+		for _, r := range a.Refs {
+			mark(used, r.Arg)
+		}
+	}
 }
 
 const secondLeg = "second leg"

@@ -19,6 +19,7 @@ type Join struct {
 	// with the shim; the pid namespace must be among them.
 	Namespaces uint64
 	Filter     *Filter
+	Trap       *Filter
 	Keyring    string
 }
 
@@ -48,6 +49,6 @@ func Exec(in Join) program.Program {
 		return c.done()
 	}
 	c.becomeRoot()
-	c.finish(*in.Process, in.CapLast, in.Filter, in.Keyring, env)
+	c.finish(*in.Process, in.CapLast, in.Filter, in.Trap, in.Keyring, env)
 	return c.done()
 }

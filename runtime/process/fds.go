@@ -9,10 +9,13 @@ const (
 	// FDProc is an O_PATH handle of the host's /proc: what is written through
 	// it cannot be redirected by mounts of the container's.
 	FDProc = 5
+	// FDTrap is the socket over which the shim gets the listener of the
+	// notification filter.
+	FDTrap = 6
 	// FDTarget is the pidfd of the container's init, for Exec.
-	FDTarget = 6
+	FDTarget = 7
 	// FDUnified is the container's folder in the cgroup2 tree.
-	FDUnified = 7
+	FDUnified = 8
 	// FDConsole is where init keeps the master of its terminal for the shim;
 	// far from the lowest free numbers, which its set-up takes and gives back.
 	FDConsole = 30

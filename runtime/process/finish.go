@@ -1,15 +1,17 @@
 package process
 
 import (
+	"encoding/binary"
 	"strings"
 
 	"golang.org/x/sys/unix"
 
 	"sysbox/runtime/plan"
+	"sysbox/runtime/program"
 )
 
 // finish takes on the identity of the process and executes it.
-func (c *calls) finish(p plan.Process, capLast int, f *Filter, keyring string, env env) {
+func (c *calls) finish(p plan.Process, capLast int, f, trap *Filter, keyring string, env env) {
 	c.do("start a session", unix.SYS_SETSID)
 	if p.Terminal {
 		c.do("take the terminal", unix.SYS_IOCTL, num(0), num(unix.TIOCSCTTY), num(0))
@@ -37,7 +39,9 @@ func (c *calls) finish(p plan.Process, capLast int, f *Filter, keyring string, e
 	}
 	if p.NoNewPrivs {
 		c.do("set no_new_privs", unix.SYS_PRCTL, num(unix.PR_SET_NO_NEW_PRIVS), num(1), num(0), num(0), num(0))
+		c.trap(trap)
 	} else {
+		c.trap(trap)
 		// Without no_new_privs a filter needs CAP_SYS_ADMIN, which the
 		// process may be about to lose.
 		c.filter(f)
@@ -101,6 +105,39 @@ func (c *calls) filter(f *Filter) {
 		return
 	}
 	c.do("install the seccomp filter", unix.SYS_SECCOMP, num(unix.SECCOMP_SET_MODE_FILTER), num(f.Flags), c.fprog(f.Insns))
+}
+
+// trap installs the notification filter and sends its listener to the shim. It comes
+// before the profile's filter, which may deny what sends it. Where a filter with a
+// listener is in force already, as the kernel allows one for a process (EBUSY), this
+// process is in a container of a container: the outer one answers.
+func (c *calls) trap(f *Filter) {
+	if f == nil {
+		return
+	}
+	const none = "the notification filter is another's"
+	listener := c.add(program.Call{
+		Name: "install the notification filter", Nr: unix.SYS_SECCOMP,
+		Args:    []program.Arg{num(unix.SECCOMP_SET_MODE_FILTER), num(f.Flags), c.fprog(f.Insns)},
+		OnError: none, Errno: unix.EBUSY,
+	})
+	// struct cmsghdr with SCM_RIGHTS and one file, unix(7).
+	control := &program.Blob{Name: "the listener", Data: make([]byte, unix.CmsgSpace(4))}
+	binary.LittleEndian.PutUint64(control.Data, uint64(unix.CmsgLen(4)))
+	binary.LittleEndian.PutUint32(control.Data[8:], unix.SOL_SOCKET)
+	binary.LittleEndian.PutUint32(control.Data[12:], unix.SCM_RIGHTS)
+	control.Refs = []program.Ref{{Off: 16, Arg: listener}}
+	// struct iovec, struct msghdr.
+	iov := &program.Blob{Name: "one byte", Data: binary.LittleEndian.AppendUint64(make([]byte, 8), 1)}
+	iov.Refs = []program.Ref{{Off: 0, Arg: str("")}}
+	msg := &program.Blob{Name: "message", Data: make([]byte, 56)}
+	binary.LittleEndian.PutUint64(msg.Data[24:], 1)
+	binary.LittleEndian.PutUint64(msg.Data[40:], uint64(len(control.Data)))
+	msg.Refs = []program.Ref{{Off: 16, Arg: iov}, {Off: 32, Arg: control}}
+	c.want("give the listener to the shim", 1, unix.SYS_SENDMSG, num(FDTrap), msg, num(0))
+	c.p = append(c.p, program.Call{
+		Name: "close the listener's socket", Label: none, Nr: unix.SYS_CLOSE, Args: []program.Arg{num(FDTrap)}, IgnoreError: true,
+	})
 }
 
 // identity sets groups, ids and capabilities of the process.

@@ -42,6 +42,9 @@ func newNamespaces() plan.Namespaces {
 	return plan.Namespaces{User: n, PID: n, Network: n, IPC: n, UTS: n, Cgroup: n, Time: plan.Namespace{Mode: plan.NamespaceHost}}
 }
 
+// trapFilter allows everything.
+var trapFilter = &Filter{Insns: []byte{6, 0, 0, 0, 0, 0, 0xff, 0x7f}, Flags: unix.SECCOMP_FILTER_FLAG_NEW_LISTENER}
+
 func rootProcess() plan.Process {
 	all := uint64(1)<<41 - 1
 	return plan.Process{
@@ -62,7 +65,7 @@ func TestInitOfSystemContainer(t *testing.T) {
 			{Destination: "/proc/sys/fs/binfmt_misc", Type: "binfmt_misc", Own: true, Optional: true},
 		},
 	}
-	golden(t, "init-system", Init(Create{Plan: p, Shim: 42, CapLast: 40, Tasks: 2, Unified: true, AskHome: true, Keyring: "_ses.c1"}))
+	golden(t, "init-system", Init(Create{Plan: p, Shim: 42, CapLast: 40, Tasks: 2, Unified: true, AskHome: true, Keyring: "_ses.c1", Trap: trapFilter}))
 }
 
 func TestInitOfUserWithTerminal(t *testing.T) {
@@ -87,7 +90,7 @@ func TestInitOfUserWithTerminal(t *testing.T) {
 
 func TestExecOfRoot(t *testing.T) {
 	p := rootProcess()
-	golden(t, "exec-root", Exec(Join{
+	golden(t, "exec-root", Exec(Join{Trap: trapFilter,
 		Process: &p, Shim: 42, CapLast: 40, Tasks: 1, Unified: true,
 		Namespaces: unix.CLONE_NEWNS | unix.CLONE_NEWUSER | unix.CLONE_NEWPID | unix.CLONE_NEWNET,
 	}))

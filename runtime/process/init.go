@@ -26,6 +26,9 @@ type Create struct {
 	Joins []int
 	// Filter is the compiled seccomp filter, nil for none.
 	Filter *Filter
+	// Trap is the notification filter, whose listener goes to the shim over
+	// FDTrap; nil for none.
+	Trap *Filter
 	// Keyring names the session keyring to be made; "" keeps the shim's.
 	Keyring string
 	// AskHome makes init read the value of HOME when it is let go on.
@@ -72,7 +75,7 @@ func Init(in Create) program.Program {
 	}
 	c.report("say that init is ready", TagReady)
 	c.want("wait for start", 1, unix.SYS_READ, num(FDGo), c.space(1), num(1))
-	c.finish(in.Plan.Process, in.CapLast, in.Filter, in.Keyring, env)
+	c.finish(in.Plan.Process, in.CapLast, in.Filter, in.Trap, in.Keyring, env)
 	return c.done()
 }
 

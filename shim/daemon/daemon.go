@@ -70,6 +70,7 @@ func Run(cfg Config) error {
 	debug.SetGCPercent(gcPercentFirst)
 	time.AfterFunc(trimAfter, func() { debug.SetGCPercent(gcPercent) })
 	log := newLogger(cfg)
+	slog.SetDefault(log) // for package runtime
 	if err := run(cfg, log); err != nil {
 		log.Error("the shim ends", "err", err)
 		return err

@@ -1,0 +1,39 @@
+package cgroup
+
+import (
+	"strconv"
+	"strings"
+)
+
+// Memory is the container's limit of memory and what it uses, in bytes. A limit
+// of 0 is none, or unknown.
+func (c *Cgroup) Memory() (limit, used uint64) {
+	switch c.layout.version("memory") {
+	case 1:
+		return number(c.dir("memory") + "/memory.limit_in_bytes"), number(c.dir("memory") + "/memory.usage_in_bytes")
+	case 2:
+		return number(c.layout.Unified + c.path + "/memory.max"), number(c.layout.Unified + c.path + "/memory.current")
+	}
+	return 0, 0
+}
+
+// Tasks is how many threads the container has; 0 if that is unknown.
+func (c *Cgroup) Tasks() uint64 {
+	switch c.layout.version("pids") {
+	case 1:
+		return number(c.dir("pids") + "/pids.current")
+	case 2:
+		return number(c.layout.Unified + c.path + "/pids.current")
+	}
+	return 0
+}
+
+// number reads a file with a number; "max" and what cannot be read is 0.
+func number(name string) uint64 {
+	s, err := readFile(name)
+	if err != nil {
+		return 0
+	}
+	n, _ := strconv.ParseUint(strings.TrimSpace(s), 10, 64)
+	return n
+}

@@ -1,0 +1,259 @@
+package trap
+
+import (
+	"bytes"
+	"errors"
+	"strconv"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// caller is the thread that made a call. Everything about it is read through dir,
+// its folder in the host's procfs: opened first and checked once, it is this
+// thread's for ever, and after its end every access fails.
+type caller struct {
+	tid int
+	dir int // O_PATH of /proc/TID
+	mem int // its memory as of the call, or -1 before the first use
+}
+
+// errGone: the caller has been killed; there is nobody to answer.
+var errGone = errors.New("the caller has ended")
+
+// open pins the caller of a notification.
+func (s *Server) open(l *listener, n *notification) (*caller, error) {
+	c := &caller{tid: int(n.tid), dir: -1, mem: -1}
+	var err error
+	c.dir, err = unix.Openat(s.proc, strconv.Itoa(c.tid), unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, errGone
+	}
+	// The number could have gone to another thread before it was opened, but
+	// not while the caller waits.
+	if !l.valid(n.id) {
+		c.close()
+		return nil, errGone
+	}
+	return c, nil
+}
+
+func (c *caller) close() {
+	for _, fd := range []int{c.dir, c.mem} {
+		if fd >= 0 {
+			unix.Close(fd)
+		}
+	}
+}
+
+// file opens one of the caller's files in procfs.
+func (c *caller) file(name string, flags int) (int, error) {
+	return unix.Openat(c.dir, name, flags|unix.O_CLOEXEC, 0)
+}
+
+// memory opens the caller's memory. Unlike process_vm_readv(2) it stays the memory of
+// this call, whoever has the number later.
+func (c *caller) memory(flags int) (int, error) {
+	if c.mem >= 0 {
+		return c.mem, nil
+	}
+	fd, err := c.file("mem", flags)
+	if err != nil {
+		return -1, unix.EFAULT
+	}
+	c.mem = fd
+	return fd, nil
+}
+
+const pageSize = 4096
+
+// read copies len(b) bytes of the caller's memory; EFAULT where there is none.
+func (c *caller) read(addr uint64, b []byte) error {
+	fd, err := c.memory(unix.O_RDWR)
+	if err != nil {
+		return err
+	}
+	for len(b) > 0 {
+		if int64(addr) < 0 {
+			return unix.EFAULT
+		}
+		n, err := unix.Pread(fd, b, int64(addr))
+		if err != nil || n <= 0 {
+			return unix.EFAULT
+		}
+		b, addr = b[n:], addr+uint64(n)
+	}
+	return nil
+}
+
+// write copies b to the caller's memory, as far as it is writable.
+func (c *caller) write(addr uint64, b []byte) error {
+	fd, err := c.memory(unix.O_RDWR)
+	if err != nil {
+		return err
+	}
+	if int64(addr) < 0 {
+		return unix.EFAULT
+	}
+	if n, err := unix.Pwrite(fd, b, int64(addr)); err != nil || n != len(b) {
+		return unix.EFAULT
+	}
+	return nil
+}
+
+// text copies a NUL-terminated string of at most limit bytes, the NUL included:
+// EFAULT where memory ends, tooLong where limit does.
+func (c *caller) text(addr uint64, limit int, tooLong unix.Errno) (string, error) {
+	var out []byte
+	for len(out) < limit {
+		// Not beyond the page: the next one need not be there.
+		chunk := min(256, limit-len(out), pageSize-int(addr%pageSize))
+		start := len(out)
+		out = append(out, make([]byte, chunk)...)
+		if err := c.read(addr, out[start:]); err != nil {
+			return "", err
+		}
+		if i := bytes.IndexByte(out[start:], 0); i >= 0 {
+			return string(out[:start+i]), nil
+		}
+		addr += uint64(chunk)
+	}
+	return "", tooLong
+}
+
+// path copies a path, as the kernel's getname().
+func (c *caller) path(addr uint64) (string, error) {
+	p, err := c.text(addr, unix.PathMax, unix.ENAMETOOLONG)
+	if err == nil && p == "" {
+		err = unix.ENOENT
+	}
+	return p, err
+}
+
+// identity is what the kernel asks of a caller before it does something. Ids are
+// the host's.
+type identity struct {
+	euid, egid   uint32
+	fsuid, fsgid uint32
+	groups       []uint32
+	effective    uint64 // capabilities, of the caller's user namespace
+	umask        int
+}
+
+func (i *identity) has(capability int) bool { return i.effective&(1<<capability) != 0 }
+
+// identity reads the caller's credentials, proc_pid_status(5).
+func (c *caller) identity() (*identity, error) {
+	fd, err := c.file("status", unix.O_RDONLY)
+	if err != nil {
+		return nil, errGone
+	}
+	defer unix.Close(fd)
+	var buf []byte
+	for {
+		buf = append(buf, make([]byte, pageSize)...)
+		n, err := unix.Pread(fd, buf[len(buf)-pageSize:], int64(len(buf)-pageSize))
+		if err != nil {
+			return nil, errGone
+		}
+		if buf = buf[:len(buf)-pageSize+n]; n < pageSize {
+			return parseIdentity(buf)
+		}
+	}
+}
+
+var errStatus = errors.New("the kernel's form of /proc/PID/status is not as expected")
+
+func parseIdentity(status []byte) (*identity, error) {
+	out := &identity{umask: -1}
+	var seen int
+	for line := range bytes.Lines(status) {
+		key, value, _ := bytes.Cut(line, []byte(":"))
+		switch string(key) {
+		case "Uid", "Gid", "Groups":
+			var ids []uint32
+			for f := range bytes.FieldsSeq(value) {
+				n, err := strconv.ParseUint(string(f), 10, 32)
+				if err != nil {
+					return nil, errStatus
+				}
+				ids = append(ids, uint32(n))
+			}
+			switch {
+			case key[0] == 'G' && key[1] == 'r':
+				out.groups = ids
+			case len(ids) != 4: // real, effective, saved, file system
+				return nil, errStatus
+			case key[0] == 'U':
+				out.euid, out.fsuid = ids[1], ids[3]
+			default:
+				out.egid, out.fsgid = ids[1], ids[3]
+			}
+			seen++
+		case "Umask":
+			n, err := strconv.ParseUint(string(bytes.TrimSpace(value)), 8, 16)
+			if err != nil {
+				return nil, errStatus
+			}
+			out.umask = int(n)
+			seen++
+		case "CapEff":
+			n, err := strconv.ParseUint(string(bytes.TrimSpace(value)), 16, 64)
+			if err != nil {
+				return nil, errStatus
+			}
+			out.effective = n
+			seen++
+		}
+	}
+	if seen != 5 {
+		return nil, errStatus
+	}
+	return out, nil
+}
+
+// namespace is a namespace's identity.
+type namespace struct{ dev, ino uint64 }
+
+func namespaceOf(fd int, name string) (namespace, error) {
+	var st unix.Stat_t
+	var err error
+	if name == "" {
+		err = unix.Fstat(fd, &st)
+	} else {
+		err = unix.Fstatat(fd, name, &st, 0)
+	}
+	return namespace{uint64(st.Dev), st.Ino}, err
+}
+
+// first tells whether the caller is in the container's first user namespace, the only
+// one in which anything is granted.
+func (s *Server) first(c *caller) bool {
+	ns, err := namespaceOf(c.dir, "ns/user")
+	return err == nil && ns == s.userns
+}
+
+// mounts opens the caller's mount namespace if its mounts are the business of
+// who has CAP_SYS_ADMIN in the container's first user namespace: if that is the
+// namespace's owner. Otherwise a caller could reach into a tree that is not its own.
+func (s *Server) mounts(c *caller) (int, bool) {
+	fd, err := c.file("ns/mnt", unix.O_RDONLY)
+	if err != nil {
+		return -1, false
+	}
+	owner, _, e := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), unix.NS_GET_USERNS, 0)
+	if e == 0 {
+		ns, err := namespaceOf(int(owner), "")
+		unix.Close(int(owner))
+		if err == nil && ns == s.userns {
+			return fd, true
+		}
+	}
+	unix.Close(fd)
+	return -1, false
+}
+
+// bytesOf is a struct's memory, for structures that the kernel fills or reads.
+func bytesOf[T any](v *T) []byte {
+	return unsafe.Slice((*byte)(unsafe.Pointer(v)), unsafe.Sizeof(*v))
+}

@@ -1,0 +1,64 @@
+package trap
+
+import (
+	"sync"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"sysbox/runtime/process"
+	"sysbox/runtime/seccomp"
+)
+
+// Filter returns the filter that hands over the calls of [handlers], with the flag
+// for a new listener. It allows everything else, also where arguments show that no handler is interested, so
+// that the kernel remembers the answer by the call's number and asks no filter
+// (seccomp's action cache, Linux 5.11).
+//
+// It is a filter beside that of the OCI profile: the kernel runs both, and of two
+// answers an errno wins over a notification. What a profile denies stays denied.
+var Filter = sync.OnceValues(func() (*process.Filter, error) {
+	profile := &specs.LinuxSeccomp{
+		DefaultAction: specs.ActAllow,
+		Architectures: []specs.Arch{specs.ArchX86_64, specs.ArchX86, specs.ArchX32, specs.ArchAARCH64, specs.ArchARM},
+	}
+	for _, h := range handlers {
+		for _, when := range h.when {
+			profile.Syscalls = append(profile.Syscalls, specs.LinuxSyscall{
+				Names: []string{h.name}, Action: specs.ActNotify, Args: when,
+			})
+		}
+	}
+	f, err := seccomp.Compile(profile)
+	if err != nil {
+		return nil, err
+	}
+	flags := uint64(unix.SECCOMP_FILTER_FLAG_NEW_LISTENER)
+	if hasFlag(unix.SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV) {
+		// Signals that do not kill wait until the answer is there: a Go program's
+		// SIGURG would otherwise make a call begin again and again.
+		flags |= unix.SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV
+	}
+	return &process.Filter{Insns: f.Bytes(), Flags: flags}, nil
+})
+
+// hasFlag tells whether the kernel knows a flag of SECCOMP_SET_MODE_FILTER: it
+// looks at the flags before it reads the program.
+func hasFlag(flag uint64) bool {
+	_, _, e := unix.Syscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, uintptr(flag|unix.SECCOMP_FILTER_FLAG_NEW_LISTENER), 0)
+	return e == unix.EFAULT
+}
+
+// always is the condition of a call that is handed over in any case.
+var always = [][]specs.LinuxSeccompArg{nil}
+
+// bits is the condition that of the bits mask of an argument those of value
+// are set.
+func bits(index uint, mask, value uint64) specs.LinuxSeccompArg {
+	return specs.LinuxSeccompArg{Index: index, Op: specs.OpMaskedEqual, Value: mask, ValueTwo: value}
+}
+
+// some is the condition that an argument is not 0.
+func some(index uint) specs.LinuxSeccompArg {
+	return specs.LinuxSeccompArg{Index: index, Op: specs.OpNotEqual}
+}

@@ -1,0 +1,35 @@
+package trap
+
+import (
+	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+)
+
+// handlers are all calls that are looked at, docs/system-calls.md has the reasons.
+var handlers []handler
+
+func init() {
+	device := func(mode uint) [][]specs.LinuxSeccompArg {
+		// FIFOs, sockets and plain files are the kernel's business, and so are
+		// whiteouts of overlayfs, device 0.
+		return [][]specs.LinuxSeccompArg{
+			{bits(mode, unix.S_IFMT, unix.S_IFCHR), some(mode + 1)},
+			{bits(mode, unix.S_IFMT, unix.S_IFBLK), some(mode + 1)},
+		}
+	}
+	const change = unix.MS_REMOUNT | unix.MS_BIND | unix.MS_MOVE | unix.MS_SHARED | unix.MS_PRIVATE | unix.MS_SLAVE | unix.MS_UNBINDABLE
+	handlers = []handler{
+		{name: "mknod", when: device(1), handle: mknod},
+		{name: "mknodat", when: device(2), handle: mknodat},
+		{name: "mount", when: [][]specs.LinuxSeccompArg{
+			{bits(3, change, 0)},
+			{bits(3, unix.MS_REMOUNT|unix.MS_BIND|unix.MS_REC, unix.MS_BIND)},
+		}, handle: mount},
+		{name: "open_tree", when: [][]specs.LinuxSeccompArg{{bits(2, unix.OPEN_TREE_CLONE|unix.AT_RECURSIVE, unix.OPEN_TREE_CLONE)}}, handle: openTree},
+		{name: "open_tree_attr", when: [][]specs.LinuxSeccompArg{{bits(2, unix.OPEN_TREE_CLONE|unix.AT_RECURSIVE, unix.OPEN_TREE_CLONE)}}, handle: openTree},
+		{name: "fsopen", when: always, quick: true, handle: fsopen},
+		{name: "init_module", when: always, handle: initModule},
+		{name: "finit_module", when: always, handle: finitModule},
+		{name: "sysinfo", when: always, quick: true, handle: sysinfo},
+	}
+}

@@ -1,0 +1,117 @@
+package trap
+
+import (
+	"errors"
+	"os"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// notification is struct seccomp_notif, seccomp_unotify(2).
+type notification struct {
+	id    uint64
+	tid   uint32 // of the thread that calls, in this process's pid namespace
+	flags uint32
+	nr    int32
+	arch  uint32 // AUDIT_ARCH_*
+	ip    uint64
+	args  [6]uint64
+}
+
+// response is struct seccomp_notif_resp.
+type response struct {
+	id    uint64
+	value int64
+	errno int32 // negative
+	flags uint32
+}
+
+// syncWakeUp is SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP (Linux 6.6): the caller runs
+// on this thread's processor as soon as it is answered.
+const syncWakeUp = 1
+
+// listener receives one filter's notifications.
+type listener struct {
+	file *os.File
+	fd   int // file's, for as long as file is used
+}
+
+func newListener(f *os.File) (*listener, error) {
+	conn, err := f.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	l := &listener{file: f}
+	err = conn.Control(func(fd uintptr) {
+		l.fd = int(fd)
+		// EINVAL before 6.6, and then it is slower.
+		_ = unix.IoctlSetInt(l.fd, unix.SECCOMP_IOCTL_NOTIF_SET_FLAGS, syncWakeUp)
+	})
+	return l, err
+}
+
+// errEnded: no process is left that could call.
+var errEnded = errors.New("the last process with this filter has ended")
+
+// receive waits for a notification, at the cost of a goroutine and no thread.
+func (l *listener) receive(n *notification) error {
+	conn, err := l.file.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var failed error
+	err = conn.Read(func(fd uintptr) bool {
+		for {
+			// Receiving itself would block: the call may be gone that made the
+			// poller wake us.
+			p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+			if _, err := unix.Poll(p, 0); err != nil {
+				if err == unix.EINTR {
+					continue
+				}
+				failed = err
+				return true
+			}
+			switch {
+			case p[0].Revents&unix.POLLIN != 0:
+			case p[0].Revents != 0:
+				failed = errEnded
+				return true
+			default:
+				return false
+			}
+			*n = notification{}
+			_, _, e := unix.Syscall(unix.SYS_IOCTL, fd, unix.SECCOMP_IOCTL_NOTIF_RECV, uintptr(unsafe.Pointer(n)))
+			switch e {
+			case 0:
+				return true
+			case unix.ENOENT, unix.EINTR: // the caller was killed meanwhile
+				continue
+			}
+			failed = e
+			return true
+		}
+	})
+	return errors.Join(err, failed)
+}
+
+// valid tells that the caller still waits: that what was opened by its number
+// since was its own.
+func (l *listener) valid(id uint64) bool {
+	_, _, e := unix.Syscall(unix.SYS_IOCTL, uintptr(l.fd), unix.SECCOMP_IOCTL_NOTIF_ID_VALID, uintptr(unsafe.Pointer(&id)))
+	return e == 0
+}
+
+// answer wakes the caller. ENOENT: it is gone.
+func (l *listener) answer(id uint64, v verdict) error {
+	r := response{id: id, value: v.value, errno: -int32(v.errno)}
+	if v.pass {
+		r = response{id: id, flags: unix.SECCOMP_USER_NOTIF_FLAG_CONTINUE}
+	}
+	_, _, e := unix.Syscall(unix.SYS_IOCTL, uintptr(l.fd), unix.SECCOMP_IOCTL_NOTIF_SEND, uintptr(unsafe.Pointer(&r)))
+	if e != 0 {
+		return e
+	}
+	return nil
+}

@@ -1,0 +1,129 @@
+package trap
+
+import (
+	"strconv"
+
+	"golang.org/x/sys/unix"
+)
+
+// harmless are the devices that every machine gives to everybody, and those of
+// terminals, whose nodes open what the opener owns. A node is not the right to
+// open it: that is the device cgroup's.
+var harmless = map[[2]uint32]bool{
+	{1, 3}: true, {1, 5}: true, {1, 7}: true, {1, 8}: true, {1, 9}: true, // null zero full random urandom
+	{5, 0}: true, {5, 1}: true, {5, 2}: true, // tty console ptmx
+}
+
+// machine are devices that work within namespaces; inner containers without
+// privileges are not meant to have them.
+var machine = map[[2]uint32]bool{
+	{10, 200}: true, // net/tun
+	{10, 229}: true, // fuse
+}
+
+func mknod(s *Server, c *call) verdict {
+	return s.mknod(c, unix.AT_FDCWD, c.args[0], c.args[1], c.args[2])
+}
+
+func mknodat(s *Server, c *call) verdict {
+	return s.mknod(c, int32(c.args[0]), c.args[1], c.args[2], c.args[3])
+}
+
+// mknod makes device nodes of a closed list for callers that have CAP_MKNOD in the
+// container's first user namespace (mknod(2); the kernel asks for it in the
+// host's).
+func (s *Server) mknod(c *call, dirfd int32, path, mode, dev uint64) verdict {
+	d := uint64(uint32(dev))
+	number := [2]uint32{unix.Major(d), unix.Minor(d)}
+	kind := "c"
+	if mode&unix.S_IFMT == unix.S_IFBLK {
+		kind = "b"
+	}
+	common := kind == "c" && harmless[number]
+	known := common || kind == "c" && machine[number] || s.granted(kind, int64(number[0]), int64(number[1]))
+	if !known || d == 0 || !s.first(c.caller) {
+		return pass
+	}
+	id, err := c.identity()
+	if err != nil {
+		return pass
+	}
+	// An inner container has CAP_MKNOD by default, and a device cgroup would
+	// keep it from using what it makes; there is none for it here.
+	if !id.has(capMknod) || !common && !id.has(capSysAdmin) {
+		return pass
+	}
+	p, err := c.path(path)
+	if err != nil {
+		return failed(err)
+	}
+	dir, name, e := split(p)
+	if e != 0 {
+		return fail(e)
+	}
+	return s.workers.do(func(w *worker) verdict {
+		return w.mknod(c, id, dirfd, dir, node{name: name, mode: uint32(mode & 0xffff), dev: int(d)})
+	})
+}
+
+// node is a device node to be made.
+type node struct {
+	name string
+	mode uint32 // the umask not yet applied
+	dev  int
+}
+
+func (w *worker) mknod(c *call, id *identity, dirfd int32, path string, n node) verdict {
+	if err := w.enter(c.caller); err != nil {
+		return pass
+	}
+	if err := w.become(id, 1<<capMknod); err != nil {
+		return failed(err)
+	}
+	dir, err := w.walk(c.caller, id, dirfd, path, unix.O_DIRECTORY)
+	if err != nil {
+		return failed(err)
+	}
+	defer unix.Close(dir)
+	var st unix.Stat_t
+	if err := unix.Fstat(dir, &st); err != nil {
+		return failed(err)
+	}
+	rights := uint64(1) << capMknod
+	if id.has(capDACOverride) && w.server.mapped(&st) {
+		rights |= 1 << capDACOverride
+	}
+	if err := w.capable(rights); err != nil {
+		return failed(err)
+	}
+	if !c.waits() {
+		return fail(unix.EINTR)
+	}
+	if !w.server.devs[uint64(st.Dev)] {
+		return w.boundNode(c, id, dir, n)
+	}
+	if err := unix.Mknodat(dir, n.name, n.mode, n.dev); err != nil {
+		return failed(err)
+	}
+	return made(dir, n.name)
+}
+
+// made is the verdict for a file that was made: it goes if the caller has gone.
+func made(dir int, name string) verdict {
+	var st unix.Stat_t
+	if unix.Fstatat(dir, name, &st, unix.AT_SYMLINK_NOFOLLOW) != nil {
+		return verdict{}
+	}
+	at, err := unix.FcntlInt(uintptr(dir), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return verdict{}
+	}
+	return verdict{release: func() { unix.Close(at) }, undo: func() {
+		var now unix.Stat_t
+		if unix.Fstatat(at, name, &now, unix.AT_SYMLINK_NOFOLLOW) == nil && now.Ino == st.Ino && now.Dev == st.Dev {
+			_ = unix.Unlinkat(at, name, 0)
+		}
+	}}
+}
+
+func itoa(n int32) string { return strconv.Itoa(int(n)) }

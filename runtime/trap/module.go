@@ -1,0 +1,172 @@
+package trap
+
+import (
+	"bytes"
+	"context"
+	"debug/elf"
+	"errors"
+	"io"
+	"os"
+	"os/exec"
+	"path"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// initModule answers init_module(2). The image is read for the module's name only.
+func initModule(s *Server, c *call) verdict {
+	return s.module(c, func() (string, error) {
+		return imageName(&image{c.caller, c.args[0], min(c.args[1], maxImage)})
+	})
+}
+
+// finitModule answers finit_module(2): the module's name is its file's.
+func finitModule(s *Server, c *call) verdict {
+	return s.module(c, func() (string, error) {
+		buf := make([]byte, unix.PathMax)
+		n, err := unix.Readlinkat(c.dir, "fd/"+itoa(int32(c.args[0])), buf)
+		if err != nil {
+			return "", unix.EBADF
+		}
+		name, _, _ := strings.Cut(path.Base(string(buf[:n])), ".ko")
+		return name, nil
+	})
+}
+
+// module: no module of a container's is ever loaded. Where the host has one of that
+// name, the call answers as for one that is loaded (EEXIST, which modprobe(8)
+// takes for success); where the administrator allows the name, the host's own modprobe
+// loads the host's own file. Otherwise the kernel refuses.
+func (s *Server) module(c *call, name func() (string, error)) verdict {
+	if !s.first(c.caller) {
+		return pass
+	}
+	id, err := c.identity()
+	if err != nil || !id.has(capSysModule) {
+		return pass
+	}
+	asked, err := name()
+	if err != nil {
+		return failed(err)
+	}
+	module := moduleName(asked)
+	switch {
+	case module == "":
+		return pass
+	case loaded(module):
+		return fail(unix.EEXIST)
+	case !slices.ContainsFunc(s.cfg.Modules, func(m string) bool { return moduleName(m) == module }):
+		s.say("the container asked for the kernel module " + module + "; to allow it, add it to modules in the configuration")
+		return pass
+	}
+	if err := modprobe(module); err != nil {
+		s.say("load the kernel module " + module + " for the container: " + err.Error())
+		return fail(unix.ENOENT)
+	}
+	return verdict{}
+}
+
+// moduleName is a module's name as the kernel writes it, "" for what is none.
+func moduleName(s string) string {
+	s = strings.ReplaceAll(s, "-", "_")
+	if s == "" || len(s) > 55 { // MODULE_NAME_LEN
+		return ""
+	}
+	for _, r := range s {
+		if r != '_' && (r < '0' || r > '9') && (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') {
+			return ""
+		}
+	}
+	return s
+}
+
+// loaded tells whether the host has a module: loaded, or in the kernel itself.
+func loaded(module string) bool {
+	if _, err := os.Stat("/sys/module/" + module); err == nil {
+		return true
+	}
+	var u unix.Utsname
+	if unix.Uname(&u) != nil {
+		return false
+	}
+	b, err := os.ReadFile("/lib/modules/" + unix.ByteSliceToString(u.Release[:]) + "/modules.builtin")
+	if err != nil {
+		return false
+	}
+	for line := range bytes.Lines(b) {
+		name, _, _ := strings.Cut(path.Base(string(line)), ".ko")
+		if moduleName(name) == module {
+			return true
+		}
+	}
+	return false
+}
+
+// modprobeDeadline bounds the host's modprobe.
+const modprobeDeadline = time.Minute
+
+func modprobe(module string) error {
+	ctx, cancel := context.WithTimeout(context.Background(), modprobeDeadline)
+	defer cancel()
+	tool, err := exec.LookPath("modprobe")
+	if err != nil {
+		tool = "/sbin/modprobe"
+	}
+	cmd := exec.CommandContext(ctx, tool, "--", module)
+	cmd.Env, cmd.Dir = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin"}, "/"
+	out, err := cmd.CombinedOutput()
+	if err != nil && len(out) > 0 {
+		return errors.New(strings.TrimSpace(string(out[:min(len(out), 500)])))
+	}
+	return err
+}
+
+// maxImage is how much of a module's image is looked at.
+const maxImage = 64 << 20
+
+// image is a part of a caller's memory.
+type image struct {
+	c    *caller
+	addr uint64
+	size uint64
+}
+
+// ReadAt implements io.ReaderAt.
+func (m *image) ReadAt(b []byte, off int64) (int, error) {
+	if off < 0 || uint64(off) >= m.size {
+		return 0, io.EOF
+	}
+	n := min(uint64(len(b)), m.size-uint64(off))
+	if err := m.c.read(m.addr+uint64(off), b[:n]); err != nil {
+		return 0, err
+	}
+	if n < uint64(len(b)) {
+		return int(n), io.EOF
+	}
+	return int(n), nil
+}
+
+// imageName reads the name out of a module's .modinfo.
+func imageName(r io.ReaderAt) (string, error) {
+	f, err := elf.NewFile(r)
+	if err != nil {
+		return "", unix.ENOEXEC
+	}
+	info := f.Section(".modinfo")
+	if info == nil || info.Size > 1<<20 || info.Type == elf.SHT_NOBITS {
+		return "", unix.ENOEXEC
+	}
+	b, err := io.ReadAll(io.LimitReader(info.Open(), 1<<20))
+	if err != nil {
+		return "", unix.ENOEXEC
+	}
+	for entry := range bytes.SplitSeq(b, []byte{0}) {
+		if name, ok := bytes.CutPrefix(entry, []byte("name=")); ok {
+			return string(name), nil
+		}
+	}
+	return "", unix.ENOEXEC
+}

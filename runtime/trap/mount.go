@@ -1,0 +1,161 @@
+package trap
+
+import (
+	"os"
+
+	"golang.org/x/sys/unix"
+
+	"sysbox/runtime/sys"
+)
+
+// mount answers mount(2): plain binds of [shown], and overlays.
+func mount(s *Server, c *call) verdict {
+	if c.args[3]&unix.MS_BIND != 0 {
+		return s.bind(c)
+	}
+	if c.args[2] == 0 {
+		return pass
+	}
+	fstype, err := c.text(c.args[2], 256, unix.EINVAL)
+	if err != nil || fstype != "overlay" {
+		return pass
+	}
+	return s.overlay(c)
+}
+
+// mounter tells whether the caller may mount in the mount namespace that it is in, of
+// which it returns an open file, and who it is.
+func (s *Server) mounter(c *call) (*identity, int, bool) {
+	if !s.first(c.caller) {
+		return nil, -1, false
+	}
+	id, err := c.identity()
+	if err != nil || !id.has(capSysAdmin) {
+		return nil, -1, false
+	}
+	ns, ok := s.mounts(c.caller)
+	return id, ns, ok
+}
+
+// bind makes a bind of a folder of [shown] without what is mounted below it. The
+// kernel refuses it (EINVAL), as mounts there are locked and could be hiding
+// something; in the tree of the host's from which the container's was copied they
+// are not.
+func (s *Server) bind(c *call) verdict {
+	id, mounts, ok := s.mounter(c)
+	if !ok {
+		return pass
+	}
+	defer unix.Close(mounts)
+	source, err := c.path(c.args[0])
+	if err != nil {
+		return pass
+	}
+	target, err := c.path(c.args[1])
+	if err != nil {
+		return pass
+	}
+	return s.workers.do(func(w *worker) verdict {
+		if w.enter(c.caller) != nil || w.become(id, 0) != nil {
+			return pass
+		}
+		dir, ok := w.shown(c, id, unix.AT_FDCWD, source)
+		if !ok {
+			return pass
+		}
+		at, err := w.walk(c.caller, id, unix.AT_FDCWD, target, 0)
+		if err != nil {
+			return failed(err)
+		}
+		defer unix.Close(at)
+		if err := w.capable(^uint64(0)); err != nil {
+			return failed(err)
+		}
+		clone, ok := w.clone(dir)
+		if !ok {
+			return pass
+		}
+		defer clone.Close()
+		if !c.waits() {
+			return fail(unix.EINTR)
+		}
+		if err := w.join(mounts); err != nil {
+			return failed(err)
+		}
+		if err := attach(clone, at); err != nil {
+			return failed(err)
+		}
+		return verdict{}
+	})
+}
+
+// shown finds the folder of [shown] that a caller's path leads to.
+func (w *worker) shown(c *call, id *identity, dirfd int32, path string) (string, bool) {
+	fd, err := w.walk(c.caller, id, dirfd, path, 0)
+	if err != nil {
+		return "", false
+	}
+	defer unix.Close(fd)
+	ns, err := namespaceOf(fd, "")
+	if err != nil {
+		return "", false
+	}
+	dir, ok := w.server.roots[ns]
+	return dir, ok
+}
+
+// clone copies one mount of the host's tree, unless it is read-only: the copy's flags
+// are not locked, and the container could take that one away.
+func (w *worker) clone(dir string) (*os.File, bool) {
+	if err := w.join(int(w.server.cfg.Tree.Fd())); err != nil {
+		return nil, false
+	}
+	clone, err := sys.OpenTree(nil, dir, false)
+	if err != nil {
+		return nil, false
+	}
+	var st unix.Statfs_t
+	if err := unix.Fstatfs(int(clone.Fd()), &st); err != nil || st.Flags&unix.ST_RDONLY != 0 {
+		clone.Close()
+		return nil, false
+	}
+	return clone, true
+}
+
+// openTree makes who wants to bind by open_tree(2) do it by mount(2), where it can be
+// answered: a detached mount cannot be handed over. ENOSYS is what kernels
+// before 5.2 say, and what mount(8) knows.
+func openTree(s *Server, c *call) verdict {
+	id, mounts, ok := s.mounter(c)
+	if !ok {
+		return pass
+	}
+	unix.Close(mounts)
+	path, err := c.path(c.args[1])
+	if err != nil {
+		return pass
+	}
+	return s.workers.do(func(w *worker) verdict {
+		if w.enter(c.caller) != nil || w.become(id, 0) != nil {
+			return pass
+		}
+		if _, ok := w.shown(c, id, int32(c.args[0]), path); !ok {
+			return pass
+		}
+		return fail(unix.ENOSYS)
+	})
+}
+
+// fsopen makes who wants an overlay by fsopen(2) mount it by mount(2), see [openTree].
+func fsopen(s *Server, c *call) verdict {
+	name, err := c.text(c.args[0], 256, unix.EINVAL)
+	if err != nil || name != "overlay" {
+		return pass
+	}
+	_, mounts, ok := s.mounter(c)
+	if !ok {
+		return pass
+	}
+	unix.Close(mounts)
+	return fail(unix.ENOSYS)
+}

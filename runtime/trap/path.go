@@ -1,0 +1,151 @@
+package trap
+
+import (
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// capabilities by number, capabilities(7).
+const (
+	capDACOverride   = unix.CAP_DAC_OVERRIDE
+	capDACReadSearch = unix.CAP_DAC_READ_SEARCH
+	capMknod         = unix.CAP_MKNOD
+	capSysAdmin      = unix.CAP_SYS_ADMIN
+	capSysModule     = unix.CAP_SYS_MODULE
+)
+
+// walk resolves a caller's path to an O_PATH file, with flags such as
+// unix.O_DIRECTORY. The worker must have entered the caller and become its
+// identity. dirfd is the caller's, for relative paths.
+//
+// Of magic links only the caller's own are followed, /proc/self/… at the
+// beginning: in the container's procfs this thread has no "self", and further
+// ones could lead where only this process may go.
+func (w *worker) walk(c *caller, id *identity, dirfd int32, path string, flags int) (int, error) {
+	how := &unix.OpenHow{Flags: uint64(unix.O_PATH | unix.O_CLOEXEC | flags), Resolve: unix.RESOLVE_NO_MAGICLINKS}
+	base := unix.AT_FDCWD
+	if rest, ok := ownLink(path); ok {
+		magic, rest, _ := strings.Cut(rest, "/")
+		if magic == "fd" || magic == "task" {
+			var next string
+			next, rest, _ = strings.Cut(rest, "/")
+			magic += "/" + next
+		}
+		fd, err := c.file(magic, unix.O_PATH)
+		if err != nil {
+			return -1, err
+		}
+		if rest == "" {
+			return fd, nil
+		}
+		defer unix.Close(fd)
+		base, path = fd, rest
+	} else if dirfd != unix.AT_FDCWD && !strings.HasPrefix(path, "/") {
+		fd, err := c.file("fd/"+itoa(dirfd), unix.O_PATH)
+		if err != nil {
+			return -1, unix.EBADF
+		}
+		defer unix.Close(fd)
+		base = fd
+	}
+	fd, err := openat2(base, path, how)
+	if err != unix.EACCES || !id.has(capDACOverride) && !id.has(capDACReadSearch) {
+		return fd, err
+	}
+	// The caller may pass folders that are closed to its ids, but only those whose
+	// owners are in its user namespace (capable_wrt_inode_uidgid).
+	if err := w.capable(1<<capDACReadSearch | 1<<capMknod); err != nil {
+		return -1, err
+	}
+	if fd, err = openat2(base, path, how); err != nil {
+		return -1, err
+	}
+	if err := w.searchable(fd); err != nil {
+		unix.Close(fd)
+		return -1, err
+	}
+	return fd, nil
+}
+
+func openat2(base int, path string, how *unix.OpenHow) (int, error) {
+	for range 128 {
+		fd, err := unix.Openat2(base, path, how)
+		if err != unix.EAGAIN && err != unix.EINTR {
+			return fd, err
+		}
+	}
+	return -1, unix.EAGAIN
+}
+
+// ownLink cuts what a path has before its caller's own folder in /proc.
+func ownLink(path string) (string, bool) {
+	for _, self := range []string{"/proc/self/", "/proc/thread-self/"} {
+		if rest, ok := strings.CutPrefix(path, self); ok && rest != "" {
+			return rest, true
+		}
+	}
+	return "", false
+}
+
+// searchable checks the folders from fd up to the caller's root: each must be open to
+// the caller's ids, or belong to ids of its user namespace.
+func (w *worker) searchable(fd int) error {
+	s := w.server
+	at, err := unix.Openat(fd, ".", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err == unix.ENOTDIR {
+		return unix.EACCES // what is asked for are folders
+	}
+	for err == nil {
+		var st, up unix.Stat_t
+		if err = unix.Fstat(at, &st); err != nil {
+			break
+		}
+		if !s.mapped(&st) && st.Mode&0o001 == 0 {
+			err = unix.EACCES
+			break
+		}
+		var parent int
+		if parent, err = unix.Openat(at, "..", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0); err != nil {
+			break
+		}
+		unix.Close(at)
+		at = parent
+		if err = unix.Fstat(at, &up); err != nil {
+			break
+		}
+		if up.Dev == st.Dev && up.Ino == st.Ino { // the root
+			break
+		}
+	}
+	if at >= 0 {
+		unix.Close(at)
+	}
+	return err
+}
+
+// mapped tells whether both owners of a file are ids of the container.
+func (s *Server) mapped(st *unix.Stat_t) bool {
+	_, u := s.cfg.UID.ToContainer(st.Uid)
+	_, g := s.cfg.GID.ToContainer(st.Gid)
+	return u && g
+}
+
+// split cuts a path into folder and last part, as mknod(2) needs them. The last part is
+// never "." or "..", which exist.
+func split(path string) (dir, name string, e unix.Errno) {
+	if trimmed := strings.TrimRight(path, "/"); trimmed != path {
+		return "", "", unix.ENOENT // a folder's name, and nodes are none
+	}
+	dir, name = ".", path
+	if i := strings.LastIndexByte(path, '/'); i >= 0 {
+		dir, name = path[:i+1], path[i+1:]
+	}
+	switch {
+	case name == "." || name == "..":
+		return "", "", unix.EEXIST
+	case len(name) > unix.NAME_MAX:
+		return "", "", unix.ENAMETOOLONG
+	}
+	return dir, name, 0
+}

@@ -1,0 +1,242 @@
+package trap
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"sync"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"sysbox/runtime/plan"
+	"sysbox/runtime/seccomp"
+	"sysbox/uidmap"
+)
+
+// Config is what the calls of one container are judged by.
+type Config struct {
+	// UserNS is the container's first user namespace. The server keeps a copy, of
+	// Proc, too.
+	UserNS *os.File
+	// UID and GID are its mapping.
+	UID, GID uidmap.Map
+	// Proc is the host's procfs.
+	Proc *os.File
+	// Tree is the mount namespace in which the container's mounts were made,
+	// which is the host's: nothing is locked there. The server closes it.
+	Tree *os.File
+	// Devices of the plan: nodes of these may be made.
+	Devices []plan.Device
+	// Modules are the names of kernel modules that the container may have the
+	// host load.
+	Modules []string
+	// Memory returns the container's limit and use of memory, in bytes; a limit
+	// of 0 is none. Processes returns the number of its threads, 0 if unknown.
+	Memory    func() (limit, used uint64)
+	Processes func() uint64
+	// Log takes sentences for the shim's log.
+	Log func(string)
+}
+
+// Server answers the calls of one container.
+type Server struct {
+	cfg     Config
+	userns  namespace
+	nsfile  int // of userns
+	roots   map[namespace]string
+	proc    int             // O_PATH of the host's procfs
+	devs    map[uint64]bool // st_dev of the host's file systems, on which device nodes open
+	workers *workers
+	slots   chan struct{}
+	nodes   nodes
+	said    sync.Map // sentences that the log has
+
+	mu        sync.Mutex
+	listeners map[*listener]bool // guarded by mu; nil after Close
+}
+
+// maxCalls bounds how many calls of one container are worked on at a time; the
+// callers beyond wait, and can be killed while they do.
+const maxCalls = 32
+
+// New returns a server; it must be called on a thread that is in cfg.Tree, with
+// the container's root as its root.
+func New(cfg Config) (*Server, error) {
+	s := &Server{cfg: cfg, slots: make(chan struct{}, maxCalls), listeners: map[*listener]bool{}}
+	var err error
+	if err := s.survey(); err != nil {
+		return nil, fmt.Errorf("answer system calls: survey the mount tree: %w", err)
+	}
+	if s.nsfile, err = unix.FcntlInt(cfg.UserNS.Fd(), unix.F_DUPFD_CLOEXEC, 0); err == nil {
+		s.userns, err = namespaceOf(s.nsfile, "")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("answer system calls: %w", err)
+	}
+	if s.proc, err = unix.FcntlInt(cfg.Proc.Fd(), unix.F_DUPFD_CLOEXEC, 0); err != nil {
+		return nil, fmt.Errorf("answer system calls: the procfs: %w", err)
+	}
+	if s.workers, err = newWorkers(s); err != nil {
+		unix.Close(s.proc)
+		return nil, fmt.Errorf("answer system calls: %w", err)
+	}
+	return s, nil
+}
+
+// Serve answers a listener's calls, from a goroutine of its own, until its last process
+// has ended or the server is closed, and closes it then.
+func (s *Server) Serve(f *os.File) error {
+	l, err := newListener(f)
+	if err != nil {
+		f.Close()
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.listeners == nil {
+		f.Close()
+		return os.ErrClosed
+	}
+	s.listeners[l] = true
+	go s.serve(l)
+	return nil
+}
+
+func (s *Server) closed() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.listeners == nil
+}
+
+// Close gives up what the server holds. Calls that come later fail with ENOSYS.
+func (s *Server) Close() {
+	s.mu.Lock()
+	listeners := s.listeners
+	s.listeners = nil
+	s.mu.Unlock()
+	for l := range listeners {
+		l.file.Close()
+	}
+	for range maxCalls { // those that are being worked on
+		s.slots <- struct{}{}
+	}
+	s.cfg.Tree.Close()
+	s.nodes.close()
+	unix.Close(s.proc)
+	unix.Close(s.nsfile)
+	s.workers.close()
+}
+
+func (s *Server) serve(l *listener) {
+	defer func() {
+		l.file.Close()
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		delete(s.listeners, l)
+	}()
+	for {
+		var n notification
+		err := l.receive(&n)
+		if err != nil {
+			if !errors.Is(err, errEnded) && !s.closed() {
+				s.say(fmt.Sprintf("system calls are answered no longer: %v", err))
+			}
+			return
+		}
+		h := find(&n)
+		if h == nil {
+			s.answer(l, &n, pass)
+			continue
+		}
+		s.slots <- struct{}{}
+		if h.quick {
+			s.handle(l, &n, h)
+			<-s.slots
+			continue
+		}
+		go func() {
+			defer func() { <-s.slots }()
+			s.handle(l, &n, h)
+		}()
+	}
+}
+
+// handle answers one call. A fault of ours in a handler costs that call, not the pod.
+func (s *Server) handle(l *listener, n *notification, h *handler) {
+	v := fail(unix.ENOSYS)
+	defer func() {
+		if r := recover(); r != nil {
+			s.say(fmt.Sprintf("answer %s: a fault of this program: %v", h.name, r))
+		}
+		s.answer(l, n, v)
+	}()
+	c, err := s.open(l, n)
+	if err != nil {
+		return
+	}
+	defer c.close()
+	v = h.handle(s, &call{notification: n, caller: c, listener: l})
+}
+
+func (s *Server) answer(l *listener, n *notification, v verdict) {
+	if err := l.answer(n.id, v); err != nil && v.undo != nil {
+		v.undo()
+	}
+	if v.release != nil {
+		v.release()
+	}
+}
+
+// say logs a sentence once.
+func (s *Server) say(text string) {
+	if _, before := s.said.LoadOrStore(text, true); !before && s.cfg.Log != nil {
+		s.cfg.Log(text)
+	}
+}
+
+// call is a notification whose caller is pinned.
+type call struct {
+	*notification
+	*caller
+	listener *listener
+}
+
+// waits tells whether the caller still waits for its answer: asked before
+// something is done for it.
+func (c *call) waits() bool { return c.listener.valid(c.id) }
+
+// handler answers one system call.
+type handler struct {
+	name string
+	// when are alternatives of conditions on the arguments.
+	when [][]specs.LinuxSeccompArg
+	// quick handlers touch no file system, so that nobody waits for them.
+	quick  bool
+	handle func(*Server, *call) verdict
+}
+
+// numbers finds handlers by architecture and number.
+var numbers = sync.OnceValue(func() map[seccomp.Number]*handler {
+	byName := map[string]*handler{}
+	var names []string
+	for i := range handlers {
+		byName[handlers[i].name] = &handlers[i]
+		names = append(names, handlers[i].name)
+	}
+	out := map[seccomp.Number]*handler{}
+	for nr, name := range seccomp.Numbers(names...) {
+		out[nr] = byName[name]
+	}
+	return out
+})
+
+func find(n *notification) *handler { return numbers()[seccomp.Number{Arch: n.arch, Nr: uint32(n.nr)}] }
+
+// granted tells whether a device is one of the plan's.
+func (s *Server) granted(kind string, major, minor int64) bool {
+	return slices.ContainsFunc(s.cfg.Devices, func(d plan.Device) bool {
+		return d.Type == kind && int64(d.Major) == major && int64(d.Minor) == minor
+	})
+}

@@ -1,0 +1,51 @@
+package trap
+
+import (
+	"bufio"
+	"errors"
+	"os"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// shown are the places of which a container may have a plain bind although mounts
+// below them are locked: there is nothing under those but empty folders of ours,
+// files of the kernel's that guards them itself, and the image.
+var shown = []string{"/", "/dev", "/proc", "/sys"}
+
+// survey notes which file systems are the host's, and which folders are the
+// roots of the tree's mounts at [shown].
+func (s *Server) survey() error {
+	s.devs, s.roots = map[uint64]bool{}, map[namespace]string{}
+	fd, err := unix.Openat(int(s.cfg.Proc.Fd()), "thread-self/mountinfo", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	f := os.NewFile(uintptr(fd), "mountinfo")
+	defer f.Close()
+	lines := bufio.NewScanner(f)
+	lines.Buffer(nil, 1<<20)
+	for lines.Scan() {
+		// proc_pid_mountinfo(5): id, parent, major:minor, …
+		f := strings.Fields(lines.Text())
+		if len(f) < 3 {
+			return errors.New("the kernel's form of mountinfo is not as expected")
+		}
+		major, minor, _ := strings.Cut(f[2], ":")
+		a, err := strconv.ParseUint(major, 10, 32)
+		b, err2 := strconv.ParseUint(minor, 10, 32)
+		if err := errors.Join(err, err2); err != nil {
+			return err
+		}
+		s.devs[unix.Mkdev(uint32(a), uint32(b))] = true
+	}
+	for _, dir := range shown {
+		var st unix.Stat_t
+		if unix.Stat(dir, &st) == nil {
+			s.roots[namespace{uint64(st.Dev), st.Ino}] = dir
+		}
+	}
+	return lines.Err()
+}

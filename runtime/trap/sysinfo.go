@@ -1,0 +1,97 @@
+package trap
+
+import (
+	"bytes"
+	"encoding/binary"
+	"strconv"
+	"sync"
+
+	"golang.org/x/sys/unix"
+)
+
+// sysinfo answers sysinfo(2) with the container's memory, processes and uptime.
+func sysinfo(s *Server, c *call) verdict {
+	var host unix.Sysinfo_t
+	if err := unix.Sysinfo(&host); err != nil {
+		return failed(err)
+	}
+	total, unit := uint64(host.Totalram), uint64(max(host.Unit, 1))
+	limit, used := s.cfg.Memory()
+	if limit != 0 && limit < total*unit {
+		limit /= unit
+		used = min(used/unit, limit)
+		host.Totalram, host.Freeram = limit, limit-used
+		host.Sharedram, host.Bufferram = 0, 0
+		host.Totalswap, host.Freeswap = 0, 0
+		host.Totalhigh, host.Freehigh = 0, 0
+	}
+	if n := s.cfg.Processes(); n != 0 {
+		host.Procs = uint16(min(n, 1<<16-1))
+	}
+	host.Uptime += c.bootOffset()
+	if c.arch == unix.AUDIT_ARCH_I386 || c.arch == unix.AUDIT_ARCH_ARM {
+		return wrote(c.write(c.args[0], narrow(&host)))
+	}
+	return wrote(c.write(c.args[0], bytesOf(&host)))
+}
+
+func wrote(err error) verdict {
+	if err != nil {
+		return failed(err)
+	}
+	return verdict{}
+}
+
+// ownTime is this process's time namespace, the host's.
+var ownTime = sync.OnceValue(func() namespace {
+	ns, _ := namespaceOf(unix.AT_FDCWD, "/proc/self/ns/time")
+	return ns
+})
+
+// bootOffset are the seconds that the caller's clock of the time since boot is ahead of
+// the host's, time_namespaces(7).
+func (c *caller) bootOffset() int64 {
+	theirs, err := namespaceOf(c.dir, "ns/time")
+	if err != nil || theirs == ownTime() {
+		return 0
+	}
+	fd, err := c.file("timens_offsets", unix.O_RDONLY)
+	if err != nil {
+		return 0
+	}
+	defer unix.Close(fd)
+	buf := make([]byte, 256)
+	n, err := unix.Read(fd, buf)
+	if err != nil {
+		return 0
+	}
+	for line := range bytes.Lines(buf[:n]) {
+		if f := bytes.Fields(line); len(f) == 3 && string(f[0]) == "boottime" {
+			secs, _ := strconv.ParseInt(string(f[1]), 10, 64)
+			return secs
+		}
+	}
+	return 0
+}
+
+// narrow is struct sysinfo of 32-bit callers: sizes are in units that fit.
+func narrow(i *unix.Sysinfo_t) []byte {
+	unit, shift := uint64(max(i.Unit, 1)), 0
+	for largest := max(uint64(i.Totalram), uint64(i.Totalswap)) * unit >> shift; largest>>32 != 0; largest >>= 1 {
+		shift++
+	}
+	size := func(n uint64) uint32 { return uint32(n * unit >> shift) }
+	b := binary.LittleEndian.AppendUint32(nil, uint32(i.Uptime))
+	for _, l := range i.Loads {
+		b = binary.LittleEndian.AppendUint32(b, uint32(l))
+	}
+	for _, n := range []uint64{uint64(i.Totalram), uint64(i.Freeram), uint64(i.Sharedram), uint64(i.Bufferram), uint64(i.Totalswap), uint64(i.Freeswap)} {
+		b = binary.LittleEndian.AppendUint32(b, size(n))
+	}
+	b = binary.LittleEndian.AppendUint16(b, i.Procs)
+	b = binary.LittleEndian.AppendUint16(b, 0)
+	b = binary.LittleEndian.AppendUint32(b, size(uint64(i.Totalhigh)))
+	b = binary.LittleEndian.AppendUint32(b, size(uint64(i.Freehigh)))
+	b = binary.LittleEndian.AppendUint32(b, 1<<shift)
+	return append(b, make([]byte, 8)...)
+}

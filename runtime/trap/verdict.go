@@ -1,0 +1,36 @@
+package trap
+
+import (
+	"errors"
+
+	"golang.org/x/sys/unix"
+)
+
+// verdict is the answer to a call.
+type verdict struct {
+	// pass lets the kernel execute the call.
+	pass bool
+	// errno is the call's error, 0 for success.
+	errno unix.Errno
+	// value is what a successful call returns.
+	value int64
+	// undo takes back what was done if the caller is gone when the answer comes.
+	undo func()
+	// release gives up what undo would need.
+	release func()
+}
+
+// pass: the kernel's own answer is the best there is.
+var pass = verdict{pass: true}
+
+func fail(e unix.Errno) verdict { return verdict{errno: e} }
+
+// failed is the verdict for an error of a system call made for the caller.
+// What is no errno is a fault of ours.
+func failed(err error) verdict {
+	var e unix.Errno
+	if errors.As(err, &e) && e != 0 {
+		return fail(e)
+	}
+	return fail(unix.EIO)
+}

@@ -1,0 +1,213 @@
+package trap
+
+import (
+	"errors"
+	"strconv"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"sysbox/runtime/sys"
+)
+
+// worker is a thread that has a root, a working directory, a umask and a mount
+// namespace of its own. For one job at a time it takes on those of a caller; what cannot
+// be taken back ends the thread.
+type worker struct {
+	pool    *workers
+	server  *Server
+	changed struct{ creds, fs, mounts bool }
+}
+
+// workers lends out such threads. Idle ones end after a while.
+type workers struct {
+	server *Server
+	jobs   chan job
+	root   int // O_PATH of this process's root
+	mounts int // its mount namespace
+	groups []int
+}
+
+type job struct {
+	do   func(*worker) verdict
+	done chan verdict
+}
+
+// idle is how long a thread waits for the next job: calls come in bursts.
+const idle = 2 * time.Second
+
+func newWorkers(s *Server) (*workers, error) {
+	p := &workers{server: s, jobs: make(chan job), root: -1, mounts: -1}
+	var err error
+	if p.groups, err = unix.Getgroups(); err != nil {
+		return nil, err
+	}
+	// The process's own, not those of the thread that this is called on.
+	pid := strconv.Itoa(unix.Getpid())
+	if p.root, err = unix.Openat(s.proc, pid+"/root", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0); err != nil {
+		return nil, err
+	}
+	if p.mounts, err = unix.Openat(s.proc, pid+"/ns/mnt", unix.O_RDONLY|unix.O_CLOEXEC, 0); err != nil {
+		unix.Close(p.root)
+		return nil, err
+	}
+	return p, nil
+}
+
+// close gives up the handles; no job may be running.
+func (p *workers) close() {
+	close(p.jobs)
+	unix.Close(p.root)
+	unix.Close(p.mounts)
+}
+
+// do runs f on one of the threads.
+func (p *workers) do(f func(*worker) verdict) verdict {
+	j := job{f, make(chan verdict, 1)}
+	select {
+	case p.jobs <- j:
+	default:
+		go func() {
+			if err := sys.Thread(func() error { return p.serve(j) }); err != nil {
+				j.done <- fail(unix.EAGAIN) // no thread to be had; full if it was answered
+			}
+		}()
+	}
+	return <-j.done
+}
+
+func (p *workers) serve(j job) error {
+	if err := sys.Unshare(unix.CLONE_FS); err != nil {
+		return err
+	}
+	w := &worker{pool: p, server: p.server}
+	for {
+		v := j.do(w)
+		err := w.restore()
+		j.done <- v
+		if err != nil {
+			return nil // the thread goes, and with it what it could not give back
+		}
+		select {
+		case next, more := <-p.jobs:
+			if !more {
+				return nil
+			}
+			j = next
+		case <-time.After(idle):
+			return nil
+		}
+	}
+}
+
+// become takes on an identity's ids for files, its groups and umask, and leaves the
+// thread these capabilities of this process's only.
+func (w *worker) become(id *identity, capabilities uint64) error {
+	w.changed.creds = true
+	if err := setGroups(id.groups); err != nil {
+		return err
+	}
+	setFSID(unix.SYS_SETFSGID, id.fsgid)
+	setFSID(unix.SYS_SETFSUID, id.fsuid)
+	if setFSID(unix.SYS_SETFSUID, ^uint32(0)) != id.fsuid || setFSID(unix.SYS_SETFSGID, ^uint32(0)) != id.fsgid {
+		return unix.EPERM
+	}
+	unix.Umask(id.umask)
+	return w.capable(capabilities)
+}
+
+// capable changes the thread's effective capabilities.
+func (w *worker) capable(effective uint64) error {
+	w.changed.creds = true
+	h := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var d [2]unix.CapUserData
+	if err := unix.Capget(&h, &d[0]); err != nil {
+		return err
+	}
+	d[0].Effective, d[1].Effective = uint32(effective)&d[0].Permitted, uint32(effective>>32)&d[1].Permitted
+	return unix.Capset(&h, &d[0])
+}
+
+// enter makes the caller's root and working directory the thread's, so that paths
+// lead where they lead for the caller.
+func (w *worker) enter(c *caller) error {
+	root, err := c.file("root", unix.O_PATH|unix.O_DIRECTORY)
+	if err != nil {
+		return errGone
+	}
+	defer unix.Close(root)
+	cwd, err := c.file("cwd", unix.O_PATH|unix.O_DIRECTORY)
+	if err != nil {
+		return errGone
+	}
+	defer unix.Close(cwd)
+	w.changed.fs = true
+	if err := unix.Fchdir(root); err != nil {
+		return err
+	}
+	if err := unix.Chroot("."); err != nil {
+		return err
+	}
+	return unix.Fchdir(cwd)
+}
+
+// join enters a mount namespace.
+func (w *worker) join(mounts int) error {
+	w.changed.mounts = true
+	return unix.Setns(mounts, unix.CLONE_NEWNS)
+}
+
+// restore gives the thread back what it had.
+func (w *worker) restore() error {
+	if w.changed.creds {
+		err := w.capable(^uint64(0))
+		setFSID(unix.SYS_SETFSUID, 0)
+		setFSID(unix.SYS_SETFSGID, 0)
+		unix.Umask(0o022)
+		groups := make([]uint32, len(w.pool.groups))
+		for i, g := range w.pool.groups {
+			groups[i] = uint32(g)
+		}
+		// A change of ids may have made this process's memory readable
+		// (fs.suid_dumpable).
+		err = errors.Join(err, setGroups(groups), w.capable(^uint64(0)), sys.NoDumpable())
+		if err != nil {
+			return err
+		}
+		if setFSID(unix.SYS_SETFSUID, ^uint32(0)) != 0 || setFSID(unix.SYS_SETFSGID, ^uint32(0)) != 0 {
+			return unix.EPERM
+		}
+	}
+	if w.changed.mounts { // changes root and working directory as well
+		if err := unix.Setns(w.pool.mounts, unix.CLONE_NEWNS); err != nil {
+			return err
+		}
+	}
+	if w.changed.fs || w.changed.mounts {
+		if err := unix.Fchdir(w.pool.root); err != nil {
+			return err
+		}
+		if err := unix.Chroot("."); err != nil {
+			return err
+		}
+	}
+	w.changed = struct{ creds, fs, mounts bool }{}
+	return nil
+}
+
+// setGroups sets this thread's groups; package unix would set all threads'.
+func setGroups(groups []uint32) error {
+	first := unsafe.SliceData(append(groups[:len(groups):len(groups)], 0)) // not nil
+	_, _, e := unix.RawSyscall(unix.SYS_SETGROUPS, uintptr(len(groups)), uintptr(unsafe.Pointer(first)), 0)
+	if e != 0 {
+		return e
+	}
+	return nil
+}
+
+// setFSID sets this thread's id for files, -1 being none, and returns the one before.
+func setFSID(nr uintptr, id uint32) uint32 {
+	old, _, _ := unix.RawSyscall(nr, uintptr(id), 0, 0)
+	return uint32(old)
+}

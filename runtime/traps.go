@@ -1,0 +1,98 @@
+package runtime
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+
+	"golang.org/x/sys/unix"
+
+	"sysbox/runtime/process"
+	"sysbox/runtime/sys"
+	"sysbox/runtime/trap"
+)
+
+// trapFilter is the notification filter of the container's processes, nil for an
+// ordinary container, in which nothing is answered.
+func (c *Container) trapFilter() (*process.Filter, error) {
+	if !c.plan.System {
+		return nil, nil
+	}
+	f, err := trap.Filter()
+	if err != nil {
+		return nil, fmt.Errorf("make the notification filter: %w", err)
+	}
+	return f, nil
+}
+
+// makeTraps makes the server of the container's trapped calls. It runs on the
+// thread that has built the mount tree, while that is still the host's.
+func (c *Container) makeTraps(userns, proc *os.File) error {
+	if c.trap == nil {
+		return nil
+	}
+	tree, err := sys.Openat2(proc, "thread-self/ns/mnt", unix.OpenHow{Flags: unix.O_RDONLY})
+	if err != nil {
+		return err
+	}
+	c.traps, err = trap.New(trap.Config{
+		UserNS: userns, UID: c.plan.IDs.UID, GID: c.plan.IDs.GID, Proc: proc, Tree: tree,
+		Devices: c.plan.Devices, Modules: c.cfg.Modules,
+		Memory: c.cgroup.Memory, Processes: c.cgroup.Tasks, Log: c.warn,
+	})
+	if err != nil {
+		tree.Close()
+	}
+	return err
+}
+
+// warn logs what happens in a running container.
+func (c *Container) warn(text string) {
+	slog.Warn(text, "container", c.rec.ID)
+}
+
+// trapSocket passes a program the socket over which it sends its listener, and
+// returns the other end.
+func (s *spawn) trapSocket(trap *process.Filter) (*os.File, error) {
+	if trap == nil {
+		return nil, nil
+	}
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("make the socket for a seccomp listener: %w", err)
+	}
+	s.own(os.NewFile(uintptr(pair[1]), "listener's socket"), process.FDTrap)
+	return os.NewFile(uintptr(pair[0]), "listener's socket"), nil
+}
+
+// serveTraps takes the listener of a process that is executing its own file, and so
+// has sent it, and answers its calls.
+func (c *Container) serveTraps(socket *os.File) error {
+	if socket == nil || c.traps == nil {
+		return nil
+	}
+	defer socket.Close()
+	control := make([]byte, unix.CmsgSpace(4))
+	n, oobn, _, _, err := unix.Recvmsg(int(socket.Fd()), make([]byte, 1), control, unix.MSG_DONTWAIT|unix.MSG_CMSG_CLOEXEC)
+	switch {
+	case err == unix.EAGAIN || err == nil && n == 0:
+		return nil // a filter of an outer container's is in force
+	case err != nil:
+		return fmt.Errorf("take the seccomp listener: %w", err)
+	}
+	messages, err := unix.ParseSocketControlMessage(control[:oobn])
+	if err != nil || len(messages) != 1 {
+		return errors.Join(errors.New("take the seccomp listener: none came"), err)
+	}
+	fds, err := unix.ParseUnixRights(&messages[0])
+	if err != nil || len(fds) != 1 {
+		return errors.Join(errors.New("take the seccomp listener: none came"), err)
+	}
+	// Only a file made non-blocking is served by the poller.
+	if err := unix.SetNonblock(fds[0], true); err != nil {
+		unix.Close(fds[0])
+		return fmt.Errorf("take the seccomp listener: %w", err)
+	}
+	return c.traps.Serve(os.NewFile(uintptr(fds[0]), "seccomp listener"))
+}
