@@ -15,7 +15,9 @@ import (
 type caller struct {
 	tid int
 	dir int // O_PATH of /proc/TID
-	mem int // its memory as of the call, or -1 before the first use
+	// listener and id are those of the call.
+	listener *listener
+	id       uint64
 }
 
 // errGone: the caller has been killed; there is nobody to answer.
@@ -23,7 +25,7 @@ var errGone = errors.New("the caller has ended")
 
 // open pins the caller of a notification.
 func (s *Server) open(l *listener, n *notification) (*caller, error) {
-	c := &caller{tid: int(n.tid), dir: -1, mem: -1}
+	c := &caller{tid: int(n.tid), listener: l, id: n.id}
 	var err error
 	c.dir, err = unix.Openat(s.proc, strconv.Itoa(c.tid), unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -31,53 +33,40 @@ func (s *Server) open(l *listener, n *notification) (*caller, error) {
 	}
 	// The number could have gone to another thread before it was opened, but
 	// not while the caller waits.
-	if !l.valid(n.id) {
+	if !c.waits() {
 		c.close()
 		return nil, errGone
 	}
 	return c, nil
 }
 
-func (c *caller) close() {
-	for _, fd := range []int{c.dir, c.mem} {
-		if fd >= 0 {
-			unix.Close(fd)
-		}
-	}
-}
+func (c *caller) close() { unix.Close(c.dir) }
+
+// waits tells whether the caller still waits for its answer: asked after it was read from
+// by its number, and before something is done for it.
+func (c *caller) waits() bool { return c.listener.valid(c.id) }
 
 // file opens one of the caller's files in procfs.
 func (c *caller) file(name string, flags int) (int, error) {
 	return unix.Openat(c.dir, name, flags|unix.O_CLOEXEC, 0)
 }
 
-// memory opens the caller's memory. Unlike process_vm_readv(2) it stays the memory of
-// this call, whoever has the number later.
-func (c *caller) memory(flags int) (int, error) {
-	if c.mem >= 0 {
-		return c.mem, nil
-	}
-	fd, err := c.file("mem", flags)
-	if err != nil {
-		return -1, unix.EFAULT
-	}
-	c.mem = fd
-	return fd, nil
-}
-
 const pageSize = 4096
 
-// read copies len(b) bytes of the caller's memory; EFAULT where there is none.
+// read copies len(b) bytes of the caller's memory; EFAULT where the caller has none that it
+// may read itself. (/proc/PID/mem would read what is protected, too.)
 func (c *caller) read(addr uint64, b []byte) error {
-	fd, err := c.memory(unix.O_RDWR)
-	if err != nil {
-		return err
-	}
 	for len(b) > 0 {
 		if int64(addr) < 0 {
 			return unix.EFAULT
 		}
-		n, err := unix.Pread(fd, b, int64(addr))
+		local := []unix.Iovec{{Base: &b[0], Len: uint64(len(b))}}
+		remote := []unix.RemoteIovec{{Base: uintptr(addr), Len: len(b)}}
+		n, err := unix.ProcessVMReadv(c.tid, local, remote, 0)
+		// By then the number could be another's.
+		if !c.waits() {
+			return errGone
+		}
 		if err != nil || n <= 0 {
 			return unix.EFAULT
 		}
@@ -86,14 +75,19 @@ func (c *caller) read(addr uint64, b []byte) error {
 	return nil
 }
 
-// write copies b to the caller's memory, as far as it is writable.
+// write copies b to the caller's memory. It goes through a file that stays the memory of
+// this call, whoever has the number later.
 func (c *caller) write(addr uint64, b []byte) error {
-	fd, err := c.memory(unix.O_RDWR)
-	if err != nil {
-		return err
-	}
 	if int64(addr) < 0 {
 		return unix.EFAULT
+	}
+	fd, err := c.file("mem", unix.O_WRONLY)
+	if err != nil {
+		return errGone
+	}
+	defer unix.Close(fd)
+	if !c.waits() { // it may have been opened after an execve of another thread's
+		return errGone
 	}
 	if n, err := unix.Pwrite(fd, b, int64(addr)); err != nil || n != len(b) {
 		return unix.EFAULT

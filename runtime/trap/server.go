@@ -177,7 +177,7 @@ func (s *Server) handle(l *listener, n *notification, h *handler) {
 		return
 	}
 	defer c.close()
-	v = h.handle(s, &call{notification: n, caller: c, listener: l})
+	v = h.handle(s, &call{caller: c, arch: n.arch, args: n.args})
 }
 
 func (s *Server) answer(l *listener, n *notification, v verdict) {
@@ -198,14 +198,10 @@ func (s *Server) say(text string) {
 
 // call is a notification whose caller is pinned.
 type call struct {
-	*notification
 	*caller
-	listener *listener
+	arch uint32
+	args [6]uint64
 }
-
-// waits tells whether the caller still waits for its answer: asked before
-// something is done for it.
-func (c *call) waits() bool { return c.listener.valid(c.id) }
 
 // handler answers one system call.
 type handler struct {

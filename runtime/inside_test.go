@@ -1,0 +1,102 @@
+package runtime
+
+import (
+	"debug/elf"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+)
+
+// insideEnv names the routine that this test's binary runs in a container.
+const insideEnv = "TEST_INSIDE"
+
+// routines run in a container, as its root. An error is printed and ends with status 1.
+var routines = map[string]func() error{}
+
+func TestMain(m *testing.M) {
+	name := os.Getenv(insideEnv)
+	if name == "" {
+		os.Exit(m.Run())
+	}
+	routine := routines[name]
+	if routine == nil {
+		fmt.Printf("no routine %q\n", name)
+		os.Exit(2)
+	}
+	if err := routine(); err != nil {
+		fmt.Println(err)
+		os.Exit(1)
+	}
+}
+
+// insideBundle is a bundle whose init is a routine of this binary.
+func insideBundle(t *testing.T, routine string, change func(*specs.Spec)) string {
+	t.Helper()
+	bundle := busybox(t, func(s *specs.Spec) {
+		s.Process.Env = append(s.Process.Env, insideEnv+"="+routine)
+		if change != nil {
+			change(s)
+		}
+	}, "/bin/inside")
+	root := filepath.Join(bundle, "rootfs")
+	copyFile(t, "/proc/self/exe", filepath.Join(root, "bin/inside"))
+	copyLibraries(t, root)
+	return bundle
+}
+
+func copyFile(t *testing.T, from, to string) {
+	t.Helper()
+	b, err := os.ReadFile(from)
+	if err == nil {
+		err = os.MkdirAll(filepath.Dir(to), 0o755)
+	}
+	if err == nil {
+		err = os.WriteFile(to, b, 0o755)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// copyLibraries adds what this binary needs if it was built with cgo.
+func copyLibraries(t *testing.T, root string) {
+	t.Helper()
+	f, err := elf.Open("/proc/self/exe")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	libraries, err := f.ImportedLibraries()
+	if err != nil || len(libraries) == 0 {
+		return
+	}
+	interp, err := f.Section(".interp").Data()
+	if err != nil {
+		t.Fatal(err)
+	}
+	loader := strings.TrimRight(string(interp), "\x00")
+	copyFile(t, loader, filepath.Join(root, loader))
+	for _, lib := range libraries {
+		found, err := filepath.Glob("/lib/*-linux-gnu/" + lib)
+		if err != nil || len(found) != 1 {
+			t.Fatalf("this test's binary needs %s, found %q; build it with CGO_ENABLED=0", lib, found)
+		}
+		copyFile(t, found[0], filepath.Join(root, found[0]))
+	}
+}
+
+// inside runs a routine in a container and returns what it printed.
+func inside(t *testing.T, routine string, change func(*specs.Spec)) (string, int) {
+	t.Helper()
+	w, text := pipe(t)
+	c := create(t, testPod(t, "pod"), CreateRequest{ID: "c1", Bundle: insideBundle(t, routine, change), Stdio: Stdio{Stdout: w, Stderr: w}})
+	if err := c.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	exit := wait(t, c.Init())
+	return text(), exit.Status
+}

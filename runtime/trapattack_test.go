@@ -1,0 +1,519 @@
+package runtime
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+	"unsafe"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+)
+
+const (
+	nullDev = 1<<8 | 3
+	charDev = unix.S_IFCHR | 0o666
+)
+
+func mknodRaw(path, mode, dev uintptr) unix.Errno {
+	_, _, e := unix.Syscall(unix.SYS_MKNOD, path, mode, dev)
+	return e
+}
+
+// address is that of memory that the caller keeps alive, and which does not move.
+func address(b []byte) uintptr { return uintptr(unsafe.Pointer(unsafe.SliceData(b))) }
+
+// TestTrapArguments: pointers and paths that are none get the kernel's own errors.
+func TestTrapArguments(t *testing.T) {
+	out, status := inside(t, "trap arguments", nil)
+	if status != 0 {
+		t.Error(out)
+	}
+}
+
+func init() {
+	routines["trap arguments"] = func() error {
+		page, err := unix.Mmap(-1, 0, 8192, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_ANON|unix.MAP_PRIVATE)
+		if err != nil {
+			return err
+		}
+		if err := unix.Mprotect(page[4096:], unix.PROT_NONE); err != nil {
+			return err
+		}
+		for i := range page[:4096] {
+			page[i] = 'x'
+		}
+		long := append([]byte(strings.Repeat("x", 5000)), 0)
+		parts := append([]byte("/root/"+strings.Repeat("y", 256)), 0)
+		atEnd := page[4096-len("/root/e\x00"):]
+		copy(atEnd, "/root/e\x00")
+		unterminated := page[2048-7:]
+		odd := []byte("/root/\xff\xfe\n\x00")
+		empty := []byte{0}
+		slash := []byte("/root/s/\x00")
+		dots := []byte("/root/..\x00")
+		var errs []error
+		for _, c := range []struct {
+			name string
+			at   uintptr
+			want unix.Errno
+		}{
+			{"null", 0, unix.EFAULT},
+			{"kernel memory", ^uintptr(0) &^ 0xfff, unix.EFAULT},
+			{"a string at the end of memory", address(atEnd), 0},
+			{"a string that runs out of memory", address(page[4095:]), unix.ENOENT},
+			{"too long", address(long), unix.ENAMETOOLONG},
+			{"a part too long", address(parts), unix.ENAMETOOLONG},
+			{"not UTF-8", address(odd), 0},
+			{"empty", address(empty), unix.ENOENT},
+			{"a folder's name", address(slash), unix.ENOENT},
+			{"the parent", address(dots), unix.EEXIST},
+		} {
+			if c.name == "a string that runs out of memory" {
+				page[4095], c.want = 'x', unix.EFAULT
+				c.at = address(unterminated[100:])
+				for i := range unterminated[100 : 2048+7] {
+					unterminated[100+i] = 'x'
+				}
+			}
+			if e := mknodRaw(c.at, charDev, nullDev); e != c.want {
+				errs = append(errs, fmt.Errorf("%s: %v, want %v", c.name, e, c.want))
+			}
+		}
+		// Descriptors of folders: of the caller's, none, a file.
+		dir, err := unix.Open("/root", unix.O_PATH|unix.O_DIRECTORY, 0)
+		if err != nil {
+			return err
+		}
+		if err := unix.Mknodat(dir, "at", charDev, nullDev); err != nil {
+			errs = append(errs, fmt.Errorf("mknodat: %w", err))
+		}
+		if err := unix.Mknodat(999, "at2", charDev, nullDev); err != unix.EBADF {
+			errs = append(errs, fmt.Errorf("mknodat without a folder: %w", err))
+		}
+		file, err := unix.Open("/bin/busybox", unix.O_RDONLY, 0)
+		if err != nil {
+			return err
+		}
+		if err := unix.Mknodat(file, "at3", charDev, nullDev); err != unix.ENOTDIR {
+			errs = append(errs, fmt.Errorf("mknodat in a file: %w", err))
+		}
+		if err := unix.Mknodat(999, "/root/abs", charDev, nullDev); err != nil {
+			errs = append(errs, fmt.Errorf("mknodat with an absolute path: %w", err))
+		}
+		fd := fmt.Sprintf("/proc/self/fd/%d/own", dir)
+		if err := unix.Mknod(fd, charDev, nullDev); err != nil {
+			errs = append(errs, fmt.Errorf("mknod by its own descriptor: %w", err))
+		}
+		// Of others' links not even the container's init's are followed.
+		if err := unix.Mknod("/proc/1/root/root/other", charDev, nullDev); err != unix.ELOOP {
+			errs = append(errs, fmt.Errorf("mknod by another's link: %w", err))
+		}
+		high := []byte("/root/high\x00")
+		// High halves of registers do not count, as with the kernel's own types.
+		if e := mknodRaw(address(high), charDev, nullDev|1<<40); e != 0 {
+			errs = append(errs, fmt.Errorf("a device with a high half: %w", e))
+		}
+		for _, b := range [][]byte{page, long, parts, odd, empty, slash, dots, high} {
+			runtime.KeepAlive(b)
+		}
+		return errors.Join(errs...)
+	}
+}
+
+// TestTrapFlip: another thread changes a path while it is looked at. Whatever is read, the
+// caller's own rights are what counts: nothing comes to be where it may not write.
+func TestTrapFlip(t *testing.T) {
+	w, text := pipe(t)
+	bundle := insideBundle(t, "trap flip", func(s *specs.Spec) {
+		s.Process.User = specs.User{UID: 1000, GID: 1000}
+		caps := []string{"CAP_MKNOD"}
+		s.Process.Capabilities = &specs.LinuxCapabilities{Bounding: caps, Effective: caps, Permitted: caps, Inheritable: caps, Ambient: caps}
+		s.Process.Env = append(s.Process.Env, "SYSBOX_HONOR_CAPS=TRUE")
+	})
+	root := filepath.Join(bundle, "rootfs")
+	for dir, mode := range map[string]os.FileMode{"mine": 0o777, "theirs": 0o755} {
+		if err := os.Mkdir(filepath.Join(root, dir), mode); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chmod(filepath.Join(root, dir), mode); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c := create(t, testPod(t, "pod"), CreateRequest{ID: "c1", Bundle: bundle, Stdio: Stdio{Stdout: w, Stderr: w}})
+	if err := c.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if exit := wait(t, c.Init()); exit.Status != 0 {
+		t.Error(text())
+	}
+	if list, err := os.ReadDir(filepath.Join(root, "theirs")); err != nil || len(list) != 0 {
+		t.Errorf("made where the caller may not write: %v, %v", list, err)
+	}
+	if list, err := os.ReadDir(filepath.Join(root, "mine")); err != nil || len(list) == 0 {
+		t.Errorf("nothing was made where it may: %v", err)
+	}
+}
+
+func init() {
+	routines["trap flip"] = func() error {
+		path := []byte("/theirs/n0000\x00")
+		stop := make(chan struct{})
+		go func() {
+			runtime.LockOSThread()
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				copy(path, "//mine/")
+				copy(path, "/theirs")
+			}
+		}()
+		for i := range 3000 {
+			copy(path[9:], fmt.Sprintf("%04d", i))
+			mknodRaw(address(path), charDev, nullDev)
+		}
+		close(stop)
+		return nil
+	}
+}
+
+// TestTrapKilled: callers are killed at any moment of their calls, and their numbers are
+// taken by others; the server goes on.
+func TestTrapKilled(t *testing.T) {
+	out, status := inside(t, "trap killed", nil)
+	if status != 0 {
+		t.Error(out)
+	}
+}
+
+func init() {
+	routines["trap killed"] = func() error {
+		// Numbers come round soon.
+		if err := os.WriteFile("/proc/sys/kernel/pid_max", []byte("400"), 0); err != nil && !errors.Is(err, os.ErrPermission) {
+			return err
+		}
+		os.Mkdir("/root/k", 0o755)
+		for i := range 150 {
+			cmd := exec.Command("/bin/inside")
+			cmd.Env = []string{insideEnv + "=trap storm"}
+			if err := cmd.Start(); err != nil {
+				return err
+			}
+			time.Sleep(time.Duration(i%20) * 200 * time.Microsecond)
+			cmd.Process.Kill()
+			cmd.Wait()
+		}
+		if err := unix.Mknod("/root/last", charDev, nullDev); err != nil {
+			return fmt.Errorf("after all: %w", err)
+		}
+		return nil
+	}
+	routines["trap storm"] = func() error {
+		for range 4 {
+			go func() {
+				for i := 0; ; i++ {
+					name := fmt.Sprintf("/root/k/%d-%d", os.Getpid(), i)
+					unix.Mknod(name, charDev, nullDev)
+					unix.Unlink(name)
+				}
+			}()
+		}
+		select {}
+	}
+}
+
+// TestTrapCrowd: very many callers at once are served a few at a time, and
+// those that wait can be killed.
+func TestTrapCrowd(t *testing.T) {
+	out, status := inside(t, "trap crowd", nil)
+	if status != 0 || !strings.HasPrefix(out, "all served") {
+		t.Errorf("exit status %d: %s", status, out)
+	}
+}
+
+func init() {
+	routines["trap crowd"] = func() error {
+		const n = 1500
+		os.Mkdir("/root/c", 0o755)
+		var wg sync.WaitGroup
+		var failed atomic.Int32
+		for i := range n {
+			wg.Go(func() {
+				runtime.LockOSThread()
+				if err := unix.Mknod(fmt.Sprintf("/root/c/%d", i), charDev, nullDev); err != nil {
+					failed.Add(1)
+				}
+			})
+		}
+		wg.Wait()
+		list, err := os.ReadDir("/root/c")
+		if err != nil || failed.Load() != 0 || len(list) != n {
+			return fmt.Errorf("%d calls failed, %d nodes, %v", failed.Load(), len(list), err)
+		}
+		fmt.Println("all served")
+		return nil
+	}
+}
+
+// TestTrapSignals: signals that do not kill neither restart a call for ever nor make it
+// happen twice.
+func TestTrapSignals(t *testing.T) {
+	out, status := inside(t, "trap signals", nil)
+	if status != 0 {
+		t.Error(out)
+	}
+}
+
+func init() {
+	routines["trap signals"] = func() error {
+		tid := make(chan int)
+		done := make(chan error)
+		go func() {
+			runtime.LockOSThread()
+			tid <- unix.Gettid()
+			for i := range 500 {
+				if err := unix.Mknod(fmt.Sprintf("/root/s%d", i), charDev, nullDev); err != nil {
+					done <- fmt.Errorf("call %d: %w", i, err)
+					return
+				}
+			}
+			done <- nil
+		}()
+		target := <-tid
+		for {
+			select {
+			case err := <-done:
+				return err
+			default:
+				unix.Tgkill(os.Getpid(), target, unix.SIGURG)
+			}
+		}
+	}
+}
+
+// TestTrapSilentFileSystem: a file system of the container's that never answers holds up
+// that container's own calls and no more: another container is served, and the
+// first can be deleted.
+func TestTrapSilentFileSystem(t *testing.T) {
+	p := testPod(t, "pod")
+	w, _ := pipe(t)
+	r, ready, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	c := create(t, p, CreateRequest{ID: "c1", Bundle: insideBundle(t, "trap silence", nil), Stdio: Stdio{Stdout: ready, Stderr: w}})
+	if err := c.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	ready.Close()
+	buf := make([]byte, 100)
+	if n, _ := r.Read(buf); string(buf[:n]) != "silent\n" {
+		t.Fatalf("the container says %q", buf[:n])
+	}
+	other := create(t, p, CreateRequest{ID: "c2", Bundle: busybox(t, nil, "mknod", "/root/n", "c", "1", "3")})
+	if err := other.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if exit := wait(t, other.Init()); exit.Status != 0 {
+		t.Errorf("mknod in the other container: exit status %d", exit.Status)
+	}
+	if err := c.Delete(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
+func init() {
+	routines["trap silence"] = func() error {
+		fuse, err := unix.Open("/dev/fuse", unix.O_RDWR, 0)
+		if err != nil {
+			return err
+		}
+		os.Mkdir("/root/f", 0o755)
+		data := fmt.Sprintf("fd=%d,rootmode=40000,user_id=0,group_id=0", fuse)
+		if err := unix.Mount("silent", "/root/f", "fuse", 0, data); err != nil {
+			return err
+		}
+		for i := range 40 { // more than are worked on at a time
+			go unix.Mknod(fmt.Sprintf("/root/f/%d/x", i), charDev, nullDev)
+		}
+		time.Sleep(100 * time.Millisecond) // until they are in their calls, more or less
+		fmt.Println("silent")
+		select {}
+	}
+}
+
+// TestTrapFrozen: a container that is frozen in the middle of its calls goes on after.
+func TestTrapFrozen(t *testing.T) {
+	c := create(t, testPod(t, "pod"), CreateRequest{ID: "c1", Bundle: insideBundle(t, "trap storm", nil)})
+	if err := c.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for range 10 {
+		time.Sleep(3 * time.Millisecond)
+		if err := c.Pause(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if err := c.Resume(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestTrapListeners: a container's process cannot have a listener of its own, and says
+// so; a filter without one it can add.
+func TestTrapListeners(t *testing.T) {
+	out, status := inside(t, "trap listeners", nil)
+	if status != 0 {
+		t.Error(out)
+	}
+}
+
+func init() {
+	routines["trap listeners"] = func() error {
+		runtime.LockOSThread()
+		prog := []unix.SockFilter{{Code: unix.BPF_RET | unix.BPF_K, K: unix.SECCOMP_RET_ALLOW}}
+		fprog := unix.SockFprog{Len: 1, Filter: &prog[0]}
+		install := func(flags uintptr) unix.Errno {
+			_, _, e := unix.Syscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, flags, uintptr(unsafe.Pointer(&fprog)))
+			return e
+		}
+		if e := install(unix.SECCOMP_FILTER_FLAG_NEW_LISTENER); e != unix.EBUSY {
+			return fmt.Errorf("a listener of its own: %w", e)
+		}
+		if e := install(0); e != 0 {
+			return fmt.Errorf("a filter of its own: %w", e)
+		}
+		if err := unix.Mknod("/root/n", charDev, nullDev); err != nil {
+			return fmt.Errorf("under a filter of its own: %w", err)
+		}
+		return nil
+	}
+}
+
+// TestTrap32 calls by the i386 entry: the same answers, with 32-bit structures.
+func TestTrap32(t *testing.T) {
+	if runtime.GOARCH != "amd64" {
+		t.Skip("the i386 entry is amd64's")
+	}
+	bundle := busybox(t, func(s *specs.Spec) {
+		limit := int64(100 << 20)
+		s.Linux.Resources = &specs.LinuxResources{Memory: &specs.LinuxMemory{Limit: &limit}}
+	}, "/bin/calls32")
+	if err := os.WriteFile(filepath.Join(bundle, "rootfs/bin/calls32"), calls32(), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	w, text := pipe(t)
+	c := create(t, testPod(t, "pod"), CreateRequest{ID: "c1", Bundle: bundle, Stdio: Stdio{Stdout: w}})
+	if err := c.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	exit := wait(t, c.Init())
+	info := text()
+	if exit.Status != 0 || len(info) != 64 {
+		t.Fatalf("exit status %d, %d bytes", exit.Status, len(info))
+	}
+	total := uint64(binary.LittleEndian.Uint32([]byte(info[16:]))) * uint64(binary.LittleEndian.Uint32([]byte(info[52:])))
+	if total != 100<<20 {
+		t.Errorf("sysinfo tells of %d bytes of memory", total)
+	}
+	var st unix.Stat_t
+	if err := unix.Stat(filepath.Join(bundle, "rootfs/root/n"), &st); err != nil || st.Rdev != nullDev || st.Mode&unix.S_IFMT != unix.S_IFCHR {
+		t.Errorf("the node: %v, %v", err, st.Mode)
+	}
+}
+
+// calls32 is a program for i386: mknod("/root/n", S_IFCHR|0666, 1:3), sysinfo into
+// a buffer, write of that, and an exit with mknod's result.
+func calls32() []byte {
+	const base, header, info = 0x10000, 52 + 32, 64
+	var code []byte
+	le := binary.LittleEndian
+	mov := func(reg byte, v uint32) { code = le.AppendUint32(append(code, 0xb8+reg), v) } // mov reg, v
+	const eax, ecx, edx, ebx = 0, 1, 2, 3
+	call := func() { code = append(code, 0xcd, 0x80) } // int 0x80
+	const size = 100                                   // of the code, at most
+	path, buffer := uint32(base+header+size), uint32(base+header+size+8)
+	mov(eax, 14) // mknod
+	mov(ebx, path)
+	mov(ecx, charDev)
+	mov(edx, nullDev)
+	call()
+	code = append(code, 0x89, 0xc6) // mov esi, eax
+	mov(eax, 116)                   // sysinfo
+	mov(ebx, buffer)
+	call()
+	mov(eax, 4) // write
+	mov(ebx, 1)
+	mov(ecx, buffer)
+	mov(edx, info)
+	call()
+	code = append(code, 0x89, 0xf3) // mov ebx, esi
+	mov(eax, 1)                     // exit
+	call()
+	code = append(code, make([]byte, size-len(code))...)
+	code = append(code, "/root/n\x00"...)
+	code = append(code, make([]byte, info)...)
+
+	// elf(5): Elf32_Ehdr, Elf32_Phdr.
+	out := append([]byte("\x7fELF\x01\x01\x01"), make([]byte, 9)...)
+	out = le.AppendUint16(out, 2) // ET_EXEC
+	out = le.AppendUint16(out, 3) // EM_386
+	for _, v := range []uint32{1, base + header, 52, 0, 0} {
+		out = le.AppendUint32(out, v)
+	}
+	for _, v := range []uint16{52, 32, 1, 0, 0, 0} {
+		out = le.AppendUint16(out, v)
+	}
+	total := uint32(header + len(code))
+	for _, v := range []uint32{1, 0, base, base, total, total, 7, 4096} {
+		out = le.AppendUint32(out, v)
+	}
+	return append(out, code...)
+}
+
+// TestTrapListenerEnds: the listener of an exec ends with its last process.
+func TestTrapListenerEnds(t *testing.T) {
+	c := started(t, nil)
+	before := openFiles(t)
+	for range 5 {
+		p, err := c.Exec(t.Context(), ExecRequest{Process: &specs.Process{Args: []string{"/bin/true"}, Cwd: "/"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		wait(t, p)
+		p.close()
+	}
+	deadline := time.Now().Add(10 * time.Second)
+	for {
+		now := openFiles(t)
+		if now <= before {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%d open files, %d before", now, before)
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+}
+
+func openFiles(t *testing.T) int {
+	t.Helper()
+	list, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(list)
+}
