@@ -9,38 +9,44 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// caller is the thread that made a call. Everything about it is read through dir,
-// its folder in the host's procfs: opened first and checked once, it is this
-// thread's for ever, and after its end every access fails.
+// caller is the thread that made a call.
 type caller struct {
 	tid int
-	dir int // O_PATH of /proc/TID
 	// listener and id are those of the call.
 	listener *listener
 	id       uint64
+	proc     int // O_PATH of the host's procfs
+	dir      int // O_PATH of /proc/TID, or -1 before the first use
 }
 
 // errGone: the caller has been killed; there is nobody to answer.
 var errGone = errors.New("the caller has ended")
 
-// open pins the caller of a notification.
-func (s *Server) open(l *listener, n *notification) (*caller, error) {
-	c := &caller{tid: int(n.tid), listener: l, id: n.id}
-	var err error
-	c.dir, err = unix.Openat(s.proc, strconv.Itoa(c.tid), unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+// pin opens the caller's folder in the host's procfs. Opened first and checked once, it is
+// this thread's for ever, and after its end every access fails.
+func (c *caller) pin() (int, error) {
+	if c.dir >= 0 {
+		return c.dir, nil
+	}
+	dir, err := unix.Openat(c.proc, strconv.Itoa(c.tid), unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return nil, errGone
+		return -1, errGone
 	}
 	// The number could have gone to another thread before it was opened, but
 	// not while the caller waits.
 	if !c.waits() {
-		c.close()
-		return nil, errGone
+		unix.Close(dir)
+		return -1, errGone
 	}
-	return c, nil
+	c.dir = dir
+	return dir, nil
 }
 
-func (c *caller) close() { unix.Close(c.dir) }
+func (c *caller) close() {
+	if c.dir >= 0 {
+		unix.Close(c.dir)
+	}
+}
 
 // waits tells whether the caller still waits for its answer: asked after it was read from
 // by its number, and before something is done for it.
@@ -48,7 +54,11 @@ func (c *caller) waits() bool { return c.listener.valid(c.id) }
 
 // file opens one of the caller's files in procfs.
 func (c *caller) file(name string, flags int) (int, error) {
-	return unix.Openat(c.dir, name, flags|unix.O_CLOEXEC, 0)
+	dir, err := c.pin()
+	if err != nil {
+		return -1, err
+	}
+	return unix.Openat(dir, name, flags|unix.O_CLOEXEC, 0)
 }
 
 const pageSize = 4096
@@ -113,6 +123,14 @@ func (c *caller) text(addr uint64, limit int, tooLong unix.Errno) (string, error
 		addr += uint64(chunk)
 	}
 	return "", tooLong
+}
+
+// equals tells whether a text in the caller's memory is this one. Text that ends less
+// than its length before memory does is not looked at closely.
+func (c *caller) equals(addr uint64, text string) bool {
+	var buf [16]byte
+	b := buf[:len(text)+1]
+	return c.read(addr, b) == nil && string(b[:len(text)]) == text && b[len(text)] == 0
 }
 
 // path copies a path, as the kernel's getname().
@@ -220,17 +238,26 @@ func namespaceOf(fd int, name string) (namespace, error) {
 	return namespace{uint64(st.Dev), st.Ino}, err
 }
 
+// namespace is that of the caller's of one kind, such as "user".
+func (c *caller) namespace(kind string) (namespace, error) {
+	dir, err := c.pin()
+	if err != nil {
+		return namespace{}, err
+	}
+	return namespaceOf(dir, "ns/"+kind)
+}
+
 // first tells whether the caller is in the container's first user namespace, the only
 // one in which anything is granted.
-func (s *Server) first(c *caller) bool {
-	ns, err := namespaceOf(c.dir, "ns/user")
+func (s *Server) first(c *call) bool {
+	ns, err := c.namespace("user")
 	return err == nil && ns == s.userns
 }
 
 // mounts opens the caller's mount namespace if its mounts are the business of
 // who has CAP_SYS_ADMIN in the container's first user namespace: if that is the
 // namespace's owner. Otherwise a caller could reach into a tree that is not its own.
-func (s *Server) mounts(c *caller) (int, bool) {
+func (s *Server) mounts(c *call) (int, bool) {
 	fd, err := c.file("ns/mnt", unix.O_RDONLY)
 	if err != nil {
 		return -1, false

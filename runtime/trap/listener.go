@@ -54,46 +54,59 @@ func newListener(f *os.File) (*listener, error) {
 // errEnded: no process is left that could call.
 var errEnded = errors.New("the last process with this filter has ended")
 
-// receive waits for a notification, at the cost of a goroutine and no thread.
-func (l *listener) receive(n *notification) error {
+// burst is how long a thread waits for the next call after one, in milliseconds: calls come
+// in bursts, and waking a thread costs half of waking a goroutine through the
+// runtime's poller, which in turn costs no thread.
+const burst = 10
+
+// receive waits for a notification.
+func (l *listener) receive(n *notification, after bool) error {
+	if after {
+		if ready, err := l.next(n, burst); ready || err != nil {
+			return err
+		}
+	}
 	conn, err := l.file.SyscallConn()
 	if err != nil {
 		return err
 	}
 	var failed error
-	err = conn.Read(func(fd uintptr) bool {
-		for {
-			// Receiving itself would block: the call may be gone that made the
-			// poller wake us.
-			p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
-			if _, err := unix.Poll(p, 0); err != nil {
-				if err == unix.EINTR {
-					continue
-				}
-				failed = err
-				return true
-			}
-			switch {
-			case p[0].Revents&unix.POLLIN != 0:
-			case p[0].Revents != 0:
-				failed = errEnded
-				return true
-			default:
-				return false
-			}
-			*n = notification{}
-			_, _, e := unix.Syscall(unix.SYS_IOCTL, fd, unix.SECCOMP_IOCTL_NOTIF_RECV, uintptr(unsafe.Pointer(n)))
-			switch e {
-			case 0:
-				return true
-			case unix.ENOENT, unix.EINTR: // the caller was killed meanwhile
-				continue
-			}
-			failed = e
-			return true
-		}
+	err = conn.Read(func(uintptr) bool {
+		var ready bool
+		ready, failed = l.next(n, 0)
+		return ready || failed != nil
 	})
 	return errors.Join(err, failed)
+}
+
+// next receives a notification that comes within a time, in milliseconds. Receiving alone
+// would block for ever if the call is gone that was announced, and before Linux 6.12
+// also when the last process has ended.
+func (l *listener) next(n *notification, timeout int) (bool, error) {
+	for {
+		p := []unix.PollFd{{Fd: int32(l.fd), Events: unix.POLLIN}}
+		_, err := unix.Poll(p, timeout)
+		switch {
+		case err == unix.EINTR:
+			continue
+		case err != nil:
+			return false, err
+		case p[0].Revents&unix.POLLIN != 0:
+		case p[0].Revents != 0:
+			return false, errEnded
+		default:
+			return false, nil
+		}
+		*n = notification{}
+		_, _, e := unix.Syscall(unix.SYS_IOCTL, uintptr(l.fd), unix.SECCOMP_IOCTL_NOTIF_RECV, uintptr(unsafe.Pointer(n)))
+		switch e {
+		case 0:
+			return true, nil
+		case unix.ENOENT, unix.EINTR: // the caller was killed meanwhile
+			continue
+		}
+		return false, e
+	}
 }
 
 // valid tells that the caller still waits: that what was opened by its number

@@ -41,7 +41,7 @@ func (s *Server) mknod(c *call, dirfd int32, path, mode, dev uint64) verdict {
 	}
 	common := kind == "c" && harmless[number]
 	known := common || kind == "c" && machine[number] || s.granted(kind, int64(number[0]), int64(number[1]))
-	if !known || d == 0 || !s.first(c.caller) {
+	if !known || d == 0 || !s.first(c) {
 		return pass
 	}
 	id, err := c.identity()
@@ -74,13 +74,13 @@ type node struct {
 }
 
 func (w *worker) mknod(c *call, id *identity, dirfd int32, path string, n node) verdict {
-	if err := w.enter(c.caller); err != nil {
+	if err := w.enter(c); err != nil {
 		return pass
 	}
 	if err := w.become(id, 1<<capMknod); err != nil {
 		return failed(err)
 	}
-	dir, err := w.walk(c.caller, id, dirfd, path, unix.O_DIRECTORY)
+	dir, err := w.walk(c, id, dirfd, path, unix.O_DIRECTORY)
 	if err != nil {
 		return failed(err)
 	}

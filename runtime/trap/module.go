@@ -19,7 +19,7 @@ import (
 // initModule answers init_module(2). The image is read for the module's name only.
 func initModule(s *Server, c *call) verdict {
 	return s.module(c, func() (string, error) {
-		return imageName(&image{c.caller, c.args[0], min(c.args[1], maxImage)})
+		return imageName(&image{&c.caller, c.args[0], min(c.args[1], maxImage)})
 	})
 }
 
@@ -27,7 +27,11 @@ func initModule(s *Server, c *call) verdict {
 func finitModule(s *Server, c *call) verdict {
 	return s.module(c, func() (string, error) {
 		buf := make([]byte, unix.PathMax)
-		n, err := unix.Readlinkat(c.dir, "fd/"+itoa(int32(c.args[0])), buf)
+		dir, err := c.pin()
+		if err != nil {
+			return "", err
+		}
+		n, err := unix.Readlinkat(dir, "fd/"+itoa(int32(c.args[0])), buf)
 		if err != nil {
 			return "", unix.EBADF
 		}
@@ -41,7 +45,7 @@ func finitModule(s *Server, c *call) verdict {
 // takes for success); where the administrator allows the name, the host's own modprobe
 // loads the host's own file. Otherwise the kernel refuses.
 func (s *Server) module(c *call, name func() (string, error)) verdict {
-	if !s.first(c.caller) {
+	if !s.first(c) {
 		return pass
 	}
 	id, err := c.identity()

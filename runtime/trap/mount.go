@@ -16,8 +16,7 @@ func mount(s *Server, c *call) verdict {
 	if c.args[2] == 0 {
 		return pass
 	}
-	fstype, err := c.text(c.args[2], 256, unix.EINVAL)
-	if err != nil || fstype != "overlay" {
+	if !c.equals(c.args[2], "overlay") {
 		return pass
 	}
 	return s.overlay(c)
@@ -26,14 +25,14 @@ func mount(s *Server, c *call) verdict {
 // mounter tells whether the caller may mount in the mount namespace that it is in, of
 // which it returns an open file, and who it is.
 func (s *Server) mounter(c *call) (*identity, int, bool) {
-	if !s.first(c.caller) {
+	if !s.first(c) {
 		return nil, -1, false
 	}
 	id, err := c.identity()
 	if err != nil || !id.has(capSysAdmin) {
 		return nil, -1, false
 	}
-	ns, ok := s.mounts(c.caller)
+	ns, ok := s.mounts(c)
 	return id, ns, ok
 }
 
@@ -56,14 +55,14 @@ func (s *Server) bind(c *call) verdict {
 		return pass
 	}
 	return s.workers.do(func(w *worker) verdict {
-		if w.enter(c.caller) != nil || w.become(id, 0) != nil {
+		if w.enter(c) != nil || w.become(id, 0) != nil {
 			return pass
 		}
 		dir, ok := w.shown(c, id, unix.AT_FDCWD, source)
 		if !ok {
 			return pass
 		}
-		at, err := w.walk(c.caller, id, unix.AT_FDCWD, target, 0)
+		at, err := w.walk(c, id, unix.AT_FDCWD, target, 0)
 		if err != nil {
 			return failed(err)
 		}
@@ -91,7 +90,7 @@ func (s *Server) bind(c *call) verdict {
 
 // shown finds the folder of [shown] that a caller's path leads to.
 func (w *worker) shown(c *call, id *identity, dirfd int32, path string) (string, bool) {
-	fd, err := w.walk(c.caller, id, dirfd, path, 0)
+	fd, err := w.walk(c, id, dirfd, path, 0)
 	if err != nil {
 		return "", false
 	}
@@ -136,7 +135,7 @@ func openTree(s *Server, c *call) verdict {
 		return pass
 	}
 	return s.workers.do(func(w *worker) verdict {
-		if w.enter(c.caller) != nil || w.become(id, 0) != nil {
+		if w.enter(c) != nil || w.become(id, 0) != nil {
 			return pass
 		}
 		if _, ok := w.shown(c, id, int32(c.args[0]), path); !ok {
@@ -148,8 +147,7 @@ func openTree(s *Server, c *call) verdict {
 
 // fsopen makes who wants an overlay by fsopen(2) mount it by mount(2), see [openTree].
 func fsopen(s *Server, c *call) verdict {
-	name, err := c.text(c.args[0], 256, unix.EINVAL)
-	if err != nil || name != "overlay" {
+	if !c.equals(c.args[0], "overlay") {
 		return pass
 	}
 	_, mounts, ok := s.mounter(c)

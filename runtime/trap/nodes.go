@@ -84,7 +84,7 @@ func (w *worker) boundNode(c *call, id *identity, dir int, n node) verdict {
 	if !id.has(capSysAdmin) {
 		return pass
 	}
-	mounts, ok := w.server.mounts(c.caller)
+	mounts, ok := w.server.mounts(c)
 	if !ok {
 		return pass
 	}

@@ -22,7 +22,7 @@ const (
 // Of magic links only the caller's own are followed, /proc/self/… at the
 // beginning: in the container's procfs this thread has no "self", and further
 // ones could lead where only this process may go.
-func (w *worker) walk(c *caller, id *identity, dirfd int32, path string, flags int) (int, error) {
+func (w *worker) walk(c *call, id *identity, dirfd int32, path string, flags int) (int, error) {
 	how := &unix.OpenHow{Flags: uint64(unix.O_PATH | unix.O_CLOEXEC | flags), Resolve: unix.RESOLVE_NO_MAGICLINKS}
 	base := unix.AT_FDCWD
 	if rest, ok := ownLink(path); ok {

@@ -6,6 +6,7 @@ import (
 	"os"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
@@ -52,6 +53,7 @@ type Server struct {
 	slots   chan struct{}
 	nodes   nodes
 	said    sync.Map // sentences that the log has
+	last    atomic.Pointer[figures]
 
 	mu        sync.Mutex
 	listeners map[*listener]bool // guarded by mu; nil after Close
@@ -136,9 +138,9 @@ func (s *Server) serve(l *listener) {
 		defer s.mu.Unlock()
 		delete(s.listeners, l)
 	}()
-	for {
+	for after := false; ; after = true {
 		var n notification
-		err := l.receive(&n)
+		err := l.receive(&n, after)
 		if err != nil {
 			if !errors.Is(err, errEnded) && !s.closed() {
 				s.say(fmt.Sprintf("system calls are answered no longer: %v", err))
@@ -172,12 +174,9 @@ func (s *Server) handle(l *listener, n *notification, h *handler) {
 		}
 		s.answer(l, n, v)
 	}()
-	c, err := s.open(l, n)
-	if err != nil {
-		return
-	}
+	c := &call{caller: caller{tid: int(n.tid), id: n.id, listener: l, proc: s.proc, dir: -1}, arch: n.arch, args: n.args}
 	defer c.close()
-	v = h.handle(s, &call{caller: c, arch: n.arch, args: n.args})
+	v = h.handle(s, c)
 }
 
 func (s *Server) answer(l *listener, n *notification, v verdict) {
@@ -198,7 +197,7 @@ func (s *Server) say(text string) {
 
 // call is a notification whose caller is pinned.
 type call struct {
-	*caller
+	caller
 	arch uint32
 	args [6]uint64
 }

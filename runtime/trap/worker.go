@@ -131,7 +131,7 @@ func (w *worker) capable(effective uint64) error {
 
 // enter makes the caller's root and working directory the thread's, so that paths
 // lead where they lead for the caller.
-func (w *worker) enter(c *caller) error {
+func (w *worker) enter(c *call) error {
 	root, err := c.file("root", unix.O_PATH|unix.O_DIRECTORY)
 	if err != nil {
 		return errGone
