@@ -57,6 +57,10 @@ func selectArches(names []specs.Arch, goarch string) ([]arch, error) {
 	return out, nil
 }
 
+// narrow tells that arguments have 32 bits: what is in the high words does not count,
+// as with libseccomp.
+func (a arch) narrow() bool { return a.name != specs.ArchX86_64 && a.name != specs.ArchAARCH64 }
+
 func native() string { return runtime.GOARCH }
 
 // tableX32 has the calls whose x32 number is not x86_64's, as their arguments

@@ -96,8 +96,10 @@ func assemble(list []arch, rules []rule, def uint32) ([]unix.SockFilter, error) 
 // span is a run of numbers that have the same rules.
 type span struct {
 	first uint32
-	rules []rule // of these numbers, conditional ones first; nil: the default
+	rules []rule // of these numbers, all conditional, in the order of asking
 	value uint32 // returned where none of the rules holds
+	// narrow: arguments have 32 bits.
+	narrow bool
 }
 
 // numbers answers for one audit architecture, the number being loaded.
@@ -138,23 +140,36 @@ func (c *code) numbers(same []arch, rules []rule, def uint32) {
 func archSpans(a arch, rules []rule, def uint32) []span {
 	table := a.numbers()
 	by := map[uint32]*span{}
-	highest := a.bit
-	for _, r := range rules {
+	settled := unconditional(rules, def)
+	highest, known := a.bit, false
+	add := func(nr uint32, r rule) {
+		s := by[nr]
+		if s == nil {
+			s = &span{first: nr, value: def}
+			by[nr] = s
+		}
+		if len(r.when) == 0 {
+			s.value = r.action
+		} else {
+			s.rules = append(s.rules, r)
+		}
+	}
+	for i, r := range rules {
 		for _, name := range r.names {
 			nr, ok := table[name]
-			if !ok {
+			if ok {
+				highest, known = max(highest, nr), true
+			}
+			if first, ok := settled[name]; r.action == def || ok && first != i {
 				continue
 			}
-			highest = max(highest, nr)
-			s := by[nr]
-			if s == nil {
-				s = &span{first: nr, value: def}
-				by[nr] = s
+			if ok {
+				add(nr, r)
 			}
-			if len(r.when) == 0 {
-				s.value = r.action
-			} else {
-				s.rules = append(s.rules, r)
+			if a.name == specs.ArchX86 {
+				if by, r, ok := multiplex(name, r, def); ok && !has(settled, by) {
+					add(table[by], r)
+				}
 			}
 		}
 	}
@@ -163,13 +178,43 @@ func archSpans(a arch, rules []rule, def uint32) []span {
 		out = append(out, span{first: a.bit, value: def})
 	}
 	for nr, s := range by {
+		slices.SortStableFunc(s.rules, func(a, b rule) int { return strictness(a.action) - strictness(b.action) })
+		s.narrow = a.narrow()
 		out = append(out, *s)
 		if by[nr+1] == nil {
 			out = append(out, span{first: nr + 1, value: beyond(nr, highest, def)})
 		}
 	}
+	if by[highest] == nil && known {
+		out = append(out, span{first: highest + 1, value: beyond(highest, highest, def)})
+	}
 	return out
 }
+
+func has(m map[string]int, name string) bool {
+	_, ok := m[name]
+	return ok
+}
+
+// unconditional are the names that have an unconditional rule, and the index of the first.
+func unconditional(rules []rule, def uint32) map[string]int {
+	out := map[string]int{}
+	for i, r := range rules {
+		if len(r.when) > 0 || r.action == def {
+			continue
+		}
+		for _, n := range r.names {
+			if _, ok := out[n]; !ok {
+				out[n] = i
+			}
+		}
+	}
+	return out
+}
+
+// strictness orders actions as the kernel does where several filters answer: the least
+// wins (seccomp(2), "Filter return values").
+func strictness(action uint32) int { return int(int32(action & unix.SECCOMP_RET_ACTION_FULL)) }
 
 // beyond is the answer for numbers after nr that have no rule. Those above all
 // that the profile names are newer than its author: where they would fail,
@@ -203,7 +248,7 @@ func (c *code) body(s span) {
 	for _, r := range s.rules {
 		next := c.label()
 		for _, a := range r.when {
-			c.condition(a, next)
+			c.condition(a, s.narrow, next)
 		}
 		c.ret(r.action)
 		c.place(next)
@@ -212,51 +257,48 @@ func (c *code) body(s span) {
 }
 
 // condition goes to fail unless it holds. Arguments have 64 bits, the machine
-// 32: the high word decides unless it is equal.
-func (c *code) condition(a specs.LinuxSeccompArg, fail int) {
+// 32: the high word decides unless it is equal, or does not count (narrow).
+func (c *code) condition(a specs.LinuxSeccompArg, narrow bool, fail int) {
 	lo, hi := uint32(offArgs+8*a.Index), uint32(offArgs+8*a.Index+4)
 	vlo, vhi := uint32(a.Value), uint32(a.Value>>32)
 	hold := c.label()
+	if !narrow {
+		c.load(hi)
+		switch a.Op {
+		case specs.OpEqualTo:
+			c.jumpUnless(unix.BPF_JEQ, vhi, fail)
+		case specs.OpNotEqual:
+			c.jumpUnless(unix.BPF_JEQ, vhi, hold)
+		case specs.OpMaskedEqual:
+			c.emit(unix.BPF_ALU|unix.BPF_AND|unix.BPF_K, vhi)
+			c.jumpUnless(unix.BPF_JEQ, uint32(a.ValueTwo>>32)&vhi, fail)
+		case specs.OpGreaterThan, specs.OpGreaterEqual:
+			c.jumpIf(unix.BPF_JGT, vhi, hold)
+			c.jumpUnless(unix.BPF_JEQ, vhi, fail)
+		case specs.OpLessThan, specs.OpLessEqual:
+			c.jumpIf(unix.BPF_JGT, vhi, fail)
+			c.jumpUnless(unix.BPF_JEQ, vhi, hold)
+		}
+	}
+	c.load(lo)
 	switch a.Op {
 	case specs.OpEqualTo:
-		c.load(hi)
-		c.jumpUnless(unix.BPF_JEQ, vhi, fail)
-		c.load(lo)
 		c.jumpUnless(unix.BPF_JEQ, vlo, fail)
 	case specs.OpNotEqual:
-		c.load(hi)
-		c.jumpUnless(unix.BPF_JEQ, vhi, hold)
-		c.load(lo)
 		c.jumpIf(unix.BPF_JEQ, vlo, fail)
 	case specs.OpMaskedEqual:
 		// value is the mask, valueTwo what must be left (runtime-spec); bits
 		// of it outside of the mask do not count, as with libseccomp.
-		c.load(hi)
-		c.emit(unix.BPF_ALU|unix.BPF_AND|unix.BPF_K, vhi)
-		c.jumpUnless(unix.BPF_JEQ, uint32(a.ValueTwo>>32)&vhi, fail)
-		c.load(lo)
 		c.emit(unix.BPF_ALU|unix.BPF_AND|unix.BPF_K, vlo)
 		c.jumpUnless(unix.BPF_JEQ, uint32(a.ValueTwo)&vlo, fail)
-	case specs.OpGreaterThan, specs.OpGreaterEqual:
-		op := uint16(unix.BPF_JGT)
-		if a.Op == specs.OpGreaterEqual {
-			op = unix.BPF_JGE
-		}
-		c.load(hi)
-		c.jumpIf(unix.BPF_JGT, vhi, hold)
-		c.jumpUnless(unix.BPF_JEQ, vhi, fail)
-		c.load(lo)
-		c.jumpUnless(op, vlo, fail)
-	case specs.OpLessThan, specs.OpLessEqual:
-		op := uint16(unix.BPF_JGE)
-		if a.Op == specs.OpLessEqual {
-			op = unix.BPF_JGT
-		}
-		c.load(hi)
-		c.jumpIf(unix.BPF_JGT, vhi, fail)
-		c.jumpUnless(unix.BPF_JEQ, vhi, hold)
-		c.load(lo)
-		c.jumpIf(op, vlo, fail)
+	case specs.OpGreaterThan:
+		c.jumpUnless(unix.BPF_JGT, vlo, fail)
+	case specs.OpGreaterEqual:
+		c.jumpUnless(unix.BPF_JGE, vlo, fail)
+	case specs.OpLessThan:
+		c.jumpIf(unix.BPF_JGE, vlo, fail)
+	case specs.OpLessEqual:
+		c.jumpIf(unix.BPF_JGT, vlo, fail)
 	}
 	c.place(hold)
 }

@@ -120,7 +120,8 @@ func verdict(a specs.LinuxSeccompAction, data *uint, field string) (uint32, erro
 	return 0, fmt.Errorf("%s: %q is no action; give one of the runtime-spec, such as SCMP_ACT_ERRNO", field, a)
 }
 
-// rule is what happens to a system call where all conditions hold.
+// rule is what happens to a system call where all conditions hold. One whose action is the
+// default changes nothing but that its names are known ([beyond]).
 type rule struct {
 	names  []string
 	action uint32
@@ -151,6 +152,7 @@ func parseRules(p *specs.LinuxSeccomp, def uint32) ([]rule, error) {
 			seen[a.Index] = true
 		}
 		if action == def {
+			out = append(out, rule{s.Names, action, nil})
 			continue
 		}
 		if twice {
@@ -161,7 +163,9 @@ func parseRules(p *specs.LinuxSeccomp, def uint32) ([]rule, error) {
 			}
 			continue
 		}
-		out = append(out, rule{s.Names, action, s.Args})
+		// A mask of no bits holds always.
+		when := slices.DeleteFunc(slices.Clone(s.Args), func(a specs.LinuxSeccompArg) bool { return a.Op == specs.OpMaskedEqual && a.Value == 0 })
+		out = append(out, rule{s.Names, action, when})
 	}
 	return out, nil
 }

@@ -2,17 +2,22 @@ package seccomp
 
 import (
 	"encoding/json"
+	"slices"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
 )
 
 // SystemProfile returns a copy of a caller's profile that also allows what a
 // machine's own software calls, a machine being what a system container is to
 // its user. In a user namespace the kernel itself says what of it may succeed.
-// nil, no profile, stays nil.
+//
+// A profile that allows what it does not name is a list of denials that its author
+// means: it stays as it is, and so does nil, no profile. In others what is denied by
+// name gives way, as in Docker's own, which deny so for want of a capability.
 func SystemProfile(p *specs.LinuxSeccomp) *specs.LinuxSeccomp {
-	if p == nil {
-		return nil
+	if p == nil || p.DefaultAction == specs.ActAllow || p.DefaultAction == specs.ActLog {
+		return p
 	}
 	b, err := json.Marshal(p)
 	if err != nil {
@@ -48,6 +53,39 @@ func SystemProfile(p *specs.LinuxSeccomp) *specs.LinuxSeccomp {
 	for _, w := range widened {
 		out.Syscalls = append(out.Syscalls, specs.LinuxSyscall{Names: w.names, Action: specs.ActAllow})
 	}
+	if newer := unforeseen(p, names); len(newer) > 0 {
+		enosys := uint(unix.ENOSYS)
+		out.Syscalls = append(out.Syscalls, specs.LinuxSyscall{Names: newer, Action: specs.ActErrno, ErrnoRet: &enosys})
+	}
+	return out
+}
+
+// common is the first number from which on all machines have the same calls.
+const common = 424
+
+// unforeseen are the calls newer than all that a profile names, but for those that
+// widening adds. They go on failing with ENOSYS ([beyond]) although the widened
+// profile names calls that are newer still.
+func unforeseen(p *specs.LinuxSeccomp, added map[string]bool) []string {
+	def, err := verdict(p.DefaultAction, p.DefaultErrnoRet, "")
+	if err != nil || beyond(0, 0, def) == def {
+		return nil
+	}
+	at := slices.IndexFunc(arches, func(a arch) bool { return a.family == native() })
+	table := arches[at].numbers()
+	highest := uint32(common - 1)
+	for _, s := range p.Syscalls {
+		for _, n := range s.Names {
+			highest = max(highest, table[n])
+		}
+	}
+	var out []string
+	for n, nr := range table {
+		if nr > highest && !added[n] {
+			out = append(out, n)
+		}
+	}
+	slices.Sort(out)
 	return out
 }
 
