@@ -40,6 +40,7 @@ type Container struct {
 	// ptmx opens further terminals on the container's own devpts, whatever
 	// the container has mounted over it since; nil without one.
 	ptmx   *os.File
+	kmsg   *kmsg
 	filter *process.Filter
 	// trap is the notification filter, traps answers it, trapSocket brings
 	// init's listener; nil for an ordinary container.
@@ -186,6 +187,8 @@ func (c *Container) Delete(ctx context.Context) error {
 		c.ptmx.Close()
 		c.ptmx = nil
 	}
+	c.kmsg.close()
+	c.kmsg = nil
 	if c.trapSocket != nil {
 		c.trapSocket.Close()
 		c.trapSocket = nil

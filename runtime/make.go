@@ -293,6 +293,9 @@ func (c *Container) complete(ctx context.Context) error {
 	if err := c.takeConsole(hostProc); err != nil {
 		return err
 	}
+	if err := c.makeKmsg(hostProc); err != nil {
+		return err
+	}
 	return c.writeSysctls(hostProc)
 }
 
