@@ -89,7 +89,7 @@ func busybox(t testing.TB, change func(*specs.Spec), args ...string) string {
 }
 
 // pipe collects what a process writes.
-func pipe(t *testing.T) (w *os.File, text func() string) {
+func pipe(t testing.TB) (w *os.File, text func() string) {
 	t.Helper()
 	r, w, err := os.Pipe()
 	if err != nil {
@@ -106,7 +106,7 @@ func pipe(t *testing.T) (w *os.File, text func() string) {
 	}
 }
 
-func create(t *testing.T, p *Pod, r CreateRequest) *Container {
+func create(t testing.TB, p *Pod, r CreateRequest) *Container {
 	t.Helper()
 	c, err := p.Create(t.Context(), r)
 	if err != nil {
@@ -136,7 +136,7 @@ func run(t *testing.T, change func(*specs.Spec), args ...string) (string, int) {
 	return text(), exit.Status
 }
 
-func wait(t *testing.T, p *Process) Exit {
+func wait(t testing.TB, p *Process) Exit {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()

@@ -34,7 +34,7 @@ func TestMain(m *testing.M) {
 }
 
 // insideBundle is a bundle whose init is a routine of this binary.
-func insideBundle(t *testing.T, routine string, change func(*specs.Spec)) string {
+func insideBundle(t testing.TB, routine string, change func(*specs.Spec)) string {
 	t.Helper()
 	bundle := busybox(t, func(s *specs.Spec) {
 		s.Process.Env = append(s.Process.Env, insideEnv+"="+routine)
@@ -48,7 +48,7 @@ func insideBundle(t *testing.T, routine string, change func(*specs.Spec)) string
 	return bundle
 }
 
-func copyFile(t *testing.T, from, to string) {
+func copyFile(t testing.TB, from, to string) {
 	t.Helper()
 	b, err := os.ReadFile(from)
 	if err == nil {
@@ -63,7 +63,7 @@ func copyFile(t *testing.T, from, to string) {
 }
 
 // copyLibraries adds what this binary needs if it was built with cgo.
-func copyLibraries(t *testing.T, root string) {
+func copyLibraries(t testing.TB, root string) {
 	t.Helper()
 	f, err := elf.Open("/proc/self/exe")
 	if err != nil {
@@ -90,7 +90,7 @@ func copyLibraries(t *testing.T, root string) {
 }
 
 // inside runs a routine in a container and returns what it printed.
-func inside(t *testing.T, routine string, change func(*specs.Spec)) (string, int) {
+func inside(t testing.TB, routine string, change func(*specs.Spec)) (string, int) {
 	t.Helper()
 	w, text := pipe(t)
 	c := create(t, testPod(t, "pod"), CreateRequest{ID: "c1", Bundle: insideBundle(t, routine, change), Stdio: Stdio{Stdout: w, Stderr: w}})

@@ -238,6 +238,7 @@ func binfmt(r *rule, in Input, p *Plan) {
 var storageFolders = []Storage{
 	{"/var/lib/docker", 0o710},
 	{"/var/lib/containerd", 0o711},
+	{"/var/lib/containers", 0o755},
 	{"/var/lib/kubelet", 0o750},
 	{"/var/lib/k0s", 0o755},
 	{"/var/lib/rancher/k3s", 0o755},

@@ -68,7 +68,7 @@ func TestSpecWins(t *testing.T) {
 	for _, s := range p.Storage {
 		got = append(got, s.Path)
 	}
-	if want := []string{"/var/lib/containerd", "/var/lib/kubelet", "/var/lib/k0s", "/var/lib/buildkit"}; !slices.Equal(got, want) {
+	if want := []string{"/var/lib/containerd", "/var/lib/containers", "/var/lib/kubelet", "/var/lib/k0s", "/var/lib/buildkit"}; !slices.Equal(got, want) {
 		t.Errorf("storage %q, want %q", got, want)
 	}
 	for _, m := range p.Mounts {

@@ -64,7 +64,10 @@ func prepare() error {
 			return err
 		}
 	}
-	_, err := images.Debian() // and busybox, which it has in it
+	if _, err := images.Debian(); err != nil { // and busybox, which it has in it
+		return err
+	}
+	_, err := images.Inner()
 	return err
 }
 

@@ -5,7 +5,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/containerd/containerd/v2/pkg/cio"
 	"github.com/containerd/containerd/v2/pkg/oci"
@@ -18,27 +17,7 @@ import (
 // TestSystemd is the main job: an unmodified Debian boots, and runs Docker.
 func TestSystemd(t *testing.T) {
 	h := on(t, peers.Newest)
-	archive, err := images.Debian()
-	if err != nil {
-		t.Fatal(err)
-	}
-	image, err := h.Load(background(t), archive)
-	if err != nil {
-		t.Fatal(err)
-	}
-	c := h.container(t, image)
-	task, exit := h.task(t, c, cio.NullIO)
-	state := ""
-	for deadline := time.Now().Add(90 * time.Second); time.Now().Before(deadline); time.Sleep(200 * time.Millisecond) {
-		out, _ := h.exec(t, task, nil, "systemctl", "is-system-running")
-		if state = strings.TrimSpace(out); state == "running" || state == "degraded" {
-			break
-		}
-	}
-	if state != "running" {
-		failed, _ := h.exec(t, task, nil, "systemctl", "--failed", "--no-legend", "--no-pager")
-		t.Fatalf("systemctl is-system-running: %s\n%s", state, failed)
-	}
+	task, exit := h.booted(t, images.Debian)
 	for _, s := range []struct{ script, want string }{
 		{"docker load -q -i /opt/busybox.tar", "Loaded image: busybox:test"},
 		{"docker run --rm busybox:test sh -c 'echo inner; ping -c1 -W5 172.17.0.1'", "1 packets received"},

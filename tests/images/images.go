@@ -6,7 +6,6 @@ package images
 
 import (
 	"archive/tar"
-	"bufio"
 	"crypto/sha256"
 	"encoding/json"
 	"fmt"
@@ -24,6 +23,7 @@ import (
 const (
 	BusyboxName = "docker.io/library/busybox:test"
 	DebianName  = "docker.io/library/debian:test"
+	InnerName   = "docker.io/library/inner:test"
 )
 
 // Busybox makes an image of the static busybox with all its applets and
@@ -69,86 +69,6 @@ func Busybox() (string, error) {
 		return os.RemoveAll(root)
 	})
 	return filepath.Join(dir, "image.tar"), err
-}
-
-// debianSuite is one whose Docker is 26 or newer.
-const debianSuite = "trixie"
-
-var debianPackages = []string{
-	"systemd", "systemd-sysv", "dbus", "libpam-systemd", "iptables", "docker.io", "docker-cli",
-	"iproute2", "procps", "util-linux", "kmod",
-}
-
-// Debian makes an image of an unmodified Debian with systemd and Docker, and
-// a busybox image for the inner Docker in /opt, and returns the archive's
-// path. The packages come from the mirror in the system's own apt sources.
-func Debian() (string, error) {
-	busybox, err := Busybox()
-	if err != nil {
-		return "", err
-	}
-	key := fmt.Sprintf("%x", sha256.Sum256([]byte(debianSuite+strings.Join(debianPackages, ","))))
-	dir, err := peers.Once("image-debian-"+key[:12], func(dir string) error {
-		mirror, err := mirror()
-		if err != nil {
-			return err
-		}
-		root := filepath.Join(dir, "root")
-		cmd := exec.Command("debootstrap", "--variant=minbase", "--include="+strings.Join(debianPackages, ","), debianSuite, root, mirror)
-		if out, err := cmd.CombinedOutput(); err != nil {
-			return fmt.Errorf("debootstrap %s: %w\n%s", debianSuite, err, tail(out))
-		}
-		debs, err := filepath.Glob(filepath.Join(root, "var/cache/apt/archives/*.deb"))
-		if err != nil {
-			return err
-		}
-		for _, d := range debs {
-			if err := os.Remove(d); err != nil {
-				return err
-			}
-		}
-		b, err := os.ReadFile(busybox)
-		if err != nil {
-			return err
-		}
-		if err := os.WriteFile(filepath.Join(root, "opt/busybox.tar"), b, 0o644); err != nil {
-			return err
-		}
-		if err := save(filepath.Join(dir, "image.tar"), root, DebianName, []string{"/sbin/init"}, "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"); err != nil {
-			return err
-		}
-		return os.RemoveAll(root)
-	})
-	return filepath.Join(dir, "image.tar"), err
-}
-
-func tail(b []byte) []byte { return b[max(0, len(b)-2000):] }
-
-// mirror is the one that the system's own sources name for Debian.
-func mirror() (string, error) {
-	files, _ := filepath.Glob("/etc/apt/sources.list.d/*.sources")
-	lists, _ := filepath.Glob("/etc/apt/sources.list.d/*.list")
-	for _, name := range append(append(files, "/etc/apt/sources.list"), lists...) {
-		f, err := os.Open(name)
-		if err != nil {
-			continue
-		}
-		s := bufio.NewScanner(f)
-		for s.Scan() {
-			fields := strings.Fields(s.Text())
-			if len(fields) < 2 || fields[0] != "URIs:" && fields[0] != "deb" {
-				continue
-			}
-			for _, u := range fields[1:] {
-				if strings.HasSuffix(strings.TrimSuffix(u, "/"), "/debian") {
-					f.Close()
-					return u, nil
-				}
-			}
-		}
-		f.Close()
-	}
-	return "", fmt.Errorf("no apt source of this system has a Debian mirror; add one to /etc/apt/sources.list")
 }
 
 // save writes a folder as an image of one layer.
