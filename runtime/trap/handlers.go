@@ -27,9 +27,9 @@ func init() {
 		}, handle: mount},
 		{name: "open_tree", when: [][]specs.LinuxSeccompArg{{bits(2, unix.OPEN_TREE_CLONE|unix.AT_RECURSIVE, unix.OPEN_TREE_CLONE)}}, handle: openTree},
 		{name: "open_tree_attr", when: [][]specs.LinuxSeccompArg{{bits(2, unix.OPEN_TREE_CLONE|unix.AT_RECURSIVE, unix.OPEN_TREE_CLONE)}}, handle: openTree},
-		{name: "fsopen", when: always, quick: true, handle: fsopen},
+		{name: "fsopen", when: always, handle: fsopen},
 		{name: "init_module", when: always, handle: initModule},
 		{name: "finit_module", when: always, handle: finitModule},
-		{name: "sysinfo", when: always, quick: true, handle: sysinfo},
+		{name: "sysinfo", when: always, handle: sysinfo},
 	}
 }

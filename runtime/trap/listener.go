@@ -3,6 +3,7 @@ package trap
 import (
 	"errors"
 	"os"
+	"sync"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -34,7 +35,9 @@ const syncWakeUp = 1
 // listener receives one filter's notifications.
 type listener struct {
 	file *os.File
-	fd   int // file's, for as long as file is used
+	fd   int // file's
+	// users are the workers that use fd; file is closed after them.
+	users sync.WaitGroup
 }
 
 func newListener(f *os.File) (*listener, error) {
@@ -54,18 +57,8 @@ func newListener(f *os.File) (*listener, error) {
 // errEnded: no process is left that could call.
 var errEnded = errors.New("the last process with this filter has ended")
 
-// burst is how long a thread waits for the next call after one, in milliseconds: calls come
-// in bursts, and waking a thread costs half of waking a goroutine through the
-// runtime's poller, which in turn costs no thread.
-const burst = 10
-
-// receive waits for a notification.
-func (l *listener) receive(n *notification, after bool) error {
-	if after {
-		if ready, err := l.next(n, burst); ready || err != nil {
-			return err
-		}
-	}
+// wait returns when there is a call, or errEnded.
+func (l *listener) wait() error {
 	conn, err := l.file.SyscallConn()
 	if err != nil {
 		return err
@@ -73,16 +66,14 @@ func (l *listener) receive(n *notification, after bool) error {
 	var failed error
 	err = conn.Read(func(uintptr) bool {
 		var ready bool
-		ready, failed = l.next(n, 0)
+		ready, failed = l.ready(0)
 		return ready || failed != nil
 	})
 	return errors.Join(err, failed)
 }
 
-// next receives a notification that comes within a time, in milliseconds. Receiving alone
-// would block for ever if the call is gone that was announced, and before Linux 6.12
-// also when the last process has ended.
-func (l *listener) next(n *notification, timeout int) (bool, error) {
+// ready waits until there is a call, for a time in milliseconds.
+func (l *listener) ready(timeout int) (bool, error) {
 	for {
 		p := []unix.PollFd{{Fd: int32(l.fd), Events: unix.POLLIN}}
 		_, err := unix.Poll(p, timeout)
@@ -92,10 +83,21 @@ func (l *listener) next(n *notification, timeout int) (bool, error) {
 		case err != nil:
 			return false, err
 		case p[0].Revents&unix.POLLIN != 0:
+			return true, nil
 		case p[0].Revents != 0:
 			return false, errEnded
-		default:
-			return false, nil
+		}
+		return false, nil
+	}
+}
+
+// next receives a notification that comes within a time, in milliseconds. Receiving alone
+// would block for ever if the call is gone that was announced, and before Linux 6.12
+// also when the last process has ended.
+func (l *listener) next(n *notification, timeout int) (bool, error) {
+	for {
+		if ready, err := l.ready(timeout); !ready {
+			return false, err
 		}
 		*n = notification{}
 		_, _, e := unix.Syscall(unix.SYS_IOCTL, uintptr(l.fd), unix.SECCOMP_IOCTL_NOTIF_RECV, uintptr(unsafe.Pointer(n)))

@@ -21,18 +21,19 @@ var machine = map[[2]uint32]bool{
 	{10, 229}: true, // fuse
 }
 
-func mknod(s *Server, c *call) verdict {
-	return s.mknod(c, unix.AT_FDCWD, c.args[0], c.args[1], c.args[2])
+func mknod(w *worker, c *call) verdict {
+	return w.mknod(c, unix.AT_FDCWD, c.args[0], c.args[1], c.args[2])
 }
 
-func mknodat(s *Server, c *call) verdict {
-	return s.mknod(c, int32(c.args[0]), c.args[1], c.args[2], c.args[3])
+func mknodat(w *worker, c *call) verdict {
+	return w.mknod(c, int32(c.args[0]), c.args[1], c.args[2], c.args[3])
 }
 
 // mknod makes device nodes of a closed list for callers that have CAP_MKNOD in the
 // container's first user namespace (mknod(2); the kernel asks for it in the
 // host's).
-func (s *Server) mknod(c *call, dirfd int32, path, mode, dev uint64) verdict {
+func (w *worker) mknod(c *call, dirfd int32, path, mode, dev uint64) verdict {
+	s := w.server
 	d := uint64(uint32(dev))
 	number := [2]uint32{unix.Major(d), unix.Minor(d)}
 	kind := "c"
@@ -61,9 +62,7 @@ func (s *Server) mknod(c *call, dirfd int32, path, mode, dev uint64) verdict {
 	if e != 0 {
 		return fail(e)
 	}
-	return s.workers.do(func(w *worker) verdict {
-		return w.mknod(c, id, dirfd, dir, node{name: name, mode: uint32(mode & 0xffff), dev: int(d)})
-	})
+	return w.makeNode(c, id, dirfd, dir, node{name: name, mode: uint32(mode & 0xffff), dev: int(d)})
 }
 
 // node is a device node to be made.
@@ -73,7 +72,7 @@ type node struct {
 	dev  int
 }
 
-func (w *worker) mknod(c *call, id *identity, dirfd int32, path string, n node) verdict {
+func (w *worker) makeNode(c *call, id *identity, dirfd int32, path string, n node) verdict {
 	if err := w.enter(c); err != nil {
 		return pass
 	}

@@ -17,15 +17,15 @@ import (
 )
 
 // initModule answers init_module(2). The image is read for the module's name only.
-func initModule(s *Server, c *call) verdict {
-	return s.module(c, func() (string, error) {
+func initModule(w *worker, c *call) verdict {
+	return w.module(c, func() (string, error) {
 		return imageName(&image{&c.caller, c.args[0], min(c.args[1], maxImage)})
 	})
 }
 
 // finitModule answers finit_module(2): the module's name is its file's.
-func finitModule(s *Server, c *call) verdict {
-	return s.module(c, func() (string, error) {
+func finitModule(w *worker, c *call) verdict {
+	return w.module(c, func() (string, error) {
 		buf := make([]byte, unix.PathMax)
 		dir, err := c.pin()
 		if err != nil {
@@ -44,7 +44,9 @@ func finitModule(s *Server, c *call) verdict {
 // name, the call answers as for one that is loaded (EEXIST, which modprobe(8)
 // takes for success); where the administrator allows the name, the host's own modprobe
 // loads the host's own file. Otherwise the kernel refuses.
-func (s *Server) module(c *call, name func() (string, error)) verdict {
+func (w *worker) module(c *call, name func() (string, error)) verdict {
+	w.slow()
+	s := w.server
 	if !s.first(c) {
 		return pass
 	}

@@ -9,9 +9,9 @@ import (
 )
 
 // mount answers mount(2): plain binds of [shown], and overlays.
-func mount(s *Server, c *call) verdict {
+func mount(w *worker, c *call) verdict {
 	if c.args[3]&unix.MS_BIND != 0 {
-		return s.bind(c)
+		return w.bind(c)
 	}
 	if c.args[2] == 0 {
 		return pass
@@ -19,7 +19,7 @@ func mount(s *Server, c *call) verdict {
 	if !c.equals(c.args[2], "overlay") {
 		return pass
 	}
-	return s.overlay(c)
+	return w.overlay(c)
 }
 
 // mounter tells whether the caller may mount in the mount namespace that it is in, of
@@ -40,8 +40,8 @@ func (s *Server) mounter(c *call) (*identity, int, bool) {
 // kernel refuses it (EINVAL), as mounts there are locked and could be hiding
 // something; in the tree of the host's from which the container's was copied they
 // are not.
-func (s *Server) bind(c *call) verdict {
-	id, mounts, ok := s.mounter(c)
+func (w *worker) bind(c *call) verdict {
+	id, mounts, ok := w.server.mounter(c)
 	if !ok {
 		return pass
 	}
@@ -54,38 +54,36 @@ func (s *Server) bind(c *call) verdict {
 	if err != nil {
 		return pass
 	}
-	return s.workers.do(func(w *worker) verdict {
-		if w.enter(c) != nil || w.become(id, 0) != nil {
-			return pass
-		}
-		dir, ok := w.shown(c, id, unix.AT_FDCWD, source)
-		if !ok {
-			return pass
-		}
-		at, err := w.walk(c, id, unix.AT_FDCWD, target, 0)
-		if err != nil {
-			return failed(err)
-		}
-		defer unix.Close(at)
-		if err := w.capable(^uint64(0)); err != nil {
-			return failed(err)
-		}
-		clone, ok := w.clone(dir)
-		if !ok {
-			return pass
-		}
-		defer clone.Close()
-		if !c.waits() {
-			return fail(unix.EINTR)
-		}
-		if err := w.join(mounts); err != nil {
-			return failed(err)
-		}
-		if err := attach(clone, at); err != nil {
-			return failed(err)
-		}
-		return verdict{}
-	})
+	if w.enter(c) != nil || w.become(id, 0) != nil {
+		return pass
+	}
+	dir, ok := w.shown(c, id, unix.AT_FDCWD, source)
+	if !ok {
+		return pass
+	}
+	at, err := w.walk(c, id, unix.AT_FDCWD, target, 0)
+	if err != nil {
+		return failed(err)
+	}
+	defer unix.Close(at)
+	if err := w.capable(^uint64(0)); err != nil {
+		return failed(err)
+	}
+	clone, ok := w.clone(dir)
+	if !ok {
+		return pass
+	}
+	defer clone.Close()
+	if !c.waits() {
+		return fail(unix.EINTR)
+	}
+	if err := w.join(mounts); err != nil {
+		return failed(err)
+	}
+	if err := attach(clone, at); err != nil {
+		return failed(err)
+	}
+	return verdict{}
 }
 
 // shown finds the folder of [shown] that a caller's path leads to.
@@ -124,8 +122,8 @@ func (w *worker) clone(dir string) (*os.File, bool) {
 // openTree makes who wants to bind by open_tree(2) do it by mount(2), where it can be
 // answered: a detached mount cannot be handed over. ENOSYS is what kernels
 // before 5.2 say, and what mount(8) knows.
-func openTree(s *Server, c *call) verdict {
-	id, mounts, ok := s.mounter(c)
+func openTree(w *worker, c *call) verdict {
+	id, mounts, ok := w.server.mounter(c)
 	if !ok {
 		return pass
 	}
@@ -134,23 +132,21 @@ func openTree(s *Server, c *call) verdict {
 	if err != nil {
 		return pass
 	}
-	return s.workers.do(func(w *worker) verdict {
-		if w.enter(c) != nil || w.become(id, 0) != nil {
-			return pass
-		}
-		if _, ok := w.shown(c, id, int32(c.args[0]), path); !ok {
-			return pass
-		}
-		return fail(unix.ENOSYS)
-	})
+	if w.enter(c) != nil || w.become(id, 0) != nil {
+		return pass
+	}
+	if _, ok := w.shown(c, id, int32(c.args[0]), path); !ok {
+		return pass
+	}
+	return fail(unix.ENOSYS)
 }
 
 // fsopen makes who wants an overlay by fsopen(2) mount it by mount(2), see [openTree].
-func fsopen(s *Server, c *call) verdict {
+func fsopen(w *worker, c *call) verdict {
 	if !c.equals(c.args[0], "overlay") {
 		return pass
 	}
-	_, mounts, ok := s.mounter(c)
+	_, mounts, ok := w.server.mounter(c)
 	if !ok {
 		return pass
 	}

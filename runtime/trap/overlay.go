@@ -17,7 +17,8 @@ import (
 // attributes: without the option such a mount succeeds, and then answers EIO to the
 // removal of a merged folder. Nothing is granted: the mount is made with the
 // caller's own rights, in its own namespaces.
-func (s *Server) overlay(c *call) verdict {
+func (w *worker) overlay(c *call) verdict {
+	s := w.server
 	id, mounts, ok := s.mounter(c)
 	if !ok {
 		return pass
@@ -55,8 +56,8 @@ func (s *Server) overlay(c *call) verdict {
 	}}
 	p := asCaller(id, call)
 	files := map[int]int{fdUser: s.nsfile, fdMounts: mounts, fdRoot: root, fdCwd: cwd}
-	// On a worker, as the program dies with the thread that started it.
-	return s.workers.do(func(*worker) verdict { return run(p, files) })
+	w.slow()
+	return run(p, files)
 }
 
 // withUserXattr adds the option, unless there are options that the kernel refuses
@@ -129,7 +130,8 @@ func asCaller(id *identity, call program.Call) program.Program {
 // container's may never answer.
 const runDeadline = 10 * time.Second
 
-// run runs a program; the verdict is its last call's.
+// run runs a program; the verdict is its last call's. The program dies with the thread that
+// has started it, a worker's.
 func run(p program.Program, fds map[int]int) verdict {
 	var files []program.File
 	for at, fd := range fds {

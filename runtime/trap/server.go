@@ -7,6 +7,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
@@ -55,6 +56,9 @@ type Server struct {
 	said    sync.Map // sentences that the log has
 	last    atomic.Pointer[figures]
 
+	done    chan struct{} // closed by Close
+	serving sync.WaitGroup
+
 	mu        sync.Mutex
 	listeners map[*listener]bool // guarded by mu; nil after Close
 }
@@ -66,7 +70,7 @@ const maxCalls = 32
 // New returns a server; it must be called on a thread that is in cfg.Tree, with
 // the container's root as its root.
 func New(cfg Config) (*Server, error) {
-	s := &Server{cfg: cfg, slots: make(chan struct{}, maxCalls), listeners: map[*listener]bool{}}
+	s := &Server{cfg: cfg, slots: make(chan struct{}, maxCalls), listeners: map[*listener]bool{}, done: make(chan struct{})}
 	var err error
 	if err := s.survey(); err != nil {
 		return nil, fmt.Errorf("answer system calls: survey the mount tree: %w", err)
@@ -102,81 +106,121 @@ func (s *Server) Serve(f *os.File) error {
 		return os.ErrClosed
 	}
 	s.listeners[l] = true
-	go s.serve(l)
+	s.serving.Go(func() { s.serve(l) })
 	return nil
 }
 
-func (s *Server) closed() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.listeners == nil
-}
-
-// Close gives up what the server holds. Calls that come later fail with ENOSYS.
+// Close ends all work and gives up what the server holds. Calls that come later fail with
+// ENOSYS.
 func (s *Server) Close() {
 	s.mu.Lock()
 	listeners := s.listeners
 	s.listeners = nil
 	s.mu.Unlock()
+	close(s.done)
 	for l := range listeners {
-		l.file.Close()
+		// Wakes who waits; the number stays taken until nobody uses it.
+		_ = l.file.SetReadDeadline(time.Unix(1, 0))
 	}
-	for range maxCalls { // those that are being worked on
-		s.slots <- struct{}{}
-	}
-	s.cfg.Tree.Close()
+	s.serving.Wait()
+	s.workers.close()
 	s.nodes.close()
+	s.cfg.Tree.Close()
 	unix.Close(s.proc)
 	unix.Close(s.nsfile)
-	s.workers.close()
 }
 
+func (s *Server) closed() bool {
+	select {
+	case <-s.done:
+		return true
+	default:
+		return false
+	}
+}
+
+// serve waits for calls, at the cost of a goroutine, and has a worker take them.
 func (s *Server) serve(l *listener) {
 	defer func() {
+		l.users.Wait()
 		l.file.Close()
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		delete(s.listeners, l)
 	}()
-	for after := false; ; after = true {
-		var n notification
-		err := l.receive(&n, after)
-		if err != nil {
+	for {
+		if err := l.wait(); err != nil {
 			if !errors.Is(err, errEnded) && !s.closed() {
 				s.say(fmt.Sprintf("system calls are answered no longer: %v", err))
 			}
 			return
+		}
+		select {
+		case s.slots <- struct{}{}:
+		case <-s.done:
+			return
+		}
+		free := make(chan struct{})
+		release := sync.OnceFunc(func() { close(free) })
+		l.users.Add(1)
+		s.workers.run(job{
+			do: func(w *worker) error { return s.take(w, l, release) },
+			after: func() {
+				l.users.Done()
+				<-s.slots
+				release()
+			},
+		})
+		<-free
+	}
+}
+
+const (
+	// burst is how long a worker waits for the next call after one, in milliseconds:
+	// calls come in bursts, and to wake a thread for each costs more than most of them.
+	burst = 10
+	// patience is how long others wait for one that is worked on slowly.
+	patience = time.Millisecond
+)
+
+// take works on one call after another, for as long as they come and nobody else has had
+// to take over.
+func (s *Server) take(w *worker, l *listener, release func()) error {
+	var n notification
+	for timeout := 0; !s.closed(); timeout = burst {
+		ready, err := l.next(&n, timeout)
+		if !ready || err != nil {
+			return nil // serve will see it, too
 		}
 		h := find(&n)
 		if h == nil {
 			s.answer(l, &n, pass)
 			continue
 		}
-		s.slots <- struct{}{}
-		if h.quick {
-			s.handle(l, &n, h)
-			<-s.slots
-			continue
+		w.release = release
+		err = s.handle(w, l, &n, h)
+		if !w.quick() || err != nil {
+			return err
 		}
-		go func() {
-			defer func() { <-s.slots }()
-			s.handle(l, &n, h)
-		}()
 	}
+	return nil
 }
 
-// handle answers one call. A fault of ours in a handler costs that call, not the pod.
-func (s *Server) handle(l *listener, n *notification, h *handler) {
+// handle answers one call. A fault of ours in a handler costs that call, not the pod. An
+// error is that the worker is fit for no other.
+func (s *Server) handle(w *worker, l *listener, n *notification, h *handler) (err error) {
 	v := fail(unix.ENOSYS)
 	defer func() {
 		if r := recover(); r != nil {
 			s.say(fmt.Sprintf("answer %s: a fault of this program: %v", h.name, r))
 		}
 		s.answer(l, n, v)
+		err = w.restore()
 	}()
 	c := &call{caller: caller{tid: int(n.tid), id: n.id, listener: l, proc: s.proc, dir: -1}, arch: n.arch, args: n.args}
 	defer c.close()
-	v = h.handle(s, c)
+	v = h.handle(w, c)
+	return nil
 }
 
 func (s *Server) answer(l *listener, n *notification, v verdict) {
@@ -206,10 +250,8 @@ type call struct {
 type handler struct {
 	name string
 	// when are alternatives of conditions on the arguments.
-	when [][]specs.LinuxSeccompArg
-	// quick handlers touch no file system, so that nobody waits for them.
-	quick  bool
-	handle func(*Server, *call) verdict
+	when   [][]specs.LinuxSeccompArg
+	handle func(*worker, *call) verdict
 }
 
 // numbers finds handlers by architecture and number.

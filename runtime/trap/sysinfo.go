@@ -11,13 +11,13 @@ import (
 )
 
 // sysinfo answers sysinfo(2) with the container's memory, processes and uptime.
-func sysinfo(s *Server, c *call) verdict {
+func sysinfo(w *worker, c *call) verdict {
 	var host unix.Sysinfo_t
 	if err := unix.Sysinfo(&host); err != nil {
 		return failed(err)
 	}
 	total, unit := uint64(host.Totalram), uint64(max(host.Unit, 1))
-	f := s.figures()
+	f := w.server.figures()
 	limit, used := f.limit, f.used
 	if limit != 0 && limit < total*unit {
 		limit /= unit

@@ -18,6 +18,27 @@ type worker struct {
 	pool    *workers
 	server  *Server
 	changed struct{ creds, fs, mounts bool }
+	// release has another worker take further calls; watch calls it, from slow on.
+	release func()
+	watch   *time.Timer
+}
+
+// slow is called before what may take long: paths are walked on file systems that
+// may be the container's own. (A timer for each call would cost as much as the call.)
+func (w *worker) slow() {
+	if w.watch == nil {
+		w.watch = time.AfterFunc(patience, w.release)
+	}
+}
+
+// quick ends a call; it tells whether nobody had to take over.
+func (w *worker) quick() bool {
+	if w.watch == nil {
+		return true
+	}
+	stopped := w.watch.Stop()
+	w.watch = nil
+	return stopped
 }
 
 // workers lends out such threads. Idle ones end after a while.
@@ -30,11 +51,13 @@ type workers struct {
 }
 
 type job struct {
-	do   func(*worker) verdict
-	done chan verdict
+	// do's error ends the thread.
+	do func(*worker) error
+	// after is called at the end, or if there was no thread to be had.
+	after func()
 }
 
-// idle is how long a thread waits for the next job: calls come in bursts.
+// idle is how long a thread waits for the next job.
 const idle = 2 * time.Second
 
 func newWorkers(s *Server) (*workers, error) {
@@ -62,30 +85,28 @@ func (p *workers) close() {
 	unix.Close(p.mounts)
 }
 
-// do runs f on one of the threads.
-func (p *workers) do(f func(*worker) verdict) verdict {
-	j := job{f, make(chan verdict, 1)}
+// run has one of the threads do a job.
+func (p *workers) run(j job) {
 	select {
 	case p.jobs <- j:
 	default:
 		go func() {
 			if err := sys.Thread(func() error { return p.serve(j) }); err != nil {
-				j.done <- fail(unix.EAGAIN) // no thread to be had; full if it was answered
+				p.server.say("answer system calls: " + err.Error())
 			}
 		}()
 	}
-	return <-j.done
 }
 
 func (p *workers) serve(j job) error {
 	if err := sys.Unshare(unix.CLONE_FS); err != nil {
+		j.after()
 		return err
 	}
 	w := &worker{pool: p, server: p.server}
 	for {
-		v := j.do(w)
-		err := w.restore()
-		j.done <- v
+		err := j.do(w)
+		j.after()
 		if err != nil {
 			return nil // the thread goes, and with it what it could not give back
 		}
@@ -132,6 +153,7 @@ func (w *worker) capable(effective uint64) error {
 // enter makes the caller's root and working directory the thread's, so that paths
 // lead where they lead for the caller.
 func (w *worker) enter(c *call) error {
+	w.slow()
 	root, err := c.file("root", unix.O_PATH|unix.O_DIRECTORY)
 	if err != nil {
 		return errGone
