@@ -71,6 +71,14 @@ func (c *Cgroup) write(s *setting) error {
 		file, value = s.prefer, s.preferValue
 	}
 	err := writeFile(dir+"/"+file, value)
+	if errors.Is(err, unix.ENOENT) && c.layout.version(s.controller) == 2 && exists(dir) {
+		// A sibling may just be enabling the controller: it is in
+		// cgroup.subtree_control before its files are there. To enable it once
+		// more waits for that.
+		if writeFile(path.Dir(dir)+"/cgroup.subtree_control", "+"+s.controller) == nil {
+			err = writeFile(dir+"/"+file, value)
+		}
+	}
 	switch {
 	case err == nil:
 		return nil

@@ -79,11 +79,16 @@ func copyCpusetIf(cpuset bool, mount, p string) error {
 		return nil
 	}
 	for _, f := range []string{"/cpuset.cpus", "/cpuset.mems"} {
-		v, err := fillCpuset(mount, path.Dir(p), f)
-		if err != nil {
-			return err
+		// EACCES: the parent has less. Siblings that come and go may have made it
+		// anew since it was read.
+		err := error(unix.EACCES)
+		for try := 0; errors.Is(err, unix.EACCES) && try < 20; try++ {
+			var v string
+			if v, err = fillCpuset(mount, path.Dir(p), f); err == nil {
+				err = writeFile(mount+p+f, v)
+			}
 		}
-		if err := writeFile(mount+p+f, v); err != nil {
+		if err != nil {
 			return err
 		}
 	}
