@@ -1,6 +1,7 @@
 package runtime
 
 import (
+	"os"
 	"strings"
 	"testing"
 
@@ -43,6 +44,11 @@ func TestTraps(t *testing.T) {
 		{"mknod that a profile denies", deny("mknod", "mknodat"), "mknod /tmp/n c 1 3 2>&1", "mknod: /tmp/n: Directory not empty\n"},
 		{"FIFOs are the kernel's", nil, "mknod /tmp/p p && stat -c %F /tmp/p", "fifo\n"},
 
+		{"a device of the spec, its owner and use", func(s *specs.Spec) {
+			mode, uid, gid := os.FileMode(0o640), uint32(5), uint32(6)
+			s.Linux.Devices = append(s.Linux.Devices, specs.LinuxDevice{Path: "/dev/own/zero", Type: "c", Major: 1, Minor: 5, FileMode: &mode, UID: &uid, GID: &gid})
+		}, "stat -c '%t,%T %a %u:%g' /dev/own/zero; head -c 3 /dev/own/zero | wc -c; chown 7 /dev/own/zero && stat -c %u /dev/own/zero", "1,5 640 5:6\n3\n7\n"},
+
 		{"plain binds", nil, "mkdir /tmp/d; for x in /dev /proc /sys /; do mount --bind $x /tmp/d && ls -d /tmp/d/null /tmp/d/uptime /tmp/d/kernel /tmp/d/bin 2>/dev/null; umount /tmp/d || echo stays; done", "/tmp/d/null\n/tmp/d/uptime\n/tmp/d/kernel\n/tmp/d/bin\n"},
 		{"a plain bind of /dev has nothing hidden", nil, "mkdir /tmp/d; mount --bind /dev /tmp/d; ls -A /tmp/d/.sysbox /tmp/d/.sysbox/proc /tmp/d/pts", "/tmp/d/.sysbox:\nproc\nsys\n\n/tmp/d/.sysbox/proc:\n\n/tmp/d/pts:\n"},
 		{"a plain bind of a read-only root", func(s *specs.Spec) { s.Root.Readonly = true }, "mkdir /run/d; mount --bind / /run/d 2>&1; echo $?", "mount: mounting / on /run/d failed: Invalid argument\n255\n"},
@@ -69,7 +75,7 @@ func TestTraps(t *testing.T) {
 					c.change(s)
 				}
 			}
-			out, status := run(t, change, "sh", "-c", "PATH=/bin; for a in ln cp chroot rmdir tr tail; do busybox ln -s busybox /bin/$a; done 2>/dev/null\n"+c.script)
+			out, status := run(t, change, "sh", "-c", "PATH=/bin; for a in ln cp chroot rmdir tr tail wc; do busybox ln -s busybox /bin/$a; done 2>/dev/null\n"+c.script)
 			if out != c.want {
 				t.Errorf("exit status %d, output:\n%s\nwant:\n%s", status, out, c.want)
 			}

@@ -53,7 +53,6 @@ type Server struct {
 	workers *workers
 	slots   chan struct{}
 	nodes   nodes
-	said    sync.Map // sentences that the log has
 	last    atomic.Pointer[figures]
 
 	done    chan struct{} // closed by Close
@@ -61,6 +60,7 @@ type Server struct {
 
 	mu        sync.Mutex
 	listeners map[*listener]bool // guarded by mu; nil after Close
+	said      map[string]bool    // guarded by mu; what the log has
 }
 
 // maxCalls bounds how many calls of one container are worked on at a time; the
@@ -70,7 +70,7 @@ const maxCalls = 32
 // New returns a server; it must be called on a thread that is in cfg.Tree, with
 // the container's root as its root.
 func New(cfg Config) (*Server, error) {
-	s := &Server{cfg: cfg, slots: make(chan struct{}, maxCalls), listeners: map[*listener]bool{}, done: make(chan struct{})}
+	s := &Server{cfg: cfg, slots: make(chan struct{}, maxCalls), listeners: map[*listener]bool{}, said: map[string]bool{}, done: make(chan struct{})}
 	var err error
 	if err := s.survey(); err != nil {
 		return nil, fmt.Errorf("answer system calls: survey the mount tree: %w", err)
@@ -232,11 +232,18 @@ func (s *Server) answer(l *listener, n *notification, v verdict) {
 	}
 }
 
+// maxSaid bounds what a container can have this program write and keep.
+const maxSaid = 100
+
 // say logs a sentence once.
 func (s *Server) say(text string) {
-	if _, before := s.said.LoadOrStore(text, true); !before && s.cfg.Log != nil {
-		s.cfg.Log(text)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.said[text] || len(s.said) >= maxSaid {
+		return
 	}
+	s.said[text] = true
+	s.cfg.Log(text)
 }
 
 // call is a notification whose caller is pinned.
