@@ -25,7 +25,8 @@ const (
 )
 
 func mknodRaw(path, mode, dev uintptr) unix.Errno {
-	_, _, e := unix.Syscall(unix.SYS_MKNOD, path, mode, dev)
+	here := unix.AT_FDCWD
+	_, _, e := unix.Syscall6(unix.SYS_MKNODAT, uintptr(here), path, mode, dev, 0, 0)
 	return e
 }
 

@@ -90,7 +90,8 @@ func TestInitOfUserWithTerminal(t *testing.T) {
 
 func TestExecOfRoot(t *testing.T) {
 	p := rootProcess()
-	golden(t, "exec-root", Exec(Join{Trap: trapFilter,
+	golden(t, "exec-root", Exec(Join{
+		Trap:    trapFilter,
 		Process: &p, Shim: 42, CapLast: 40, Tasks: 1, Unified: true,
 		Namespaces: unix.CLONE_NEWNS | unix.CLONE_NEWUSER | unix.CLONE_NEWPID | unix.CLONE_NEWNET,
 	}))

@@ -46,7 +46,7 @@ func (n *nodes) bind(mode uint32, dev int, uid, gid uint32, attach func(*os.File
 	if err := unix.Mknodat(at, name, mode, dev); err != nil {
 		return err
 	}
-	defer unix.Unlinkat(at, name, 0)
+	defer func() { _ = unix.Unlinkat(at, name, 0) }()
 	if err := unix.Fchownat(at, name, int(uid), int(gid), unix.AT_SYMLINK_NOFOLLOW); err != nil {
 		return err
 	}

@@ -18,8 +18,10 @@ type debian struct {
 	packages []string
 	// script is the suite whose steps debootstrap takes, "" for suite's own.
 	script string
-	// change adds what is not in packages; nil for nothing.
-	change func(root string) error
+	// change adds what is not in packages; nil for nothing. revision counts its
+	// changes, as the cache goes by packages.
+	change   func(root string) error
+	revision string
 }
 
 // base are the packages of every Debian image.
@@ -49,8 +51,12 @@ var newest = debian{
 		if err := os.WriteFile(filepath.Join(root, "opt/runc"), b, 0o755); err != nil {
 			return err
 		}
-		return helloArm64(filepath.Join(root, "opt/hello-arm64"))
+		if err := helloArm64(filepath.Join(root, "opt/hello-arm64")); err != nil {
+			return err
+		}
+		return tarball(stable.suite, filepath.Join(root, "opt/debs.tgz"))
 	},
+	revision: "2",
 }
 
 // Debian makes an image of an unmodified Debian with systemd and Docker, and
@@ -60,7 +66,8 @@ func Debian() (string, error) { return stable.image("debian", DebianName) }
 
 // Inner makes an image of the newest Debian with all that the tests run in a system
 // container: Docker, podman, runc, crun, buildx with QEMU, bubblewrap. In /opt are the
-// busybox image, the newest runc, and a program for arm64.
+// busybox image, the newest runc, a program for arm64, and what debootstrap needs to work
+// without a network.
 func Inner() (string, error) { return newest.image("inner", InnerName) }
 
 func (d debian) image(name, ref string) (string, error) {
@@ -68,7 +75,7 @@ func (d debian) image(name, ref string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	key := fmt.Sprintf("%x", sha256.Sum256([]byte(d.suite+strings.Join(d.packages, ","))))
+	key := fmt.Sprintf("%x", sha256.Sum256([]byte(d.suite+strings.Join(d.packages, ",")+d.revision)))
 	dir, err := peers.Once("image-"+name+"-"+key[:12], func(dir string) error {
 		root := filepath.Join(dir, "root")
 		if err := d.bootstrap(root); err != nil {
@@ -114,6 +121,23 @@ func (d debian) bootstrap(root string) error {
 		if err := os.Remove(d); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// tarball has debootstrap gather the packages of a minimal system.
+func tarball(suite, to string) error {
+	mirror, err := mirror()
+	if err != nil {
+		return err
+	}
+	dir, err := os.MkdirTemp("", "debs-*")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	if out, err := exec.Command("debootstrap", "--variant=minbase", "--make-tarball="+to, suite, dir, mirror).CombinedOutput(); err != nil {
+		return fmt.Errorf("debootstrap --make-tarball %s: %w\n%s", suite, err, tail(out))
 	}
 	return nil
 }
