@@ -196,3 +196,25 @@ func TestProcOfOlderKernels(t *testing.T) {
 		t.Errorf("exit status %d, output %q", status, out)
 	}
 }
+
+// TestProcThatCannotBe: an option that procfs does not know fails a Create, whoever
+// makes the proc, and nobody waits for what was made up to there.
+func TestProcThatCannotBe(t *testing.T) {
+	for _, helper := range []bool{false, true} {
+		for range 20 { // two processes tell of it, in any order
+			forceProcHelper = helper
+			bundle := busybox(t, func(s *specs.Spec) {
+				for i, m := range s.Mounts {
+					if m.Type == "proc" {
+						s.Mounts[i].Options = []string{"nonsense=1"}
+					}
+				}
+			}, "true")
+			_, err := testPod(t, "pod").Create(t.Context(), CreateRequest{ID: "c1", Bundle: bundle})
+			forceProcHelper = false
+			if err == nil || !strings.Contains(err.Error(), "proc") {
+				t.Fatalf("error %v, want one of proc", err)
+			}
+		}
+	}
+}

@@ -20,6 +20,12 @@ const (
 	helperMount = 20
 )
 
+// Tags of its reports.
+const (
+	tagPID = iota + 1
+	tagMounted
+)
+
 // procByHelper makes a procfs of the container's pid namespace where the
 // kernel has no option for it (before Linux 6.17): a child that is born in the
 // pid namespace, and in all else is the host's, makes it and holds it until it
@@ -39,40 +45,52 @@ func (t *Tree) procByHelper(m plan.Mount) (*os.File, error) {
 		return nil, err
 	}
 	defer child.Close()
-	deadline := time.Now().Add(10 * time.Second)
-	var failed error
-	var pid int32
-	for ready := false; !ready && failed == nil; {
-		got, err := child.Next(deadline)
-		switch {
-		case err != nil:
-			failed = err
-		case got.Tag == 1:
-			pid = got.Value
-		default:
-			ready = true
-		}
-		ready = ready && pid != 0
+	// The two processes' reports come in any order. Whatever has failed, both are
+	// reaped: a zombie would keep the container's init from ending.
+	pid, failed := helperReports(child)
+	if failed != nil {
+		_ = child.Signal(unix.SIGKILL) // it may have ended by itself
 	}
-	if _, err := child.WaitUntil(deadline); err != nil {
-		return nil, errors.Join(failed, err)
+	_, err = child.Wait()
+	if pid == 0 { // nobody was born
+		return nil, fmt.Errorf("make a proc in the container's pid namespace: %w", errors.Join(failed, err))
 	}
-	if pid == 0 {
-		return nil, fmt.Errorf("make a proc in the container's pid namespace: %w", failed)
-	}
-	helper, err := program.Adopt(int(pid))
-	if err != nil {
-		return nil, err
+	helper, adoptErr := program.Adopt(int(pid))
+	if adoptErr != nil {
+		return nil, adoptErr
 	}
 	defer helper.Close()
 	defer func() {
 		_ = helper.Signal(unix.SIGKILL)
 		_, _ = helper.Wait()
 	}()
-	if failed != nil {
-		return nil, fmt.Errorf("make a proc in the container's pid namespace: %w", failed)
+	if err := errors.Join(failed, err); err != nil {
+		return nil, fmt.Errorf("make a proc in the container's pid namespace: %w", err)
 	}
 	return sys.PidfdGetfd(helper.PidFD, helperMount)
+}
+
+// helperReports returns the pid of who holds the proc, 0 if there is none. After a
+// failure it reads on: the pid may come later.
+func helperReports(child *program.Child) (pid int32, failed error) {
+	deadline := time.Now().Add(10 * time.Second)
+	for mounted := false; pid == 0 || !mounted; {
+		got, err := child.Next(deadline)
+		var step *program.StepError
+		switch {
+		case errors.As(err, &step):
+			failed = err
+		case err != nil && failed == nil:
+			return pid, err
+		case err != nil:
+			return pid, failed
+		case got.Tag == tagPID:
+			pid = got.Value
+		default:
+			mounted = true
+		}
+	}
+	return pid, failed
 }
 
 func procProgram(m plan.Mount, parent int) program.Program {
@@ -80,7 +98,7 @@ func procProgram(m plan.Mount, parent int) program.Program {
 	p := append(program.Prelude(parent),
 		program.Call{Name: "choose the pid namespace", Nr: unix.SYS_SETNS, Args: []program.Arg{num(helperPID), num(unix.CLONE_NEWPID)}},
 		program.Fork("pid", "born", 0, -1),
-		program.Report("report the pid", 1, "pid"),
+		program.Report("report the pid", tagPID, "pid"),
 		program.Exit(0),
 		program.Call{Name: "open a proc", Label: "born", Nr: unix.SYS_FSOPEN, Args: []program.Arg{program.Str("proc"), num(unix.FSOPEN_CLOEXEC)}},
 	)
@@ -99,7 +117,7 @@ func procProgram(m plan.Mount, parent int) program.Program {
 	return append(p,
 		program.Call{Name: "mount the proc", Label: "mount", Nr: unix.SYS_FSMOUNT, Args: []program.Arg{program.Result("born"), num(unix.FSMOUNT_CLOEXEC), num(int64(m.Set))}},
 		program.Call{Name: "hold it", Nr: unix.SYS_DUP3, Args: []program.Arg{program.Result("mount"), num(helperMount), num(unix.O_CLOEXEC)}},
-		program.Report("say that it is there", 2, ""),
+		program.Report("say that it is there", tagMounted, ""),
 		program.Call{Name: "wait for the end", Nr: unix.SYS_READ, Args: []program.Arg{num(helperWait), &program.Space{Name: "buffer", N: 1}, num(1)}},
 	)
 }

@@ -55,6 +55,10 @@ func Once(name string, make func(dir string) error) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	out := filepath.Join(cache, name)
+	if _, err := os.Stat(out); err == nil { // all of it, and perhaps on a read-only file system
+		return out, nil
+	}
 	lock, err := os.OpenFile(filepath.Join(cache, name+".lock"), os.O_CREATE|os.O_RDWR, 0o644)
 	if err != nil {
 		return "", err
@@ -63,7 +67,6 @@ func Once(name string, make func(dir string) error) (string, error) {
 	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX); err != nil {
 		return "", err
 	}
-	out := filepath.Join(cache, name)
 	if _, err := os.Stat(out); err == nil {
 		return out, nil
 	}
