@@ -12,12 +12,14 @@ import (
 
 // nodes is a file system of the host's for device nodes of which binds lie in file
 // systems of the container's, where nodes themselves do not open (the kernel's
-// SB_I_NODEV). It is attached nowhere. Its inodes are limited: they are memory of
-// the host's.
+// SB_I_NODEV). It is all there is in a mount namespace of its own: before Linux 6.15 only
+// what is mounted somewhere can be bound. Its inodes are limited: they are memory of the
+// host's.
 type nodes struct {
-	mu   sync.Mutex
-	dir  *os.File // guarded by mu; nil before the first node
-	next int      // guarded by mu
+	mu     sync.Mutex
+	dir    *os.File // guarded by mu; nil before the first node
+	mounts *os.File // the namespace, with dir
+	next   int      // guarded by mu
 }
 
 func (n *nodes) close() {
@@ -25,21 +27,72 @@ func (n *nodes) close() {
 	defer n.mu.Unlock()
 	if n.dir != nil {
 		n.dir.Close()
+		n.mounts.Close()
 		n.dir = nil
 	}
 }
 
-// bind puts a new node with this mode and owner on what attach attaches it to. The node
-// has no name afterwards: it goes with its mount.
-func (n *nodes) bind(mode uint32, dev int, uid, gid uint32, attach func(*os.File) error) error {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if n.dir == nil {
-		dir, err := newTmpfs(map[string]string{"mode": "0700", "size": "64k", "nr_inodes": "1024"})
+// make makes the file system and its namespace. n.mu is held.
+func (n *nodes) make() error {
+	dir, err := newTmpfs(map[string]string{"mode": "0700", "size": "64k", "nr_inodes": "1024"})
+	if err != nil {
+		return err
+	}
+	err = sys.Thread(func() error {
+		if err := sys.Unshare(unix.CLONE_FS | unix.CLONE_NEWNS); err != nil {
+			return err
+		}
+		mounts, err := os.Open("/proc/thread-self/ns/mnt")
 		if err != nil {
 			return err
 		}
-		n.dir = dir
+		if err := onlyMount(dir); err != nil {
+			mounts.Close()
+			return err
+		}
+		n.mounts = mounts
+		return nil
+	})
+	if err != nil {
+		dir.Close()
+		return err
+	}
+	n.dir = dir
+	return nil
+}
+
+// onlyMount attaches a mount as the root of this thread's new mount namespace, and
+// detaches all else.
+func onlyMount(dir *os.File) error {
+	if err := sys.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+		return err
+	}
+	root, err := os.OpenFile("/", unix.O_PATH|unix.O_DIRECTORY, 0)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	if err := sys.MoveMount(dir, root); err != nil {
+		return err
+	}
+	if err := dir.Chdir(); err != nil {
+		return err
+	}
+	if err := sys.PivotRoot(".", "."); err != nil {
+		return err
+	}
+	return sys.Unmount(".", unix.MNT_DETACH)
+}
+
+// bind puts a new node with this mode and owner on what attach attaches it to; join
+// enters a mount namespace. The node has no name afterwards: it goes with its mount.
+func (n *nodes) bind(mode uint32, dev int, uid, gid uint32, join func(ns int) error, attach func(*os.File) error) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.dir == nil {
+		if err := n.make(); err != nil {
+			return err
+		}
 	}
 	n.next++
 	name, at := strconv.Itoa(n.next), int(n.dir.Fd())
@@ -51,6 +104,9 @@ func (n *nodes) bind(mode uint32, dev int, uid, gid uint32, attach func(*os.File
 		return err
 	}
 	if err := unix.Fchmodat(at, name, mode&0o7777, 0); err != nil {
+		return err
+	}
+	if err := join(int(n.mounts.Fd())); err != nil {
 		return err
 	}
 	bound, err := sys.OpenTree(n.dir, name, false)
@@ -109,7 +165,7 @@ func (w *worker) coverFile(mounts, file int, n node) error {
 	if err := w.capable(^uint64(0)); err != nil {
 		return err
 	}
-	return w.server.nodes.bind(n.mode&unix.S_IFMT|st.Mode&0o7777, n.dev, st.Uid, st.Gid, func(bound *os.File) error {
+	return w.server.nodes.bind(n.mode&unix.S_IFMT|st.Mode&0o7777, n.dev, st.Uid, st.Gid, w.join, func(bound *os.File) error {
 		if err := w.join(mounts); err != nil {
 			return err
 		}
