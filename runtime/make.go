@@ -34,6 +34,14 @@ func (c *Container) make(ctx context.Context, r CreateRequest) error {
 		return err
 	}
 	defer closeJoins(joins)
+	if c.rec.Cgroup.Unit != "" {
+		h, err := startHolder()
+		if err != nil {
+			return err
+		}
+		defer h.close()
+		cg.HolderPID = h.child.Pid
+	}
 	// None of these needs another's result, and together they are half of a
 	// Create's time.
 	if err := together(

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"strings"
 	"testing"
 	"unsafe"
@@ -38,7 +39,41 @@ func TestModules(t *testing.T) {
 	}
 }
 
+// TestModuleOfTheList: what the administrator's list names is loaded by the host, from
+// the host's own files.
+func TestModuleOfTheList(t *testing.T) {
+	const name = "dummy"
+	if os.Getenv("SYSBOX_TEST_MACHINE") == "" {
+		t.Skip("loads a module into the host's kernel, which is for a machine that the tests have to themselves (tests/vm)")
+	}
+	p := testPod(t, "pod")
+	p.cfg.Modules = []string{name}
+	w, text := pipe(t)
+	c := create(t, p, CreateRequest{ID: "c1", Bundle: insideBundle(t, "a module of the list", nil), Stdio: Stdio{Stdout: w, Stderr: w}})
+	if err := c.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if exit := wait(t, c.Init()); exit.Status != 0 {
+		t.Error(text())
+	}
+	if _, err := os.Stat("/sys/module/" + name); err != nil {
+		t.Error(err)
+	}
+	if out, err := exec.Command("modprobe", "-r", name).CombinedOutput(); err != nil {
+		t.Errorf("%v: %s", err, out)
+	}
+}
+
 func init() {
+	routines["a module of the list"] = func() error {
+		if err := finit("dummy.ko"); err != nil {
+			return fmt.Errorf("the module's file, which is empty: %w", err)
+		}
+		if err := finit("dummy.ko"); err != unix.EEXIST {
+			return fmt.Errorf("once more: %w, want %w", err, unix.EEXIST)
+		}
+		return nil
+	}
 	routines["modules"] = func() error {
 		b, err := os.ReadFile("/root/name")
 		if err != nil {

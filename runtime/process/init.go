@@ -54,12 +54,17 @@ func Init(in Create) program.Program {
 	// From here on the child is init.
 	c.joinCgroups(in.Tasks)
 	c.do("close the first leg's files", unix.SYS_CLOSE_RANGE, num(FDTarget), num(^uint32(0)), num(0))
+	var children ref
 	if ns.Time.Mode == plan.NamespaceNew {
 		c.do("make the time namespace", unix.SYS_UNSHARE, num(unix.CLONE_NEWTIME))
+		children = c.do("open the time namespace", unix.SYS_OPENAT, num(unix.AT_FDCWD), str("/proc/self/ns/time_for_children"), num(unix.O_RDONLY|unix.O_CLOEXEC))
 		c.report("say that the time namespace is there", TagTime)
 	}
 	env := c.env(in.Plan.Process.Env, in.AskHome)
 	c.want("wait for the tree", GoSize, unix.SYS_READ, num(FDGo), env.home, num(GoSize))
+	if ns.Time.Mode == plan.NamespaceNew { // before Linux 6.3 an execve does not enter it
+		c.do("enter the time namespace", unix.SYS_SETNS, children, num(unix.CLONE_NEWTIME))
+	}
 	c.do("enter the root", unix.SYS_CHDIR, str("/"))
 	c.becomeRoot()
 	c.do("make the mount and cgroup namespaces", unix.SYS_UNSHARE, num(unshareFlags(ns)))

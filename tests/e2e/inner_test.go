@@ -28,7 +28,7 @@ func (h *host) booted(t *testing.T, archive func() (string, error), opts ...oci.
 	}
 	task, exit := h.task(t, h.container(t, image, opts...), cio.NullIO)
 	state := ""
-	for deadline := time.Now().Add(90 * time.Second); time.Now().Before(deadline); time.Sleep(200 * time.Millisecond) {
+	for deadline := time.Now().Add(90 * time.Second * patience()); time.Now().Before(deadline); time.Sleep(200 * time.Millisecond) {
 		out, _ := h.exec(t, task, nil, "systemctl", "is-system-running")
 		if state = strings.TrimSpace(out); state == "running" || state == "degraded" {
 			break

@@ -153,9 +153,17 @@ func both(t *testing.T, f func(t *testing.T, h *host)) {
 	}
 }
 
+// patience is how many times longer things take: emulation is slow.
+func patience() time.Duration {
+	if harness.Machine() {
+		return 8
+	}
+	return 1
+}
+
 func background(t *testing.T) context.Context {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(namespaces.WithNamespace(context.Background(), harness.Namespace), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(namespaces.WithNamespace(context.Background(), harness.Namespace), 2*time.Minute*patience())
 	t.Cleanup(cancel)
 	return ctx
 }
@@ -289,8 +297,8 @@ func wait(t *testing.T, exit <-chan containerd.ExitStatus) uint32 {
 			t.Fatal(s.Error())
 		}
 		return s.ExitCode()
-	case <-time.After(time.Minute):
-		t.Fatal("the process did not end within a minute")
+	case <-time.After(time.Minute * patience()):
+		t.Fatalf("the process did not end within %d minutes", patience())
 		return 0
 	}
 }

@@ -99,9 +99,14 @@ func (c *Containerd) run(ctx context.Context, shim string) error {
 		return err
 	}
 	defer log.Close()
-	c.cmd = exec.Command(filepath.Join(c.bin, "containerd"), "-c", c.path("config.toml"))
+	env := []string{"PATH=" + shim + ":" + c.bin + ":" + os.Getenv("PATH"), "SYSBOX_CONFIG_FILE=" + c.path("sysbox.toml")}
+	if Machine() {
+		c.cmd = c.service(env)
+	} else {
+		c.cmd = exec.Command(filepath.Join(c.bin, "containerd"), "-c", c.path("config.toml"))
+		c.cmd.Env = append(os.Environ(), env...)
+	}
 	c.cmd.Stdout, c.cmd.Stderr = log, log
-	c.cmd.Env = append(os.Environ(), "PATH="+shim+":"+c.bin+":"+os.Getenv("PATH"), "SYSBOX_CONFIG_FILE="+c.path("sysbox.toml"))
 	// Its own group, so that an interrupt at the terminal is ours to handle.
 	c.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := c.cmd.Start(); err != nil {
@@ -138,7 +143,7 @@ func (c *Containerd) Restart(ctx context.Context) error {
 
 // Kill ends containerd as a crash would; shims live on.
 func (c *Containerd) Kill() {
-	_ = c.cmd.Process.Kill() // it may have ended by itself
+	c.signal(syscall.SIGKILL)
 	c.halt()
 }
 
@@ -176,11 +181,11 @@ func (c *Containerd) halt() {
 	if c.cmd == nil || c.cmd.Process == nil {
 		return
 	}
-	_ = c.cmd.Process.Signal(syscall.SIGTERM) // it may have ended by itself
+	c.signal(syscall.SIGTERM)
 	select {
 	case <-c.end:
 	case <-time.After(20 * time.Second):
-		_ = c.cmd.Process.Kill()
+		c.signal(syscall.SIGKILL)
 		<-c.end
 	}
 	c.cmd = nil

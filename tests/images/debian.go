@@ -113,6 +113,10 @@ func (d debian) bootstrap(root string) error {
 	if out, err := exec.Command("debootstrap", args...).CombinedOutput(); err != nil {
 		return fmt.Errorf("debootstrap %s: %w\n%s", d.suite, err, tail(out))
 	}
+	return removeDebs(root)
+}
+
+func removeDebs(root string) error {
 	debs, err := filepath.Glob(filepath.Join(root, "var/cache/apt/archives/*.deb"))
 	if err != nil {
 		return err

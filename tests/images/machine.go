@@ -16,7 +16,7 @@ var Kernels = map[string]string{"6.1": "bookworm", "6.12": "trixie", "newest": "
 
 // machine are the packages of a machine.
 var machine = []string{
-	"systemd", "systemd-sysv", "dbus", "libpam-systemd", "kmod", "initramfs-tools", "linux-image-amd64",
+	"systemd", "systemd-sysv", "dbus", "libpam-systemd", "kmod", "initramfs-tools",
 	"apparmor", "iproute2", "iptables", "procps", "util-linux", "busybox-static", "strace", "nfs-common", "nfs-kernel-server",
 }
 
@@ -42,7 +42,7 @@ func Machine(kernel string) (string, error) {
 	if !ok {
 		return "", fmt.Errorf("kernel %q is none of 6.1, 6.12, newest", kernel)
 	}
-	key := fmt.Sprintf("%x", sha256.Sum256([]byte(suite+unit+strings.Join(machine, ",")+"1")))
+	key := fmt.Sprintf("%x", sha256.Sum256([]byte(suite+unit+strings.Join(machine, ",")+"2")))
 	return peers.Once("machine-"+kernel+"-"+key[:12], func(dir string) error {
 		root := filepath.Join(dir, "root")
 		if err := (debian{suite: suite, packages: machine}).bootstrap(root); err != nil {
@@ -61,14 +61,25 @@ func Machine(kernel string) (string, error) {
 				return err
 			}
 		}
+		resolv, err := os.ReadFile("/etc/resolv.conf")
+		if err != nil {
+			return err
+		}
+		if err := os.WriteFile(filepath.Join(root, "etc/resolv.conf"), resolv, 0o644); err != nil {
+			return err
+		}
 		for _, args := range [][]string{
-			{"update-initramfs", "-u", "-k", "all"},
+			// After initramfs-tools, of which debootstrap would take dracut beside.
+			{"apt-get", "install", "-y", "-qq", "--no-install-recommends", "linux-image-amd64"},
 			{"systemctl", "mask", "serial-getty@ttyS0.service", "getty@tty1.service", "apt-daily.timer", "apt-daily-upgrade.timer", "nfs-server.service", "rpcbind.service", "rpcbind.socket"},
 			{"ln", "-s", "../job.service", "/etc/systemd/system/multi-user.target.wants/job.service"},
 		} {
 			if out, err := exec.Command("chroot", append([]string{root}, args...)...).CombinedOutput(); err != nil {
 				return fmt.Errorf("%s in the machine's root: %w\n%s", args[0], err, tail(out))
 			}
+		}
+		if err := removeDebs(root); err != nil {
+			return err
 		}
 		for name, pattern := range map[string]string{"vmlinuz": "boot/vmlinuz-*", "initrd": "boot/initrd.img-*"} {
 			found, err := filepath.Glob(filepath.Join(root, pattern))
