@@ -9,7 +9,7 @@ GOFUMPT := mvdan.cc/gofumpt@v0.12.0
 LINT_VERSION := v2.15.0
 LINT := .cache/golangci-lint-$(LINT_VERSION)
 
-.PHONY: help install build cross check unit test demo bench clean
+.PHONY: help install build cross check test test-vm test-vm-all compatibility demo bench clean
 
 help: ## show this
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -35,13 +35,32 @@ check: cross $(LINT) ## format, vet, lint (.golangci.yml has the reasons of its 
 	$(LINT) run ./...
 
 test: install check build ## all that CI runs
+	@.ci/install qemu-system-x86 e2fsprogs
 	$(GO) test -json -p 1 -timeout 20m ./... | $(GO) run ./tests/summary
+
+KERNEL ?= newest
+VMTESTS := ./uidmap ./runtime ./runtime/cgroup ./runtime/feature ./runtime/hooks ./tests/e2e
+
+test-vm: install build ## the tests in a virtual machine (KERNEL=6.1, 6.12 or newest); an hour each
+	@.ci/install qemu-system-x86 e2fsprogs
+	$(GO) test -run '^$$' ./tests/e2e
+	$(GO) test -json -count=1 -p 1 -timeout 90m -exec "$(CURDIR)/tests/vm/run -kernel $(KERNEL) -timeout 90m" $(VMTESTS) | $(GO) run ./tests/summary
+
+test-vm-all: ## the same on all kernels
+	$(MAKE) test-vm KERNEL=6.1
+	$(MAKE) test-vm KERNEL=6.12
+	$(MAKE) test-vm KERNEL=newest
+
+compatibility: install build ## write the table of kernels in docs/compatibility.md
+	@.ci/install qemu-system-x86 e2fsprogs
+	$(GO) run ./tests/compatibility
 
 demo: install build ## boot systemd and run Docker in a system container (SHELL_IN=1: stay in it)
 	$(GO) run ./tests/demo
 
-bench: install build ## compare with runc and crun (ARGS="-rounds 30")
+bench: install build ## compare with runc and crun (ARGS="-rounds 30"), and time trapped calls
 	$(GO) run ./tests/bench $(ARGS)
+	$(GO) test ./runtime -run '^$$' -bench Traps -benchtime 1x
 
 clean: ## remove what was built
 	rm -rf bin .cache

@@ -73,6 +73,9 @@ func run(f flags, action string, stdin io.Reader, stdout io.Writer) error {
 	case f.info:
 		return writeInfo(stdout)
 	}
+	if action == "check" { // a person's, not containerd's
+		return check(stdout)
+	}
 	if f.namespace == "" {
 		return errors.New("-namespace is empty; containerd passes it, as in -namespace k8s.io")
 	}
@@ -90,7 +93,7 @@ func run(f flags, action string, stdin io.Reader, stdout io.Writer) error {
 			Debug:        f.debug,
 		})
 	}
-	return fmt.Errorf("action is %q; the actions are start and delete", action)
+	return fmt.Errorf("action is %q; the actions are start, delete and check", action)
 }
 
 func start(f flags, stdin io.Reader, stdout io.Writer) error {

@@ -2,7 +2,7 @@
 // number says nothing of backports, configurations, sandboxes and sysctls.
 //
 // Probes are values with the version that should have them, so that one list
-// serves -info, the tests and whoever asks why a container does not start. A
+// serves the command check, the tests and whoever asks why a container does not start. A
 // probe leaves nothing behind, and needs root.
 //
 // What does not belong here: deciding what to do about it. Package plan takes
@@ -146,6 +146,11 @@ var All = []Feature{
 		Name: "seccomp notification with a synchronous wake-up", MinKernel: Version{6, 6},
 		WayOut: "emulated system calls take about five times as long; use Linux 6.6 or newer",
 		Probe:  seccompSyncWakeUp,
+	},
+	{
+		Name: "binfmt_misc of a user namespace's own", MinKernel: Version{6, 7},
+		WayOut: "programs for other processors run inside only if the host has them registered with the flag F; use Linux 6.7 or newer with CONFIG_BINFMT_MISC",
+		Probe:  ownBinfmt,
 	},
 	{
 		Name: "overlay layers as open files", MinKernel: Version{6, 13},

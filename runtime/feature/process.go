@@ -3,7 +3,9 @@ package feature
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -67,6 +69,28 @@ func timeNamespace() error {
 		}
 		return err
 	})
+}
+
+// ownBinfmt makes a binfmt_misc of a user namespace's own.
+func ownBinfmt() error {
+	p, err := program.Start(program.Program{
+		{Nr: unix.SYS_UNSHARE, Args: []program.Arg{program.Int(unix.CLONE_NEWUSER | unix.CLONE_NEWNS)}},
+		{Nr: unix.SYS_FSOPEN, Label: "fs", Args: []program.Arg{program.Str("binfmt_misc"), program.Int(unix.FSOPEN_CLOEXEC)}},
+		{Nr: unix.SYS_FSCONFIG, Args: []program.Arg{program.Result("fs"), program.Int(unix.FSCONFIG_CMD_CREATE), program.Int(0), program.Int(0), program.Int(0)}},
+		program.Exit(0),
+	}, program.Options{})
+	if err != nil {
+		return err
+	}
+	defer p.Close()
+	_, err = p.Next(time.Now().Add(10 * time.Second))
+	if _, waited := p.Wait(); waited != nil {
+		return waited
+	}
+	if err == io.EOF {
+		return nil
+	}
+	return err
 }
 
 func openat2() error {

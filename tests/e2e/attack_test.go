@@ -20,6 +20,8 @@ import (
 	"github.com/containerd/typeurl/v2"
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"google.golang.org/protobuf/types/known/anypb"
+
+	"sysbox/tests/peers"
 )
 
 // bind is a bind mount of a folder of the host's.
@@ -27,17 +29,18 @@ func bind(source, target string, options ...string) oci.SpecOpts {
 	return oci.WithMounts([]specs.Mount{{Source: source, Destination: target, Type: "bind", Options: append(options, "rbind")}})
 }
 
+// dialer connects to a socket and tells how it was received.
+const dialer = "tests/e2e/testdata/dial/dial.go"
+
 // TestShimSocket: the shim's socket is not to be seen from a container, and
 // where its folder was given to one, root there is turned away.
 func TestShimSocket(t *testing.T) {
-	dir := t.TempDir()
 	if why := skipped(); why != "" {
 		t.Skip(why)
 	}
-	build := exec.CommandContext(t.Context(), "go", "build", "-o", dir, "./testdata/dial")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("%v: %s", err, out)
+	dir, err := peers.Program(dialer)
+	if err != nil {
+		t.Fatal(err)
 	}
 	both(t, func(t *testing.T, h *host) {
 		h.sleeper(t)

@@ -27,11 +27,11 @@ func TestSystemdDriver(t *testing.T) {
 	memory, pids := int64(1<<30), int64(2000)
 	t.Run("booted", func(t *testing.T) {
 		task, _ := h.booted(t, images.Debian, edit(func(s *specs.Spec) {
-			s.Linux.CgroupsPath = "sysbox.slice:sysbox:scope"
+			s.Linux.CgroupsPath = "system.slice:sysbox:scope"
 			s.Linux.Resources.Memory = &specs.LinuxMemory{Limit: &memory}
 			s.Linux.Resources.Pids = &specs.LinuxPids{Limit: &pids}
 		}))
-		want := "ActiveState=active\nDelegate=yes\nMemoryMax=1073741824\nSlice=sysbox.slice\nTasksMax=2000\n"
+		want := "ActiveState=active\nDelegate=yes\nMemoryMax=1073741824\nSlice=system.slice\nTasksMax=2000\n"
 		show := func() string {
 			return onHost(t, "systemctl show -p Slice,Delegate,MemoryMax,TasksMax,ActiveState "+unit+" | sort")
 		}

@@ -64,6 +64,9 @@ func prepare() error {
 			return err
 		}
 	}
+	if _, err := peers.Program(dialer); err != nil {
+		return err
+	}
 	if _, err := images.Debian(); err != nil { // and busybox, which it has in it
 		return err
 	}

@@ -5,6 +5,7 @@
 package peers
 
 import (
+	"crypto/sha256"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -37,8 +38,11 @@ func Cache() (string, error) {
 	return dir, os.MkdirAll(dir, 0o755)
 }
 
-// Repository is the folder that has go.mod.
+// Repository is the folder that has go.mod: $SYSBOX_TEST_REPOSITORY where there is no go.
 func Repository() (string, error) {
+	if dir := os.Getenv("SYSBOX_TEST_REPOSITORY"); dir != "" {
+		return dir, nil
+	}
 	out, err := exec.Command("go", "env", "GOMOD").Output()
 	mod := strings.TrimSpace(string(out))
 	if err != nil || mod == "" || mod == os.DevNull {
@@ -125,6 +129,29 @@ func buildIn(dir, module string, pkgs ...string) error {
 		return fmt.Errorf("go build in %s: %w\n%s", module, err, out)
 	}
 	return nil
+}
+
+// Program builds a small program of one file, given by its path in the repository, and
+// returns the folder that has it.
+func Program(file string) (string, error) {
+	root, err := Repository()
+	if err != nil {
+		return "", err
+	}
+	source, err := os.ReadFile(filepath.Join(root, file))
+	if err != nil {
+		return "", err
+	}
+	name := strings.TrimSuffix(filepath.Base(file), ".go")
+	return Once(fmt.Sprintf("%s-%x", name, sha256.Sum256(source))[:len(name)+13], func(dir string) error {
+		cmd := exec.Command("go", "build", "-o", filepath.Join(dir, name), file)
+		cmd.Dir = root
+		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			return fmt.Errorf("go build %s: %w\n%s", file, err, out)
+		}
+		return nil
+	})
 }
 
 // Runc builds runc, which needs libseccomp-dev and pkg-config.
