@@ -199,3 +199,27 @@ func TestSeccomp(t *testing.T) {
 		}
 	}
 }
+
+// TestNothingToExecute: what is not there is told of at Create, as callers of other
+// runtimes know it, and nothing is left.
+func TestNothingToExecute(t *testing.T) {
+	for _, c := range []struct{ arg, cwd, want string }{
+		{"notfound404", "/", `exec: "notfound404": executable file not found in $PATH`},
+		{"/no/such", "/", `exec: "/no/such": no such file or directory`},
+		{"./sh", "/etc", `exec: "./sh": no such file or directory`},
+		{"/etc/passwd", "/", `exec: "/etc/passwd": permission denied`},
+		{"./sh", "/bin", ""},
+		{"sh", "/", ""},
+	} {
+		bundle := busybox(t, func(s *specs.Spec) { s.Process.Cwd = c.cwd }, c.arg, "-c", "true")
+		ctr, err := testPod(t, "pod").Create(t.Context(), CreateRequest{ID: "c1", Bundle: bundle})
+		if err == nil {
+			if err := ctr.Delete(t.Context()); err != nil {
+				t.Error(err)
+			}
+		}
+		if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
+			t.Errorf("%s in %s: error %v, want %q", c.arg, c.cwd, err, c.want)
+		}
+	}
+}

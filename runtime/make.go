@@ -296,7 +296,7 @@ func (c *Container) complete(ctx context.Context) error {
 		return fmt.Errorf("let init go on: %w", err)
 	}
 	if _, err := c.setup.expect(process.TagReady); err != nil {
-		return err
+		return notExecuted(err, c.plan.Process.Args[0])
 	}
 	if err := c.takeConsole(hostProc); err != nil {
 		return err

@@ -154,8 +154,14 @@ func (s *setup) executed(name string) error {
 	if err == nil {
 		return errors.New("a report came after the last")
 	}
+	return notExecuted(err, name)
+}
+
+// notExecuted says of a failed step that looks for name or executes it what a user needs
+// to know; other errors stay as they are.
+func notExecuted(err error, name string) error {
 	var step *program.StepError
-	if !errors.As(err, &step) || !strings.HasPrefix(step.Step.Name, process.ExecveStep) {
+	if !errors.As(err, &step) || !strings.HasPrefix(step.Step.Name, process.ExecveStep) && !strings.HasPrefix(step.Step.Name, process.LookUpStep) {
 		return err
 	}
 	switch {

@@ -2,6 +2,7 @@ package process
 
 import (
 	"encoding/binary"
+	"path"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -181,6 +182,33 @@ func (c *calls) execute(p plan.Process, env env) {
 		do(ExecveStep+at, unix.SYS_EXECVE, str(at), strs(p.Args), env.list)
 	}
 }
+
+// lookUp fails now, at Create, if what is to be executed at Start is nowhere, as callers
+// of other runtimes know it.
+func (c *calls) lookUp(p plan.Process) {
+	const found = "there it is"
+	places := Candidates(p.Args[0], p.Env)
+	for i, at := range places {
+		if !path.IsAbs(at) {
+			at = path.Join(p.Cwd, at)
+		}
+		call := program.Call{Name: LookUpStep + at, Nr: unix.SYS_FACCESSAT, Args: []program.Arg{cwd, str(at), num(unix.X_OK)}}
+		if i == len(places)-1 {
+			c.add(call)
+			break
+		}
+		next := "look " + itoa(i+1)
+		call.OnError = next
+		c.add(call)
+		// A call that always "fails" is a jump.
+		c.add(program.Call{Name: "go on", Nr: unix.SYS_GETPID, Want: program.Equals(0), OnError: found})
+		c.p = append(c.p, program.Call{Name: "look further", Label: next, Nr: unix.SYS_GETPID})
+	}
+	c.p = append(c.p, program.Call{Name: "go on", Label: found, Nr: unix.SYS_GETPID})
+}
+
+// LookUpStep begins the names of the steps that look for what will be executed.
+const LookUpStep = "look for "
 
 // ExecveStep begins the name of the step that executes the process.
 const ExecveStep = "execute "

@@ -78,6 +78,7 @@ func Init(in Create) program.Program {
 	if in.Plan.Process.Terminal {
 		c.makeConsole(in.Plan.Process)
 	}
+	c.lookUp(in.Plan.Process)
 	c.report("say that init is ready", TagReady)
 	c.want("wait for start", 1, unix.SYS_READ, num(FDGo), c.space(1), num(1))
 	c.finish(in.Plan.Process, in.CapLast, in.Filter, in.Trap, in.Keyring, env)

@@ -129,12 +129,11 @@ func (c *box) drain(ctx context.Context, p *process) {
 	io.Close()
 }
 
-// finish sets the last state and wakes who waits for a process that never ran.
+// finish sets the last state and wakes who waits for an exec that was never started.
 func (c *box) finish(p *process) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if p.state == created {
-		p.exit.Status = statusNotStarted
+	if p.state == created { // status 0, as with runc's shim
 		p.exit.At = time.Now()
 		close(p.done)
 	}

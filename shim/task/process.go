@@ -49,7 +49,7 @@ func (p *process) name() string {
 	return p.c.id
 }
 
-// statusNotStarted is the exit status of a process that never ran.
+// statusNotStarted is the exit status of a process whose start has failed.
 const statusNotStarted = 255
 
 // stop sets the end of the process and wakes who waits for it. The caller
