@@ -37,6 +37,7 @@ type Containerd struct {
 
 	bin     string
 	cmd     *exec.Cmd
+	starts  int
 	end     chan error
 	dismiss func() error // of the guard
 }

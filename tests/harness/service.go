@@ -13,12 +13,16 @@ import (
 // as on the hosts that people have.
 func Machine() bool { return os.Getenv("SYSBOX_TEST_MACHINE") != "" }
 
-// unit is the name of containerd's service.
-func (c *Containerd) unit() string { return filepath.Base(c.Dir) + ".service" }
+// unit is the name of containerd's service, anew for each start: the last one's may still
+// be in the way.
+func (c *Containerd) unit() string {
+	return fmt.Sprintf("%s-%d.service", filepath.Base(c.Dir), c.starts)
+}
 
 // service is a command that runs containerd as a service, with the settings of the unit
 // that containerd brings, and ends when it does.
 func (c *Containerd) service(env []string) *exec.Cmd {
+	c.starts++
 	args := []string{
 		"--quiet", "--wait", "--collect", "--unit=" + c.unit(), "-p", "Delegate=yes", "-p", "KillMode=process",
 		"-p", "OOMScoreAdjust=-999", "-p", "TasksMax=infinity", "-p", "LimitNOFILE=1048576",

@@ -106,6 +106,13 @@ func Containerd(version string) (string, error) {
 // buildIn builds in a copy of a module whose go.mod has directives that
 // `go install pkg@version` refuses.
 func buildIn(dir, module string, pkgs ...string) error {
+	return inCopy(module, func(src string) error {
+		return goIn(src, append([]string{"build", "-mod=mod", "-trimpath", "-ldflags=-s -w", "-o", dir + "/"}, pkgs...)...)
+	})
+}
+
+// inCopy calls f with a copy of a module.
+func inCopy(module string, f func(src string) error) error {
 	var at struct{ Dir string }
 	out, err := exec.Command("go", "mod", "download", "-json", module).Output()
 	if err == nil {
@@ -122,11 +129,15 @@ func buildIn(dir, module string, pkgs ...string) error {
 	if err := os.CopyFS(filepath.Join(src, "m"), os.DirFS(at.Dir)); err != nil {
 		return err
 	}
-	cmd := exec.Command("go", append([]string{"build", "-mod=mod", "-trimpath", "-ldflags=-s -w", "-o", dir + "/"}, pkgs...)...)
-	cmd.Dir = filepath.Join(src, "m")
+	return f(filepath.Join(src, "m"))
+}
+
+func goIn(dir string, args ...string) error {
+	cmd := exec.Command("go", args...)
+	cmd.Dir = dir
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=-buildvcs=false")
 	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("go build in %s: %w\n%s", module, err, out)
+		return fmt.Errorf("go %s: %w\n%s", strings.Join(args, " "), err, out)
 	}
 	return nil
 }
