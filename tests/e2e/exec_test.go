@@ -38,7 +38,7 @@ func (h *host) background(t *testing.T, task containerd.Task, args ...string) (c
 
 // TestExecStreams: an exec's streams are three, and its stdin's end is seen.
 func TestExecStreams(t *testing.T) {
-	both(t, func(t *testing.T, h *host) {
+	all(t, func(t *testing.T, h *host) {
 		ctx := background(t)
 		task, _ := h.sleeper(t)
 		var out, errOut output

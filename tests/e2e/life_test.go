@@ -20,7 +20,7 @@ import (
 )
 
 func TestLifecycle(t *testing.T) {
-	both(t, func(t *testing.T, h *host) {
+	all(t, func(t *testing.T, h *host) {
 		out, status := h.run(t, "id -u; cat /proc/self/uid_map; exit 7")
 		if status != 7 || !strings.HasPrefix(out, "0\n") || strings.Contains(out, "4294967295") {
 			t.Errorf("exit status %d, output %q", status, out)
@@ -43,7 +43,7 @@ func TestBinaryNotFound(t *testing.T) {
 }
 
 func TestExec(t *testing.T) {
-	both(t, func(t *testing.T, h *host) {
+	all(t, func(t *testing.T, h *host) {
 		task, _ := h.sleeper(t)
 		for _, c := range []struct {
 			name   string
@@ -103,7 +103,7 @@ func TestStdin(t *testing.T) {
 }
 
 func TestTerminal(t *testing.T) {
-	both(t, func(t *testing.T, h *host) {
+	all(t, func(t *testing.T, h *host) {
 		ctx := background(t)
 		var out output
 		c := h.container(t, h.busybox, oci.WithTTY, oci.WithProcessArgs("sh", "-c", "tty; until [ \"$(stty size 2>/dev/null)\" = '33 101' ]; do sleep 0.05; done; stty size; ls -l /dev/console | cut -c1"))
@@ -130,7 +130,7 @@ func TestTerminal(t *testing.T) {
 }
 
 func TestSignals(t *testing.T) {
-	both(t, func(t *testing.T, h *host) {
+	all(t, func(t *testing.T, h *host) {
 		c := h.container(t, h.busybox, oci.WithProcessArgs("sh", "-c", "trap 'exit 9' USR1; while :; do sleep 0.1; done"))
 		task, exit := h.task(t, c, cio.NullIO)
 		time.Sleep(300 * time.Millisecond) // the trap must be set
@@ -148,7 +148,7 @@ func TestSignals(t *testing.T) {
 }
 
 func TestPause(t *testing.T) {
-	both(t, func(t *testing.T, h *host) {
+	all(t, func(t *testing.T, h *host) {
 		ctx := background(t)
 		task, _ := h.sleeper(t)
 		for _, c := range []struct {
@@ -195,7 +195,7 @@ func TestLimits(t *testing.T) {
 }
 
 func TestMetricsAndUpdate(t *testing.T) {
-	both(t, func(t *testing.T, h *host) {
+	all(t, func(t *testing.T, h *host) {
 		ctx := background(t)
 		task, _ := h.sleeper(t)
 		m, err := task.Metrics(ctx)
@@ -216,7 +216,7 @@ func TestMetricsAndUpdate(t *testing.T) {
 // TestEventOrder: init's exit is the last, also of a container whose processes
 // end before anybody looks.
 func TestEventOrder(t *testing.T) {
-	both(t, func(t *testing.T, h *host) {
+	all(t, func(t *testing.T, h *host) {
 		ctx := background(t)
 		stream, _ := h.Client.Subscribe(ctx, `topic~="/tasks/"`)
 		c := h.container(t, h.busybox, oci.WithProcessArgs("true"))
@@ -288,7 +288,7 @@ func TestLogBinary(t *testing.T) {
 
 // TestRestart: containerd goes and comes back; the container has not noticed.
 func TestRestart(t *testing.T) {
-	both(t, func(t *testing.T, h *host) {
+	all(t, func(t *testing.T, h *host) {
 		task, _ := h.sleeper(t)
 		id := task.ID()
 		if err := h.Restart(background(t)); err != nil {
@@ -320,7 +320,7 @@ func TestRestart(t *testing.T) {
 // TestKilledShim: kill -9 of the shim ends the container, and containerd's
 // clean-up by our delete command leaves nothing.
 func TestKilledShim(t *testing.T) {
-	both(t, func(t *testing.T, h *host) {
+	all(t, func(t *testing.T, h *host) {
 		task, _ := h.sleeper(t)
 		shims := h.Shims()
 		if len(shims) != 1 {

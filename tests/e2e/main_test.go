@@ -12,6 +12,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -59,7 +60,7 @@ func TestMain(m *testing.M) {
 
 // prepare makes what the tests need from the network.
 func prepare() error {
-	for _, version := range versions {
+	for _, version := range slices.Concat(versions, more) {
 		if _, err := peers.Containerd(version); err != nil {
 			return err
 		}
@@ -74,7 +75,12 @@ func prepare() error {
 	return err
 }
 
-var versions = []string{peers.Newest, peers.OldStart}
+// versions are those that nearly every test runs under: they differ most. The tests of
+// a container's life run under more.
+var (
+	versions = []string{peers.Newest, peers.OldStart}
+	more     = []string{peers.LTS, peers.Before, peers.Oldest}
+)
 
 // skipped says why there is nothing to be tested here; "" if there is.
 func skipped() string {
@@ -162,6 +168,14 @@ func patience() time.Duration {
 		return 8
 	}
 	return 1
+}
+
+// all runs a test under all versions.
+func all(t *testing.T, f func(t *testing.T, h *host)) {
+	both(t, f)
+	for _, v := range more {
+		t.Run(v, func(t *testing.T) { f(t, on(t, v)) })
+	}
 }
 
 func background(t *testing.T) context.Context {

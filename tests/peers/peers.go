@@ -17,11 +17,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Versions of containerd that the shim is tested under: the newest, and the
-// last that starts shims by the old protocol.
+// Versions of containerd that the shim is tested under: the newest, the one with long
+// support, the one before, the last that starts shims by the old protocol, and the last
+// of the releases that distributions still have.
 const (
 	Newest   = "2.4.2"
+	LTS      = "2.3.7"
+	Before   = "2.2.9"
 	OldStart = "1.7.35"
+	Oldest   = "1.6.36"
 )
 
 // Cache is the folder for what is slow to make: $SYSBOX_TEST_CACHE, else
