@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"os"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -56,7 +57,7 @@ func TestInner(t *testing.T) {
 	for _, s := range inner {
 		t.Run(s.name, func(t *testing.T) {
 			start := time.Now()
-			out, status := h.exec(t, task, privileged, "timeout", "-k", "5", "100", "sh", "-c", s.script)
+			out, status := h.exec(t, task, privileged, "timeout", "-k", "5", strconv.Itoa(int(100*patience())), "sh", "-c", s.script)
 			if !strings.HasSuffix(strings.TrimSpace(out), s.want) || status != s.status {
 				t.Errorf("exit status %d, want %d; output:\n%s\nwant at its end: %s", status, s.status, out, s.want)
 			}

@@ -37,7 +37,6 @@ type Containerd struct {
 
 	bin     string
 	cmd     *exec.Cmd
-	starts  int
 	end     chan error
 	dismiss func() error // of the guard
 }
@@ -102,6 +101,9 @@ func (c *Containerd) run(ctx context.Context, shim string) error {
 	defer log.Close()
 	env := []string{"PATH=" + shim + ":" + c.bin + ":" + os.Getenv("PATH"), "SYSBOX_CONFIG_FILE=" + c.path("sysbox.toml")}
 	if Machine() {
+		if err := c.unloaded(ctx); err != nil {
+			return err
+		}
 		c.cmd = c.service(env)
 	} else {
 		c.cmd = exec.Command(filepath.Join(c.bin, "containerd"), "-c", c.path("config.toml"))

@@ -1,11 +1,13 @@
 package harness
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"syscall"
+	"time"
 )
 
 // Machine tells whether this is a virtual machine that the tests have to themselves
@@ -13,16 +15,23 @@ import (
 // as on the hosts that people have.
 func Machine() bool { return os.Getenv("SYSBOX_TEST_MACHINE") != "" }
 
-// unit is the name of containerd's service, anew for each start: the last one's may still
-// be in the way.
-func (c *Containerd) unit() string {
-	return fmt.Sprintf("%s-%d.service", filepath.Base(c.Dir), c.starts)
+// unit is the name of containerd's service.
+func (c *Containerd) unit() string { return filepath.Base(c.Dir) + ".service" }
+
+// unloaded waits until systemd has forgotten the service that ran before.
+func (c *Containerd) unloaded(ctx context.Context) error {
+	for {
+		out, err := exec.CommandContext(ctx, "systemctl", "show", "-p", "LoadState", "--value", c.unit()).Output()
+		if err != nil || string(out) == "not-found\n" {
+			return err
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
 }
 
 // service is a command that runs containerd as a service, with the settings of the unit
 // that containerd brings, and ends when it does.
 func (c *Containerd) service(env []string) *exec.Cmd {
-	c.starts++
 	args := []string{
 		"--quiet", "--wait", "--collect", "--unit=" + c.unit(), "-p", "Delegate=yes", "-p", "KillMode=process",
 		"-p", "OOMScoreAdjust=-999", "-p", "TasksMax=infinity", "-p", "LimitNOFILE=1048576",
