@@ -20,11 +20,13 @@ type nodes struct {
 	dir    *os.File // guarded by mu; nil before the first node
 	mounts *os.File // the namespace, with dir
 	next   int      // guarded by mu
+	closed bool     // guarded by mu: a call may come later than the end
 }
 
 func (n *nodes) close() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	n.closed = true
 	if n.dir != nil {
 		n.dir.Close()
 		n.mounts.Close()
@@ -89,6 +91,9 @@ func onlyMount(dir *os.File) error {
 func (n *nodes) bind(mode uint32, dev int, uid, gid uint32, join func(ns int) error, attach func(*os.File) error) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	if n.closed {
+		return unix.EPERM
+	}
 	if n.dir == nil {
 		if err := n.make(); err != nil {
 			return err
