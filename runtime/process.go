@@ -161,6 +161,9 @@ func (s *setup) executed(name string) error {
 // to know; other errors stay as they are.
 func notExecuted(err error, name string) error {
 	var step *program.StepError
+	if errors.As(err, &step) && step.Errno != 0 && strings.HasPrefix(step.Step.Name, process.CwdStep) {
+		return fmt.Errorf("process.cwd is %q: %w; give a folder of the container", strings.TrimPrefix(step.Step.Name, process.CwdStep), step.Errno)
+	}
 	if !errors.As(err, &step) || !strings.HasPrefix(step.Step.Name, process.ExecveStep) && !strings.HasPrefix(step.Step.Name, process.LookUpStep) {
 		return err
 	}

@@ -58,7 +58,7 @@ func parse(args []string, stderr io.Writer) (flags, string, error) {
 	s.StringVar(&f.socket, "socket", "", "`address` that the daemon serves; only start passes it")
 	s.BoolVar(&f.debug, "debug", false, "log what is done, step by step")
 	s.BoolVar(&f.version, "v", false, "print the version and exit")
-	s.BoolVar(&f.info, "info", false, "print what the runtime can do, as containerd's RuntimeInfo, and exit")
+	s.BoolVar(&f.info, "info", false, "print what the runtime can do, as containerd's RuntimeInfo (binary), and exit")
 	if err := s.Parse(args[1:]); err != nil {
 		return f, "", err
 	}
@@ -68,7 +68,10 @@ func parse(args []string, stderr io.Writer) (flags, string, error) {
 func run(f flags, action string, stdin io.Reader, stdout io.Writer) error {
 	switch {
 	case f.version:
-		_, err := fmt.Fprintf(stdout, "containerd-shim-sysbox-v1\n  version:  %s\n  revision: %s\n", Version, Revision)
+		_, err := fmt.Fprintf(stdout, "containerd-shim-sysbox-v1\n  version:  %s\n", Version)
+		if err == nil && Revision != "" {
+			_, err = fmt.Fprintf(stdout, "  revision: %s\n", Revision)
+		}
 		return err
 	case f.info:
 		return writeInfo(stdout)
@@ -76,15 +79,20 @@ func run(f flags, action string, stdin io.Reader, stdout io.Writer) error {
 	if action == "check" { // a person's, not containerd's
 		return check(stdout)
 	}
+	switch action {
+	case "start", "delete", "":
+	default:
+		return fmt.Errorf("action is %q; the actions are start and delete, which containerd asks for, and check", action)
+	}
 	if f.namespace == "" {
-		return errors.New("-namespace is empty; containerd passes it, as in -namespace k8s.io")
+		return errors.New("-namespace is empty; containerd, which runs this program, passes it, as in -namespace k8s.io; a person may run `containerd-shim-sysbox-v1 check`")
 	}
 	switch action {
 	case "start":
 		return start(f, stdin, stdout)
 	case "delete":
 		return remove(f, stdout)
-	case "":
+	default:
 		return daemon.Run(daemon.Config{
 			Namespace:    f.namespace,
 			Sandbox:      f.id,
@@ -93,7 +101,6 @@ func run(f flags, action string, stdin io.Reader, stdout io.Writer) error {
 			Debug:        f.debug,
 		})
 	}
-	return fmt.Errorf("action is %q; the actions are start, delete and check", action)
 }
 
 func start(f flags, stdin io.Reader, stdout io.Writer) error {

@@ -269,19 +269,28 @@ func (t *Tree) clone(m plan.Mount) (*os.File, error) {
 		ns = n
 	}
 	if ns == nil {
-		return sys.OpenTree(nil, m.Source, m.Recursive)
+		fd, err := sys.OpenTree(nil, m.Source, m.Recursive)
+		return fd, noSource(err)
 	}
 	// A recursive bind is shifted as a whole: a container that could write as
 	// a stranger to what is mounted below would be no better than unshifted.
 	fd, err := uidmap.IDMapped(m.Source, ns, m.Recursive)
 	if err == nil || m.IDMap != plan.IDMapContainer || !errors.Is(err, uidmap.ErrNotIDMappable) {
-		return fd, err
+		return fd, noSource(err)
 	}
 	if t.RefuseUnshifted {
 		return nil, fmt.Errorf("%w; use a file system that can, or set unshifted_binds to \"warn\"", err)
 	}
 	t.Warn(fmt.Sprintf("mount %s at %s: ids are not shifted, so its owner shows as nobody: %v", m.Source, m.Destination, err))
 	return sys.OpenTree(nil, m.Source, m.Recursive)
+}
+
+// noSource adds the way out where a bind's source is missing.
+func noSource(err error) error {
+	if errors.Is(err, unix.ENOENT) {
+		return fmt.Errorf("%w; make the source on the host first (a relative one is looked for in the bundle)", err)
+	}
+	return err
 }
 
 // belongs tells whether a bind's source is already owned by the container's

@@ -52,7 +52,7 @@ const (
 	maxMinor = 1<<20 - 1
 )
 
-const devicesWayOut = "leave out --privileged (a system container has all capabilities in its own user namespace; in CRI set privileged_without_host_devices), or name only the devices that are needed"
+const devicesWayOut = "leave it out, as no container is given it; if it came with --privileged, leave that out (a system container has all capabilities in its own user namespace; in CRI set privileged_without_host_devices)"
 
 // dangerOf says what of the host a device is, or "". A minor below 0 stands
 // for all of them.

@@ -143,7 +143,7 @@ func bindMount(field string, m specs.Mount, o options, in Input, p *Plan, out *M
 		out.Source = path.Join(in.Bundle, out.Source)
 	}
 	if extra := append(o.superblock, o.data...); len(extra) > 0 {
-		return refuse(field+".options", extra[0], "a bind cannot change options of the file system it shows", "remove it, or give it where the host mounts that file system")
+		return refuse(field+".options", extra[0], "it is no option of a bind, which cannot change those of the file system it shows", "check its spelling, or leave it out")
 	}
 	if o.copyUp {
 		return refuse(field+".options", "tmpcopyup", "it is for tmpfs", "remove it")

@@ -28,7 +28,7 @@ func (c *calls) finish(p plan.Process, capLast int, f, trap *Filter, keyring str
 		c.do("set the umask", unix.SYS_UMASK, num(0o022))
 	}
 	// No magic links: /proc/self/fd/N must not lead out of the container.
-	dir := c.do("open the working directory "+p.Cwd, unix.SYS_OPENAT2, cwd, str(p.Cwd),
+	dir := c.do(CwdStep+p.Cwd, unix.SYS_OPENAT2, cwd, str(p.Cwd),
 		words(unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0, unix.RESOLVE_NO_MAGICLINKS), num(24))
 	c.do("enter the working directory "+p.Cwd, unix.SYS_FCHDIR, dir)
 	c.do("close all files of the set-up on exec", unix.SYS_CLOSE_RANGE, num(3), num(^uint32(0)), num(unix.CLOSE_RANGE_CLOEXEC))
@@ -206,6 +206,9 @@ func (c *calls) lookUp(p plan.Process) {
 	}
 	c.p = append(c.p, program.Call{Name: "go on", Label: found, Nr: unix.SYS_GETPID})
 }
+
+// CwdStep begins the name of the step that opens the working directory.
+const CwdStep = "open the working directory "
 
 // LookUpStep begins the names of the steps that look for what will be executed.
 const LookUpStep = "look for "

@@ -5,6 +5,8 @@ import (
 
 	"github.com/containerd/errdefs"
 	"github.com/containerd/errdefs/pkg/errgrpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 )
 
 // isRefusal tells whether a specification cannot be honoured, rather than that
@@ -17,7 +19,7 @@ func toGRPC(err error) error {
 		return nil
 	}
 	if isRefusal(err) {
-		err = fmt.Errorf("%w: %w", err, errdefs.ErrInvalidArgument)
+		return status.Error(codes.InvalidArgument, err.Error())
 	}
 	return errgrpc.ToGRPC(err)
 }
