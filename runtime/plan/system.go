@@ -222,6 +222,12 @@ func kernelFiles(r *rule, in Input, p *Plan) {
 			Destination: dir, Type: "bind", Source: dir, Optional: true, IDMap: IDMapContainer,
 			Set: unix.MOUNT_ATTR_RDONLY | unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV,
 		})
+		if path.Base(path.Dir(dir)) == "modules" {
+			// By this list systemd makes nodes for modules that are not loaded yet, and
+			// gives tun and fuse the mode that they have until udev, which no container
+			// has, changes it: only root could open them.
+			p.Masked = append(p.Masked, dir+"/modules.devname")
+		}
 	}
 }
 
