@@ -132,7 +132,7 @@ func (s *setup) expect(tag uint32) (int32, error) {
 			s.failed = err
 			continue
 		case errors.Is(err, io.EOF):
-			return 0, errors.New("the process was killed during its set-up")
+			return 0, errors.New("the process was killed during its set-up; if nobody did that, the limit of its memory (linux.resources.memory.limit) may be too small")
 		case errors.Is(err, os.ErrDeadlineExceeded):
 			return 0, fmt.Errorf("the process's set-up did not go on for %v", stepDeadline)
 		case err != nil:
