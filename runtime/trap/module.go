@@ -3,9 +3,7 @@ package trap
 import (
 	"bytes"
 	"context"
-	"debug/elf"
 	"errors"
-	"io"
 	"os"
 	"os/exec"
 	"path"
@@ -57,6 +55,9 @@ func (w *worker) module(c *call, name func() (string, error)) verdict {
 	asked, err := name()
 	if err != nil {
 		return failed(err)
+	}
+	if !c.waits() { // what was read may be another's: an execve of its process's takes the number over
+		return fail(unix.EINTR)
 	}
 	module := moduleName(asked)
 	switch {
@@ -128,51 +129,4 @@ func modprobe(module string) error {
 		return errors.New(strings.TrimSpace(string(out[:min(len(out), 500)])))
 	}
 	return err
-}
-
-// maxImage is how much of a module's image is looked at.
-const maxImage = 64 << 20
-
-// image is a part of a caller's memory.
-type image struct {
-	c    *caller
-	addr uint64
-	size uint64
-}
-
-// ReadAt implements io.ReaderAt.
-func (m *image) ReadAt(b []byte, off int64) (int, error) {
-	if off < 0 || uint64(off) >= m.size {
-		return 0, io.EOF
-	}
-	n := min(uint64(len(b)), m.size-uint64(off))
-	if err := m.c.read(m.addr+uint64(off), b[:n]); err != nil {
-		return 0, err
-	}
-	if n < uint64(len(b)) {
-		return int(n), io.EOF
-	}
-	return int(n), nil
-}
-
-// imageName reads the name out of a module's .modinfo.
-func imageName(r io.ReaderAt) (string, error) {
-	f, err := elf.NewFile(r)
-	if err != nil {
-		return "", unix.ENOEXEC
-	}
-	info := f.Section(".modinfo")
-	if info == nil || info.Size > 1<<20 || info.Type == elf.SHT_NOBITS {
-		return "", unix.ENOEXEC
-	}
-	b, err := io.ReadAll(io.LimitReader(info.Open(), 1<<20))
-	if err != nil {
-		return "", unix.ENOEXEC
-	}
-	for entry := range bytes.SplitSeq(b, []byte{0}) {
-		if name, ok := bytes.CutPrefix(entry, []byte("name=")); ok {
-			return string(name), nil
-		}
-	}
-	return "", unix.ENOEXEC
 }
