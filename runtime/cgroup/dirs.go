@@ -110,59 +110,6 @@ func fillCpuset(mount, p, file string) (string, error) {
 	return v, writeFile(name, v)
 }
 
-// removeTree removes a cgroup and those below it, which the container may
-// have made, deepest first. EBUSY if one holds a process.
-func removeTree(dir string) error {
-	err := rmdir(dir)
-	if err == nil || gone(err) {
-		return err
-	}
-	// Neither EBUSY nor ENOTEMPTY tells a process from a sub-cgroup.
-	subs, rerr := subdirs(dir)
-	if rerr != nil {
-		return rerr
-	}
-	if len(subs) == 0 {
-		return err
-	}
-	for _, s := range subs {
-		if err := removeTree(s); err != nil && !gone(err) {
-			return err
-		}
-	}
-	return rmdir(dir)
-}
-
-func rmdir(dir string) error {
-	err := retry(func() error { return unix.Rmdir(dir) })
-	if err != nil {
-		return &os.PathError{Op: "rmdir", Path: dir, Err: err}
-	}
-	return nil
-}
-
-// subdirs lists the cgroups directly below one.
-func subdirs(dir string) ([]string, error) {
-	var st unix.Stat_t
-	if err := retry(func() error { return unix.Lstat(dir, &st) }); err != nil {
-		return nil, &os.PathError{Op: "lstat", Path: dir, Err: err}
-	}
-	if st.Nlink == 2 { // kernfs counts sub-directories as links
-		return nil, nil
-	}
-	entries, err := os.ReadDir(dir)
-	if err != nil {
-		return nil, err
-	}
-	var subs []string
-	for _, e := range entries {
-		if e.IsDir() {
-			subs = append(subs, dir+"/"+e.Name())
-		}
-	}
-	return subs, nil
-}
-
 // removeLeaf removes mount+p with all below, waiting for processes that are
 // still on their way out, then the parents that carry our mark and are empty.
 func removeLeaf(ctx context.Context, mount, p string) error {

@@ -22,9 +22,11 @@ func retry(f func() error) error {
 	}
 }
 
-func openat(name string, flags int) (fd int, err error) {
+func openat(name string, flags int) (fd int, err error) { return openBelow(unix.AT_FDCWD, name, flags) }
+
+func openBelow(dir int, name string, flags int) (fd int, err error) {
 	err = retry(func() error {
-		fd, err = unix.Open(name, flags|unix.O_CLOEXEC, 0)
+		fd, err = unix.Openat(dir, name, flags|unix.O_CLOEXEC, 0)
 		return err
 	})
 	if err != nil {
@@ -54,8 +56,10 @@ func writeFd(fd int, name, value string) error {
 	return nil
 }
 
-func readFile(name string) (string, error) {
-	fd, err := openat(name, unix.O_RDONLY)
+func readFile(name string) (string, error) { return readBelow(unix.AT_FDCWD, name) }
+
+func readBelow(dir int, name string) (string, error) {
+	fd, err := openBelow(dir, name, unix.O_RDONLY)
 	if err != nil {
 		return "", err
 	}

@@ -36,14 +36,28 @@ func (c *Cgroup) procsDir() string {
 }
 
 func pidsBelow(dir string) ([]int, error) {
-	s, err := readFile(dir + "/cgroup.procs")
+	var pids []int
+	err := walk(dir, func(fd int) error {
+		own, err := pidsOf(fd)
+		pids = append(pids, own...)
+		return err
+	}, func(int, string) error { return nil })
+	if gone(err) {
+		err = nil
+	}
+	return pids, err
+}
+
+// pidsOf lists the processes of one cgroup.
+func pidsOf(fd int) ([]int, error) {
+	s, err := readBelow(fd, "cgroup.procs")
 	switch {
 	case err == nil:
 	case gone(err):
 		return nil, nil
 	case errors.Is(err, unix.EOPNOTSUPP):
 		// A threaded cgroup: its processes are in the list of one above.
-		s = ""
+		return nil, nil
 	default:
 		return nil, err
 	}
@@ -54,20 +68,9 @@ func pidsBelow(dir string) ([]int, error) {
 		}
 		pid, err := strconv.Atoi(line)
 		if err != nil {
-			return nil, fmt.Errorf("%s/cgroup.procs has the line %q", dir, line)
+			return nil, fmt.Errorf("cgroup.procs has the line %q", line)
 		}
 		pids = append(pids, pid)
-	}
-	subs, err := subdirs(dir)
-	if err != nil && !gone(err) {
-		return nil, err
-	}
-	for _, sub := range subs {
-		p, err := pidsBelow(sub)
-		if err != nil {
-			return nil, err
-		}
-		pids = append(pids, p...)
 	}
 	return pids, nil
 }

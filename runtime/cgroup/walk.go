@@ -1,0 +1,133 @@
+package cgroup
+
+import (
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// removeTree removes a cgroup and those below it, which the container may
+// have made, deepest first. EBUSY if one holds a process.
+func removeTree(dir string) error {
+	err := rmdir(dir)
+	if err == nil || gone(err) {
+		return err
+	}
+	// Neither EBUSY nor ENOTEMPTY tells a process from a sub-cgroup.
+	some := false
+	werr := walk(dir, func(int) error { return nil }, func(parent int, name string) error {
+		some = true
+		err := retry(func() error { return unix.Unlinkat(parent, name, unix.AT_REMOVEDIR) })
+		if err != nil && !gone(err) {
+			return &os.PathError{Op: "rmdir", Path: name, Err: err}
+		}
+		return nil
+	})
+	if werr != nil {
+		return werr
+	}
+	if !some {
+		return err
+	}
+	return rmdir(dir)
+}
+
+func rmdir(dir string) error {
+	err := retry(func() error { return unix.Rmdir(dir) })
+	if err != nil {
+		return &os.PathError{Op: "rmdir", Path: dir, Err: err}
+	}
+	return nil
+}
+
+// walk visits a cgroup and those below it: down is called with each, open, before
+// those below it; up with the parent of each but the first, and its name, after
+// them. What goes away meanwhile is left out.
+//
+// It goes by open folders, one at a time: who makes cgroups below its own names them,
+// and sixteen names are a path too long to be opened (PATH_MAX).
+func walk(dir string, down func(fd int) error, up func(parent int, name string) error) error {
+	at, err := openat(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW)
+	if err != nil {
+		return err
+	}
+	defer func() { unix.Close(at) }()
+	var way []string    // names from dir to at
+	var left [][]string // for dir and each of way, those below it that are not visited yet
+	enter := func() error {
+		if err := down(at); err != nil {
+			return err
+		}
+		subs, err := subdirs(at)
+		if err != nil && !gone(err) {
+			return err
+		}
+		left = append(left, subs)
+		return nil
+	}
+	if err := enter(); err != nil {
+		return err
+	}
+	for {
+		depth := len(way)
+		if len(left[depth]) > 0 {
+			name := left[depth][0]
+			left[depth] = left[depth][1:]
+			sub, err := openBelow(at, name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW)
+			if gone(err) {
+				continue
+			}
+			if err != nil {
+				return err
+			}
+			unix.Close(at)
+			at, way = sub, append(way, name)
+			if err := enter(); err != nil {
+				return err
+			}
+			continue
+		}
+		if depth == 0 {
+			return nil
+		}
+		// cgroups cannot be moved to another parent.
+		parent, err := openBelow(at, "..", unix.O_RDONLY|unix.O_DIRECTORY)
+		if err != nil {
+			return err
+		}
+		unix.Close(at)
+		name := way[depth-1]
+		at, way, left = parent, way[:depth-1], left[:depth]
+		if err := up(at, name); err != nil {
+			return err
+		}
+	}
+}
+
+// subdirs lists the names of the cgroups directly below an open one.
+func subdirs(fd int) ([]string, error) {
+	var st unix.Stat_t
+	if err := retry(func() error { return unix.Fstat(fd, &st) }); err != nil {
+		return nil, err
+	}
+	if st.Nlink == 2 { // kernfs counts sub-directories as links
+		return nil, nil
+	}
+	own, err := openBelow(fd, ".", unix.O_RDONLY|unix.O_DIRECTORY)
+	if err != nil {
+		return nil, err
+	}
+	f := os.NewFile(uintptr(own), "cgroup")
+	defer f.Close()
+	entries, err := f.ReadDir(-1)
+	if err != nil {
+		return nil, err
+	}
+	var subs []string
+	for _, e := range entries {
+		if e.IsDir() {
+			subs = append(subs, e.Name())
+		}
+	}
+	return subs, nil
+}
