@@ -47,6 +47,7 @@ type Container struct {
 	trap       *process.Filter
 	traps      *trap.Server
 	trapSocket *os.File
+	guarded    map[uint64]bool   // the mounts with masks, see mount.Tree
 	storage    map[string]string // the host's folders of Plan.Storage, by path in the container
 	homes      map[uint32]string
 	stopOOM    func()
@@ -232,7 +233,7 @@ func (r *record) undo(ctx context.Context, cfg *Config, cg *cgroup.Cgroup) error
 			if r.Storage == "" {
 				return nil
 			}
-			if err := os.RemoveAll(r.Storage); err != nil {
+			if err := removeAll(r.Storage); err != nil {
 				return fmt.Errorf("remove the storage folders: %w", err)
 			}
 			os.Remove(filepath.Dir(r.Storage)) // the namespace's, while it is empty

@@ -1,6 +1,7 @@
 package runtime
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"runtime"
@@ -29,6 +30,36 @@ func TestDeepCgroups(t *testing.T) {
 	}
 }
 
+// TestDeepFolders: folders in a container's storage that are nested deeper than the
+// shim can have files open are removed with the rest.
+func TestDeepFolders(t *testing.T) {
+	w, text := pipe(t)
+	c := create(t, testPod(t, "pod"), CreateRequest{ID: "c1", Bundle: insideBundle(t, "deep folders", nil), Stdio: Stdio{Stdout: w, Stderr: w}})
+	if err := c.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if exit := wait(t, c.Init()); exit.Status != 0 {
+		t.Error(text())
+	}
+	var old unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &old); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: deep / 2, Max: old.Max}); err != nil {
+		t.Fatal(err)
+	}
+	err := c.Delete(t.Context())
+	if e := unix.Setrlimit(unix.RLIMIT_NOFILE, &old); e != nil {
+		t.Error(e)
+	}
+	if err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Stat(c.rec.Storage); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the storage is there still: %v", err)
+	}
+}
+
 func init() {
 	routines["deep cgroups"] = func() error {
 		return deepFolders("/sys/fs/cgroup", strings.Repeat("x", 250), 40)
@@ -44,7 +75,7 @@ func init() {
 	}
 }
 
-// deep is a depth for which nobody has open files enough in these tests.
+// deep is how many folders are nested: more than TestDeepFolders lets be open.
 const deep = 3000
 
 func deepFolders(at, name string, depth int) error {
