@@ -333,7 +333,7 @@ func (c *Container) buildTree(ctx context.Context, ns map[string]*os.File) error
 		if err := t.Build(rootfs); err != nil {
 			return err
 		}
-		c.homes = homes(rootfs)
+		c.homes, c.guarded = homes(rootfs), t.Guarded()
 		for _, kind := range []hooks.Kind{hooks.Prestart, hooks.CreateRuntime, hooks.CreateContainer} {
 			if err := c.runHooks(ctx, kind); err != nil {
 				return err

@@ -37,7 +37,7 @@ func (c *Container) makeTraps(userns, proc *os.File) error {
 		return err
 	}
 	c.traps, err = trap.New(trap.Config{
-		UserNS: userns, UID: c.plan.IDs.UID, GID: c.plan.IDs.GID, Proc: proc, Tree: tree,
+		UserNS: userns, UID: c.plan.IDs.UID, GID: c.plan.IDs.GID, Proc: proc, Tree: tree, Guarded: c.guarded,
 		Devices: c.plan.Devices, Modules: c.cfg.Modules,
 		Memory: c.cgroup.Memory, Processes: c.cgroup.Tasks, Log: c.warn,
 	})

@@ -36,6 +36,9 @@ func (t *Tree) readonly(p string) error {
 		return err
 	}
 	defer at.Close()
+	if err := t.note(at); err != nil {
+		return err
+	}
 	// The clone keeps the flags of the mount it comes from (nosuid, nodev, …).
 	fd, err := sys.OpenTree(at, "", true)
 	if err != nil {
@@ -48,6 +51,24 @@ func (t *Tree) readonly(p string) error {
 	return sys.MoveMount(fd, at)
 }
 
+// note remembers the mount that a guard is put on: a copy of that mount alone would be
+// one without the guard.
+func (t *Tree) note(at *os.File) error {
+	id, err := sys.MountID(at, "")
+	if err != nil {
+		return err
+	}
+	if t.guarded == nil {
+		t.guarded = map[uint64]bool{}
+	}
+	t.guarded[id] = true
+	return nil
+}
+
+// Guarded are the ids of the mounts on which read-only and masked paths were put,
+// see [sys.MountID]; valid after Build.
+func (t *Tree) Guarded() map[uint64]bool { return t.guarded }
+
 // mask covers a folder with an empty read-only tmpfs and anything else with
 // the container's own /dev/null, whose node this package made itself.
 func (t *Tree) mask(p string) error {
@@ -59,6 +80,9 @@ func (t *Tree) mask(p string) error {
 		return err
 	}
 	defer at.Close()
+	if err := t.note(at); err != nil {
+		return err
+	}
 	if !isFolder(at) {
 		if t.null == nil {
 			return errors.New("there is no /dev of the container's own to take null from; give the spec a tmpfs mount at /dev")

@@ -44,6 +44,8 @@ type Tree struct {
 
 	root *os.File
 	null *os.File
+	// guarded is what Guarded returns.
+	guarded map[uint64]bool
 	// complete are clones of proc and sysfs for reveal, by name.
 	complete map[string]*os.File
 }

@@ -84,6 +84,17 @@ func MoveMount(fd, at *os.File) error {
 	})
 }
 
+// MountID is the id of the mount that path leads to, below the folder at (nil: the
+// working directory; path "": of at itself), as in proc_pid_mountinfo(5) (Linux 5.8).
+func MountID(at *os.File, path string) (uint64, error) {
+	var st unix.Statx_t
+	err := control(at, func(fd int) error {
+		return call(func() error { return unix.Statx(fd, path, unix.AT_EMPTY_PATH, unix.STATX_MNT_ID, &st) },
+			"statx", "%s, %q, STATX_MNT_ID", name(at), path)
+	})
+	return st.Mnt_id, err
+}
+
 // Attr is a change of a mount's attributes, mount_setattr(2) (Linux 5.12).
 type Attr struct {
 	// Set and Clear are MOUNT_ATTR_* bits.

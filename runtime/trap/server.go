@@ -29,6 +29,9 @@ type Config struct {
 	// Tree is the mount namespace in which the container's mounts were made,
 	// which is the host's: nothing is locked there. The server closes it.
 	Tree *os.File
+	// Guarded are the ids of the mounts in Tree on which masks and read-only paths of
+	// the spec's were put: binds of these would be without them.
+	Guarded map[uint64]bool
 	// Devices of the plan: nodes of these may be made.
 	Devices []plan.Device
 	// Modules are the names of kernel modules that the container may have the

@@ -8,12 +8,19 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"sysbox/runtime/sys"
 )
 
 // shown are the places of which a container may have a plain bind although mounts
 // below them are locked: there is nothing under those but empty folders of ours,
 // files of the kernel's that guards them itself, and the image.
 var shown = []string{"/", "/dev", "/proc", "/sys"}
+
+// masksAreShown are those of which a bind is made although there are masks on them:
+// nothing rests on a mask of the kernel's own file systems, and each spec has some. In
+// the root, a mask or a read-only path is the spec's word.
+var masksAreShown = map[string]bool{"/proc": true, "/sys": true}
 
 // survey notes which file systems are the host's, and which folders are the
 // roots of the tree's mounts at [shown].
@@ -42,6 +49,10 @@ func (s *Server) survey() error {
 		s.devs[unix.Mkdev(uint32(a), uint32(b))] = true
 	}
 	for _, dir := range shown {
+		id, err := sys.MountID(nil, dir)
+		if err != nil || s.cfg.Guarded[id] && !masksAreShown[dir] {
+			continue
+		}
 		var st unix.Stat_t
 		if unix.Stat(dir, &st) == nil {
 			s.roots[namespace{uint64(st.Dev), st.Ino}] = dir
