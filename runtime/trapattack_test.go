@@ -119,6 +119,16 @@ func init() {
 		if err := unix.Mknod("/proc/1/root/root/other", charDev, nullDev); err != unix.ELOOP {
 			errs = append(errs, fmt.Errorf("mknod by another's link: %w", err))
 		}
+		// Nor is the host's procfs walked, which tells of all its processes: those that
+		// there are have a status that is no folder.
+		for pid := 1; pid < 50; pid++ {
+			for _, p := range []string{"..", "fd/../..", "fd/0/../../..", "task/../..", "./.."} {
+				p = fmt.Sprintf("/proc/self/%s/%d/status/x", p, pid)
+				if err := unix.Mknod(p, charDev, nullDev); err != unix.ENOENT && (err != unix.ENOTDIR || !strings.Contains(p, "fd/0")) {
+					errs = append(errs, fmt.Errorf("%s: %w", p, err))
+				}
+			}
+		}
 		high := []byte("/root/high\x00")
 		// High halves of registers do not count, as with the kernel's own types.
 		if e := mknodRaw(address(high), charDev, nullDev|1<<40); e != 0 {

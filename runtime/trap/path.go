@@ -1,6 +1,7 @@
 package trap
 
 import (
+	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -19,18 +20,17 @@ const (
 // unix.O_DIRECTORY. The worker must have entered the caller and become its
 // identity. dirfd is the caller's, for relative paths.
 //
-// Of magic links only the caller's own are followed, /proc/self/… at the
+// Of magic links only the caller's own are followed, /proc/self/{cwd,root,fd/N} at the
 // beginning: in the container's procfs this thread has no "self", and further
-// ones could lead where only this process may go.
+// ones could lead where only this process may go. They are taken from the host's procfs,
+// of which nothing else may be walked: it tells of all the host's processes.
 func (w *worker) walk(c *call, id *identity, dirfd int32, path string, flags int) (int, error) {
 	how := &unix.OpenHow{Flags: uint64(unix.O_PATH | unix.O_CLOEXEC | flags), Resolve: unix.RESOLVE_NO_MAGICLINKS}
 	base := unix.AT_FDCWD
 	if rest, ok := ownLink(path); ok {
-		magic, rest, _ := strings.Cut(rest, "/")
-		if magic == "fd" || magic == "task" {
-			var next string
-			next, rest, _ = strings.Cut(rest, "/")
-			magic += "/" + next
+		magic, rest, ok := cutMagic(rest)
+		if !ok {
+			return -1, unix.ENOENT // nothing can be made or mounted there
 		}
 		fd, err := c.file(magic, unix.O_PATH)
 		if err != nil {
@@ -86,6 +86,21 @@ func ownLink(path string) (string, bool) {
 		}
 	}
 	return "", false
+}
+
+// cutMagic cuts a path below /proc/self after a magic link that leads to a folder.
+func cutMagic(path string) (magic, rest string, ok bool) {
+	magic, rest, _ = strings.Cut(path, "/")
+	switch magic {
+	case "cwd", "root":
+		return magic, rest, true
+	case "fd":
+		var number string
+		number, rest, _ = strings.Cut(rest, "/")
+		n, err := strconv.ParseUint(number, 10, 31)
+		return "fd/" + itoa(int32(n)), rest, err == nil
+	}
+	return "", "", false
 }
 
 // searchable checks the folders from fd up to the caller's root: each must be open to
