@@ -12,8 +12,11 @@ import (
 )
 
 // copyTree copies what is in one folder into another: types, owners, modes,
-// times, extended attributes, hard links within the tree. Neither side is
+// times, extended attributes, holes, hard links within the tree. Neither side is
 // ever followed through a symbolic link, nor into another mount.
+//
+// The tree may be a container's work, of an earlier life of its root. Two files are open
+// for each level, so folders whose paths are longer than a path can be are an error.
 func copyTree(from, to *os.File) error {
 	var st unix.Stat_t
 	if err := unix.Fstat(int(from.Fd()), &st); err != nil {
@@ -43,13 +46,20 @@ func (c *copier) folder(from, to *os.File, prefix string) error {
 	}
 	for _, name := range names {
 		if err := c.entry(from, to, prefix, name); err != nil {
-			return fmt.Errorf("%s%s: %w", prefix, name, err)
+			var inner *os.PathError
+			if errors.As(err, &inner) {
+				return err // has its path already; one for each level would be a long story
+			}
+			return &os.PathError{Op: "copy", Path: prefix + name, Err: err}
 		}
 	}
 	return nil
 }
 
 func (c *copier) entry(from, to *os.File, prefix, name string) error {
+	if len(prefix)+len(name) >= unix.PathMax {
+		return unix.ENAMETOOLONG
+	}
 	var st unix.Stat_t
 	if err := unix.Fstatat(int(from.Fd()), name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
 		return err
@@ -112,10 +122,40 @@ func (c *copier) content(from, to *os.File, prefix, name string, st *unix.Stat_t
 		return err
 	}
 	defer dst.Close()
-	if _, err := io.Copy(dst, src); err != nil {
+	if err := copyData(src, dst, st.Size); err != nil {
 		return err
 	}
 	return c.attributes(src, dst, st)
+}
+
+// copyData copies a file's data, and leaves its holes out: a sparse file of terabytes
+// costs its maker nothing.
+func copyData(src, dst *os.File, size int64) error {
+	if err := dst.Truncate(size); err != nil {
+		return err
+	}
+	for end := int64(0); end < size; {
+		start, err := src.Seek(end, unix.SEEK_DATA)
+		if errors.Is(err, unix.ENXIO) { // nothing but a hole is left
+			return nil
+		}
+		if err == nil {
+			end, err = src.Seek(start, unix.SEEK_HOLE)
+		}
+		if err == nil {
+			_, err = src.Seek(start, io.SeekStart)
+		}
+		if err == nil {
+			_, err = dst.Seek(start, io.SeekStart)
+		}
+		if err == nil {
+			_, err = io.CopyN(dst, src, end-start)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // attributes come last: chown clears set-user-id bits and capabilities, and a

@@ -117,18 +117,37 @@ func (t *Tree) node(dir *os.File, name string, d plan.Device) error {
 	if !okU || !okG {
 		return fmt.Errorf("device %s: owner %d:%d is not mapped in the container; use ids below %d", d.Path, d.UID, d.GID, t.Plan.IDs.UID.Len())
 	}
-	err := unix.Mknodat(at, name, kind|d.Mode&0o7777, int(unix.Mkdev(d.Major, d.Minor)))
+	dev := unix.Mkdev(d.Major, d.Minor)
+	umask := unix.Umask(0) // this thread's own
+	err := unix.Mknodat(at, name, kind|d.Mode&0o7777, int(dev))
+	unix.Umask(umask)
 	if errors.Is(err, fs.ErrExist) {
 		return nil // /dev/ptmx and the like: ours comes first
 	}
 	if err == nil {
-		err = unix.Fchmodat(at, name, d.Mode&0o7777, 0) // past the umask
-	}
-	if err == nil {
-		err = unix.Fchownat(at, name, int(uid), int(gid), unix.AT_SYMLINK_NOFOLLOW)
+		err = give(at, name, kind, dev, uid, gid)
 	}
 	if err != nil {
 		return fmt.Errorf("make device %s (%s %d:%d): %w", d.Path, d.Type, d.Major, d.Minor, err)
 	}
 	return nil
+}
+
+// give changes the owner of the node that was just made. Outside of /dev it may lie in a
+// volume that another container has as well: what has the name now is that node,
+// or nothing is done to it.
+func give(at int, name string, kind uint32, dev uint64, uid, gid uint32) error {
+	fd, err := unix.Openat(at, name, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return err
+	}
+	if st.Mode&unix.S_IFMT != kind || kind != unix.S_IFIFO && uint64(st.Rdev) != dev {
+		return fmt.Errorf("somebody has put something else there: %w", errHostile)
+	}
+	return unix.Fchownat(fd, "", int(uid), int(gid), unix.AT_EMPTY_PATH)
 }
