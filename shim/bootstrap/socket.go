@@ -19,9 +19,15 @@ const maxSocketDir = 42
 var errServed = errors.New("a shim serves this socket")
 
 // socketPath names the socket as containerd's shims do, so that it depends on
-// the caller, the namespace and the pod alone.
+// the caller, the namespace and the pod alone. The names are joined as parts of
+// a path: one with a slash, or "..", would be another pod's.
 func socketPath(dir, address, namespace, group string) (string, error) {
-	if !filepath.IsAbs(dir) || len(dir) > maxSocketDir {
+	for _, x := range [][2]string{{"namespace", namespace}, {"id", group}} {
+		if s := x[1]; s == "" || s == "." || s == ".." || strings.ContainsAny(s, "/\x00") {
+			return "", fmt.Errorf("-%s is %q, which is no name of a file: give one of letters, digits, dots and dashes", x[0], s)
+		}
+	}
+	if !filepath.IsAbs(dir) || len(dir) > maxSocketDir || strings.ContainsRune(dir, 0) {
 		return "", fmt.Errorf("socket_dir is %q: give an absolute path of %d bytes at most, since a unix socket's path is limited to 107 bytes", dir, maxSocketDir)
 	}
 	sum := sha256.Sum256([]byte(filepath.Join(address, namespace, group)))
