@@ -26,6 +26,11 @@ func Cleanup(ctx context.Context, cfg *Config, namespace, id, _ string) (Exit, e
 	if errors.Is(err, fs.ErrNotExist) {
 		return exit, nil // deleted in order, or never made
 	}
+	if errors.Is(err, errNoRecord) {
+		// The shim was killed before it had written a line, which it does before
+		// it makes anything.
+		return exit, (&record{Namespace: namespace, ID: id}).remove(cfg)
+	}
 	if err != nil {
 		return exit, err
 	}

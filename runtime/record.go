@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -44,8 +45,12 @@ type processID struct {
 	Start uint64 `json:"start"` // clock ticks since boot: field 22 of /proc/PID/stat
 }
 
-// maxRecord bounds a record that is read back.
-const maxRecord = 1 << 20
+// maxRecord bounds a record that is read back, and maxLine each of its lines,
+// of which a container's life has less than eight.
+const (
+	maxRecord = 16 << 20
+	maxLine   = maxRecord / 8
+)
 
 func recordPath(cfg *Config, namespace, id string) (string, error) {
 	for _, s := range []string{namespace, id} {
@@ -57,13 +62,14 @@ func recordPath(cfg *Config, namespace, id string) (string, error) {
 }
 
 // write appends the record's present state to its file, as a line: an append
-// costs a tenth of a replacement, and a crash leaves the line before.
+// costs a tenth of a replacement, and a crash leaves the line before. It begins
+// a line of its own, whatever a write that failed has left.
 func (r *record) write(cfg *Config) error {
 	name, err := recordPath(cfg, r.Namespace, r.ID)
 	if err != nil {
 		return err
 	}
-	b, err := json.Marshal(r)
+	line, err := r.line()
 	if err != nil {
 		return err
 	}
@@ -76,7 +82,7 @@ func (r *record) write(cfg *Config) error {
 	}
 	if err == nil {
 		var n int
-		if n, err = unix.Write(fd, append(b, '\n')); err == nil && n != len(b)+1 {
+		if n, err = unix.Write(fd, line); err == nil && n != len(line) {
 			err = unix.ENOSPC
 		}
 		unix.Close(fd)
@@ -87,6 +93,35 @@ func (r *record) write(cfg *Config) error {
 	return nil
 }
 
+// line is the record as it is written: a newline, the checksum of the JSON in
+// eight hexadecimal digits, a space, the JSON, a newline.
+func (r *record) line() ([]byte, error) {
+	b, err := json.Marshal(r)
+	if err != nil {
+		return nil, err
+	}
+	line := fmt.Appendf(nil, "\n%08x %s\n", crc32.ChecksumIEEE(b), b)
+	if len(line) > maxLine {
+		return nil, fmt.Errorf("annotations, hooks.poststop: with them the container's record has %d bytes, and at most %d can be read back; give fewer or shorter ones", len(line), maxLine)
+	}
+	return line, nil
+}
+
+// parseLine reads a line without its newlines; false if it is not just as it was
+// written. Folders are removed and processes are killed by what a record says.
+func parseLine(line []byte) (*record, bool) {
+	sum, b, ok := bytes.Cut(line, []byte(" "))
+	if !ok || string(sum) != fmt.Sprintf("%08x", crc32.ChecksumIEEE(b)) {
+		return nil, false
+	}
+	var r record
+	return &r, json.Unmarshal(b, &r) == nil
+}
+
+// errNoRecord: the first line of a record is not there yet, so that nothing of
+// what it names is.
+var errNoRecord = errors.New("nothing is recorded yet")
+
 // readRecord reads the last whole line of a record.
 func readRecord(name string) (*record, error) {
 	b, err := os.ReadFile(name)
@@ -96,14 +131,21 @@ func readRecord(name string) (*record, error) {
 	if len(b) > maxRecord {
 		return nil, fmt.Errorf("record %s is larger than %d bytes", name, maxRecord)
 	}
+	return parseRecord(name, b)
+}
+
+func parseRecord(name string, b []byte) (*record, error) {
 	lines := bytes.Split(b, []byte{'\n'})
-	for _, line := range slices.Backward(lines[:len(lines)-1]) {
-		var r record
-		if err = json.Unmarshal(line, &r); err == nil {
-			return &r, nil
+	whole := lines[:len(lines)-1]
+	for _, line := range slices.Backward(whole) {
+		if r, ok := parseLine(line); ok {
+			return r, nil
 		}
 	}
-	return nil, fmt.Errorf("record %s has no whole line", name)
+	if !slices.ContainsFunc(whole, func(l []byte) bool { return len(l) > 0 }) {
+		return nil, fmt.Errorf("record %s: %w", name, errNoRecord)
+	}
+	return nil, fmt.Errorf("record %s is damaged: end by hand what runs of the container, and remove the file", name)
 }
 
 // remove deletes the record and, with the last one, its namespace's folder.
@@ -119,7 +161,9 @@ func (r *record) remove(cfg *Config) error {
 	return nil
 }
 
-// siblings are the records of the same sandbox, r's own excluded.
+// siblings are the records of the same sandbox, r's own excluded. One that is
+// damaged could be a sibling's, and counts as such: what the sandbox's
+// containers share stays while one of them may be there.
 func (r *record) siblings(cfg *Config) ([]*record, error) {
 	name, err := recordPath(cfg, r.Namespace, r.ID)
 	if err != nil {
@@ -138,8 +182,11 @@ func (r *record) siblings(cfg *Config) ([]*record, error) {
 			continue
 		}
 		s, err := readRecord(filepath.Join(filepath.Dir(name), e.Name()))
+		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, errNoRecord) {
+			continue // gone meanwhile, or not yet there
+		}
 		if err != nil {
-			continue // gone meanwhile
+			s = &record{Namespace: r.Namespace, Sandbox: r.Sandbox, IDOwner: r.IDOwner}
 		}
 		if s.Sandbox == r.Sandbox {
 			out = append(out, s)
