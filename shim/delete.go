@@ -2,8 +2,10 @@ package shim
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"time"
 
@@ -27,8 +29,12 @@ func remove(f flags, stdout io.Writer) error {
 	if err != nil {
 		return err
 	}
-	if path, err := bundle.ReadConfigPath(dir); err == nil && path != "" {
+	switch path, err := bundle.ReadConfigPath(dir); {
+	case err == nil:
 		os.Setenv("SYSBOX_CONFIG_FILE", path)
+	case !errors.Is(err, fs.ErrNotExist):
+		// Another configuration has other folders, where nothing would be found.
+		return fmt.Errorf("find the configuration that container %s was made with: %w; write its path to the file", f.id, err)
 	}
 	cfg, err := runtime.LoadConfig()
 	if err != nil {

@@ -6,11 +6,13 @@
 package bundle
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -47,31 +49,50 @@ func WriteExit(dir string, e Exit) error {
 	return replace(filepath.Join(dir, ExitStatus), b)
 }
 
-// ReadExit reads what WriteExit wrote.
+// ReadExit reads what WriteExit wrote; an error if the file has anything else,
+// such as half of it: a status that is missing is no status of 0.
 func ReadExit(dir string) (Exit, error) {
 	var e Exit
-	b, err := readSmall(filepath.Join(dir, ExitStatus), maxSmall)
+	name := filepath.Join(dir, ExitStatus)
+	b, err := readSmall(name, maxSmall)
 	if err != nil {
 		return e, err
 	}
-	if err := json.Unmarshal(b, &e); err != nil {
-		return e, fmt.Errorf("read %s: %w", filepath.Join(dir, ExitStatus), err)
+	if e, err = parseExit(b); err != nil {
+		return Exit{}, fmt.Errorf("read %s: %w", name, err)
+	}
+	return e, nil
+}
+
+func parseExit(b []byte) (Exit, error) {
+	var e Exit
+	d := json.NewDecoder(bytes.NewReader(b))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&e); err != nil {
+		return e, err
+	}
+	if d.More() || e.Pid <= 0 || e.Status < 0 || e.Status > 255 || e.At.IsZero() {
+		return e, fmt.Errorf("%q is not the exit of a process", b)
 	}
 	return e, nil
 }
 
 // WriteInitPid records the pid of init on the host.
 func WriteInitPid(dir string, pid int) error {
-	return replace(filepath.Join(dir, InitPid), []byte(strconv.Itoa(pid)))
+	return writeLine(dir, InitPid, strconv.Itoa(pid))
 }
 
 // ReadInitPid reads what WriteInitPid wrote.
 func ReadInitPid(dir string) (int, error) {
-	s, err := readString(dir, InitPid)
+	s, err := readLine(dir, InitPid)
 	if err != nil {
 		return 0, err
 	}
-	return strconv.Atoi(s)
+	pid, err := strconv.Atoi(s)
+	if err != nil || pid <= 0 || strconv.Itoa(pid) != s {
+		return 0, fmt.Errorf("read %s: %q is no pid", filepath.Join(dir, InitPid), s)
+	}
+	return pid, nil
 }
 
 // WriteAddress records the address of the container's shim.
@@ -79,21 +100,46 @@ func WriteAddress(dir, address string) error {
 	return replace(filepath.Join(dir, Address), []byte(address))
 }
 
+// addressForm is what start answers. By the contract the file ends without a
+// newline; that it is whole is seen by its digits.
+var addressForm = regexp.MustCompile(`\Aunix:///[^\x00]*[0-9a-f]{64}\z`)
+
 // ReadAddress reads what WriteAddress wrote.
-func ReadAddress(dir string) (string, error) { return readString(dir, Address) }
+func ReadAddress(dir string) (string, error) {
+	name := filepath.Join(dir, Address)
+	b, err := readSmall(name, maxSmall)
+	if err != nil {
+		return "", err
+	}
+	if !addressForm.Match(b) {
+		return "", fmt.Errorf("read %s: %q is not the address of a shim", name, b)
+	}
+	return string(b), nil
+}
 
 // WriteConfigPath records the configuration file that Create's options named,
 // for the delete command, which gets no options.
-func WriteConfigPath(dir, path string) error {
-	return replace(filepath.Join(dir, ConfigPath), []byte(path))
-}
+func WriteConfigPath(dir, path string) error { return writeLine(dir, ConfigPath, path) }
 
 // ReadConfigPath reads what WriteConfigPath wrote.
-func ReadConfigPath(dir string) (string, error) { return readString(dir, ConfigPath) }
+func ReadConfigPath(dir string) (string, error) { return readLine(dir, ConfigPath) }
 
-func readString(dir, name string) (string, error) {
-	b, err := readSmall(filepath.Join(dir, name), maxSmall)
-	return strings.TrimSpace(string(b)), err
+func writeLine(dir, name, line string) error {
+	return replace(filepath.Join(dir, name), []byte(line+"\n"))
+}
+
+// readLine reads a file of one line, whose newline tells that it is whole.
+func readLine(dir, name string) (string, error) {
+	path := filepath.Join(dir, name)
+	b, err := readSmall(path, maxSmall)
+	if err != nil {
+		return "", err
+	}
+	line, ok := strings.CutSuffix(string(b), "\n")
+	if !ok || line == "" {
+		return "", fmt.Errorf("read %s: it is not whole", path)
+	}
+	return line, nil
 }
 
 // replace writes a file so that a reader sees the old content or the new.
