@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -23,6 +24,8 @@ type journal struct {
 	Root     string
 	UID, GID Map
 	State    string
+	// Sum is the checksum of the rest, see [summed].
+	Sum uint32
 
 	path string   // of HASH.json
 	lock *os.File // HASH.lock, locked
@@ -46,6 +49,28 @@ type privileges struct {
 	Path []byte // below the root; any bytes
 	Mode uint32 // with the setuid and setgid bits
 	Caps []byte `json:",omitempty"` // security.capability
+	Sum  uint32 // as in journal
+}
+
+// summed is v as JSON, with the checksum of its JSON without one in sum, a field of v's.
+// A journal outlives reboots, and owners and setuid bits are given back by what it says.
+func summed(v any, sum *uint32) ([]byte, error) {
+	*sum = 0
+	b, err := json.Marshal(v)
+	if err != nil {
+		return nil, err
+	}
+	*sum = crc32.ChecksumIEEE(b)
+	return json.Marshal(v)
+}
+
+// readSummed reads what summed wrote; false if it is not the same to the byte.
+func readSummed(b []byte, v any, sum *uint32) bool {
+	if json.Unmarshal(b, v) != nil {
+		return false
+	}
+	again, err := summed(v, sum)
+	return err == nil && bytes.Equal(again, b)
 }
 
 func journalPath(dir, root string) string {
@@ -121,7 +146,7 @@ func (j *journal) read() error {
 		return err
 	}
 	root := j.Root
-	if err := json.Unmarshal(b, j); err != nil || j.Root != root || j.UID.Check() != nil || j.GID.Check() != nil {
+	if !readSummed(b, j, &j.Sum) || j.Root != root || j.UID.Check() != nil || j.GID.Check() != nil {
 		return fmt.Errorf("the journal %s is damaged; give the files back their owners by hand and remove it", j.path)
 	}
 	switch j.State {
@@ -136,7 +161,7 @@ func (j *journal) read() error {
 	for line := range bytes.Lines(b) {
 		var p privileges
 		// The last line may be half: its file was not touched yet.
-		if bytes.HasSuffix(line, []byte("\n")) && json.Unmarshal(line, &p) == nil {
+		if line, whole := bytes.CutSuffix(line, []byte("\n")); whole && readSummed(line, &p, &p.Sum) {
 			j.lost[string(p.Path)] = p
 		}
 	}
@@ -164,7 +189,7 @@ func (j *journal) closeLog() {
 // write stores the journal with a new state, whole or not at all.
 func (j *journal) write(state string) error {
 	j.State = state
-	b, err := json.Marshal(j)
+	b, err := summed(j, &j.Sum)
 	if err != nil {
 		return err
 	}
@@ -201,7 +226,7 @@ func (j *journal) note(p privileges) error {
 			return err
 		}
 	}
-	b, err := json.Marshal(p)
+	b, err := summed(&p, &p.Sum)
 	if err != nil {
 		return err
 	}
