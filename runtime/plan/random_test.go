@@ -71,7 +71,7 @@ func mutate(r *rand.Rand, v reflect.Value) {
 // TestRandomSpecs spoils real specs in a few places each: no plan that comes
 // out is weaker than the policy, and all that is refused is a Refusal.
 func TestRandomSpecs(t *testing.T) {
-	bases := []string{"minimal", "ctr", "docker", "cri-pause", "cri-container", "hardened"}
+	bases := []string{"minimal", "ctr", "docker", "cri-pause", "cri-container", "crio", "hardened"}
 	plans := 0
 	for seed := range uint64(5000) {
 		r := rand.New(rand.NewPCG(seed, 1))
