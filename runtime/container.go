@@ -114,6 +114,9 @@ func (c *Container) Resume(ctx context.Context) error { return c.cgroup.Thaw(ctx
 
 // Update applies new limits.
 func (c *Container) Update(_ context.Context, r *specs.LinuxResources) error {
+	if err := plan.CheckDeviceRules(r.Devices); err != nil {
+		return err
+	}
 	return c.cgroup.Update(r)
 }
 

@@ -1,12 +1,15 @@
 package runtime
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"sysbox/runtime/plan"
 )
 
 // TestTreeIsLocked: what the host mounted cannot be taken away, made writable
@@ -117,6 +120,22 @@ func TestRefusedAtCreate(t *testing.T) {
 				t.Errorf("error %v, want one with %q", err, c.want)
 			}
 		})
+	}
+}
+
+// TestUpdateRefusesTheHost: an update of limits cannot open what Create refuses.
+func TestUpdateRefusesTheHost(t *testing.T) {
+	p := testPod(t, "pod")
+	c := create(t, p, CreateRequest{ID: "c1", Bundle: busybox(t, nil, "true")})
+	for name, r := range map[string]specs.LinuxDeviceCgroup{
+		"everything": {Allow: true, Access: "rwm"},
+		"disks":      {Allow: true, Type: "b", Access: "r"},
+	} {
+		err := c.Update(t.Context(), &specs.LinuxResources{Devices: []specs.LinuxDeviceCgroup{r}})
+		var refusal *plan.Refusal
+		if !errors.As(err, &refusal) || refusal.Field != "linux.resources.devices[0]" {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }
 

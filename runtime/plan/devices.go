@@ -158,37 +158,54 @@ func specDevice(field string, d specs.LinuxDevice) (Device, error) {
 	return out, nil
 }
 
-// deviceRules checks the device rules of the spec and completes them: nothing
-// is allowed that is not named, and what the plan adds is allowed. A device of
-// the spec has just the rules that the spec has.
-func deviceRules(l *specs.Linux, r *specs.LinuxResources, p *Plan) error {
-	start := 0 // what comes before a rule that denies everything has no effect
-	for i := range r.Devices {
-		d := &r.Devices[i]
+// CheckDeviceRules refuses a list of device rules, such as that of an update of a
+// container's limits, that allows what is the host. It fills in what the rules leave out.
+func CheckDeviceRules(list []specs.LinuxDeviceCgroup) error {
+	_, err := effectiveRules(list)
+	return err
+}
+
+// effectiveRules checks the device rules of the spec and leaves out those that have no
+// effect: what comes before a rule that denies everything.
+func effectiveRules(list []specs.LinuxDeviceCgroup) ([]specs.LinuxDeviceCgroup, error) {
+	start := 0
+	for i := range list {
+		d := &list[i]
 		field := item("linux.resources.devices", i)
 		d.Type, d.Access = cmp.Or(d.Type, "a"), cmp.Or(d.Access, "rwm") // what version 1 of the kernel's interface takes them for
 		if d.Type != "a" && d.Type != "b" && d.Type != "c" {
-			return refuse(field+".type", d.Type, "it is not known", "known are a, b and c")
+			return nil, refuse(field+".type", d.Type, "it is not known", "known are a, b and c")
 		}
 		if strings.Trim(d.Access, "rwm") != "" {
-			return refuse(field+".access", d.Access, "it has other letters than r, w and m", "give some of these")
+			return nil, refuse(field+".access", d.Access, "it has other letters than r, w and m", "give some of these")
 		}
 		everything := d.Type == "a" && wild(d.Major) && wild(d.Minor)
 		if everything && !d.Allow && strings.Contains(d.Access, "r") && strings.Contains(d.Access, "w") {
 			start = i + 1
 		}
 	}
-	for i, d := range r.Devices[start:] {
+	for i, d := range list[start:] {
 		if !d.Allow || strings.Trim(d.Access, "m") == "" {
 			continue // mknod of a device is the kernel's to refuse in a user namespace
 		}
 		if what := ruleDanger(d); what != "" {
 			value := fmt.Sprintf("allow %s %s:%s %s", d.Type, number(d.Major), number(d.Minor), d.Access)
-			return refuse(item("linux.resources.devices", start+i), value, "it allows "+what, devicesWayOut)
+			return nil, refuse(item("linux.resources.devices", start+i), value, "it allows "+what, devicesWayOut)
 		}
 	}
+	return list[start:], nil
+}
+
+// deviceRules completes the device rules of the spec: nothing is allowed that is
+// not named, and what the plan adds is allowed. A device of the spec has just
+// the rules that the spec has.
+func deviceRules(l *specs.Linux, r *specs.LinuxResources, p *Plan) error {
+	given, err := effectiveRules(r.Devices)
+	if err != nil {
+		return err
+	}
 	rules := []specs.LinuxDeviceCgroup{{Allow: false, Type: "a", Access: "rwm"}}
-	rules = append(rules, r.Devices[start:]...)
+	rules = append(rules, given...)
 	for _, d := range p.Devices {
 		ofSpec := slices.ContainsFunc(l.Devices, func(x specs.LinuxDevice) bool { return path.Clean(x.Path) == d.Path })
 		if !ofSpec || slices.ContainsFunc(defaultDevices, func(x Device) bool { return x.Path == d.Path }) {

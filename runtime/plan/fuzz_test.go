@@ -209,3 +209,44 @@ func FuzzOptions(f *testing.F) {
 }
 
 const atimeBits = 0x70 // MOUNT_ATTR__ATIME
+
+// FuzzDeviceRules: of rules that are not refused, none lets a container read or write
+// what is the host, asked as the kernel does: the last rule that fits decides.
+func FuzzDeviceRules(f *testing.F) {
+	for _, s := range []string{
+		`[{"allow":false,"access":"rwm"},{"allow":true,"type":"c","major":1,"minor":3,"access":"rw"}]`,
+		`[{"allow":true},{"allow":false}]`, `[{"allow":false},{"allow":true}]`, `[{"allow":true,"access":"m"}]`,
+		`[{"allow":true,"type":"c","major":1,"minor":1,"access":"r"}]`, `[{"allow":true,"type":"b","major":8,"minor":0,"access":"w"}]`,
+		`[{"allow":true,"type":"a","access":"rwm"},{"allow":false,"type":"a","access":"rw"}]`, `[{"allow":true,"type":"a","access":"rwm"},{"allow":false,"type":"a","access":"w"}]`,
+		`[{"allow":true,"type":"c","major":4294967297,"minor":1}]`, `[{"allow":true,"type":"c","major":10,"minor":-2}]`, `[{"allow":true,"type":"u"}]`,
+	} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		var given, list []specs.LinuxDeviceCgroup
+		if json.Unmarshal(b, &given) != nil || json.Unmarshal(b, &list) != nil {
+			return
+		}
+		if err := CheckDeviceRules(list); err != nil {
+			refusalOf(t, err)
+			return
+		}
+		fits := func(n *int64, is int64) bool { return n == nil || *n < 0 || *n == is }
+		may := func(kind string, major, minor int64, what string) bool {
+			allowed := false
+			for _, r := range given {
+				if (r.Type == "" || r.Type == "a" || r.Type == kind) && fits(r.Major, major) && fits(r.Minor, minor) && (r.Access == "" || strings.Contains(r.Access, what)) {
+					allowed = r.Allow
+				}
+			}
+			return allowed
+		}
+		for _, what := range []string{"r", "w"} {
+			for _, d := range append([][2]int64{{8, 0}, {259, 1}}, hostDevices...) {
+				if d[0] != 8 && d[0] != 259 && may("c", d[0], d[1], what) || may("b", d[0], d[1], what) {
+					t.Errorf("%s: device %v may be opened for %s", b, d, what)
+				}
+			}
+		}
+	})
+}
