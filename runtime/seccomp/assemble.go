@@ -157,7 +157,7 @@ func archSpans(a arch, rules []rule, def uint32) []span {
 	for i, r := range rules {
 		for _, name := range r.names {
 			nr, ok := table[name]
-			if ok {
+			if ok && !r.added {
 				highest, known = max(highest, nr), true
 			}
 			if first, ok := settled[name]; r.action == def || ok && first != i {
@@ -173,6 +173,9 @@ func archSpans(a arch, rules []rule, def uint32) []span {
 			}
 		}
 	}
+	if !known {
+		highest = 1<<32 - 1 // the author of the profile said nothing of this architecture
+	}
 	var out []span
 	if a.bit != 0 { // what the other architecture's last span says ends here
 		out = append(out, span{first: a.bit, value: def})
@@ -185,7 +188,7 @@ func archSpans(a arch, rules []rule, def uint32) []span {
 			out = append(out, span{first: nr + 1, value: beyond(nr, highest, def)})
 		}
 	}
-	if by[highest] == nil && known {
+	if known && by[highest] == nil && by[highest+1] == nil {
 		out = append(out, span{first: highest + 1, value: beyond(highest, highest, def)})
 	}
 	return out

@@ -126,6 +126,8 @@ type rule struct {
 	names  []string
 	action uint32
 	when   []specs.LinuxSeccompArg
+	// added: by [SystemProfile], so that its names are not the author's.
+	added bool
 }
 
 func parseRules(p *specs.LinuxSeccomp, def uint32) ([]rule, error) {
@@ -152,20 +154,20 @@ func parseRules(p *specs.LinuxSeccomp, def uint32) ([]rule, error) {
 			seen[a.Index] = true
 		}
 		if action == def {
-			out = append(out, rule{s.Names, action, nil})
+			out = append(out, rule{s.Names, action, nil, widens(s)})
 			continue
 		}
 		if twice {
 			// Several conditions on one argument are alternatives, as with
 			// the runtimes that profiles are written for.
 			for _, a := range s.Args {
-				out = append(out, rule{s.Names, action, []specs.LinuxSeccompArg{a}})
+				out = append(out, rule{s.Names, action, []specs.LinuxSeccompArg{a}, false})
 			}
 			continue
 		}
 		// A mask of no bits holds always.
 		when := slices.DeleteFunc(slices.Clone(s.Args), func(a specs.LinuxSeccompArg) bool { return a.Op == specs.OpMaskedEqual && a.Value == 0 })
-		out = append(out, rule{s.Names, action, when})
+		out = append(out, rule{s.Names, action, when, widens(s)})
 	}
 	return out, nil
 }

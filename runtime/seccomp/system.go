@@ -5,7 +5,6 @@ import (
 	"slices"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
-	"golang.org/x/sys/unix"
 )
 
 // SystemProfile returns a copy of a caller's profile that also allows what a
@@ -33,13 +32,17 @@ func SystemProfile(p *specs.LinuxSeccomp) *specs.LinuxSeccomp {
 			names[n] = true
 		}
 	}
-	// Entries of the profile that would answer otherwise give way.
+	// Entries of the profile that would answer otherwise give way; that its author
+	// knew their calls stays.
 	var kept []specs.LinuxSyscall
+	var known []string
 	for _, s := range out.Syscalls {
 		if s.Action != specs.ActAllow {
 			var rest []string
 			for _, n := range s.Names {
-				if !names[n] {
+				if names[n] {
+					known = append(known, n)
+				} else {
 					rest = append(rest, n)
 				}
 			}
@@ -50,43 +53,28 @@ func SystemProfile(p *specs.LinuxSeccomp) *specs.LinuxSeccomp {
 		kept = append(kept, s)
 	}
 	out.Syscalls = kept
+	if len(known) > 0 {
+		out.Syscalls = append(out.Syscalls, specs.LinuxSyscall{Names: known, Action: out.DefaultAction, ErrnoRet: out.DefaultErrnoRet})
+	}
 	for _, w := range widened {
 		out.Syscalls = append(out.Syscalls, specs.LinuxSyscall{Names: w.names, Action: specs.ActAllow})
-	}
-	if newer := unforeseen(p, names); len(newer) > 0 {
-		enosys := uint(unix.ENOSYS)
-		out.Syscalls = append(out.Syscalls, specs.LinuxSyscall{Names: newer, Action: specs.ActErrno, ErrnoRet: &enosys})
 	}
 	return out
 }
 
-// common is the first number from which on all machines have the same calls.
-const common = 424
-
-// unforeseen are the calls newer than all that a profile names, but for those that
-// widening adds. They go on failing with ENOSYS ([beyond]) although the widened
-// profile names calls that are newer still.
-func unforeseen(p *specs.LinuxSeccomp, added map[string]bool) []string {
-	def, err := verdict(p.DefaultAction, p.DefaultErrnoRet, "")
-	if err != nil || beyond(0, 0, def) == def {
-		return nil
+// widens tells of an entry that [SystemProfile] has added. It says nothing of how new the
+// calls are that the profile's author knew: those that are newer go on failing with ENOSYS
+// ([beyond]), on each architecture by its own numbers, which no entry of a spec could say.
+func widens(s specs.LinuxSyscall) bool {
+	if s.Action != specs.ActAllow || len(s.Args) > 0 {
+		return false
 	}
-	at := slices.IndexFunc(arches, func(a arch) bool { return a.family == native() })
-	table := arches[at].numbers()
-	highest := uint32(common - 1)
-	for _, s := range p.Syscalls {
-		for _, n := range s.Names {
-			highest = max(highest, table[n])
+	for _, w := range widened {
+		if slices.Equal(w.names, s.Names) {
+			return true
 		}
 	}
-	var out []string
-	for n, nr := range table {
-		if nr > highest && !added[n] {
-			out = append(out, n)
-		}
-	}
-	slices.Sort(out)
-	return out
+	return false
 }
 
 // widened are the system calls added, and who needs them.
