@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 )
 
 // Refusal is a spec that cannot be honoured, found before anything is made.
@@ -24,7 +25,7 @@ const maxValue = 200
 // Error is one sentence.
 func (r *Refusal) Error() string {
 	var b strings.Builder
-	b.WriteString(r.Field)
+	b.WriteString(inLine(r.Field))
 	if r.Value != "" {
 		v := r.Value
 		if len(v) > maxValue {
@@ -32,11 +33,25 @@ func (r *Refusal) Error() string {
 		}
 		b.WriteString(" is " + strconv.Quote(v))
 	}
-	b.WriteString(": " + r.Why)
+	b.WriteString(": " + inLine(r.Why))
 	if r.WayOut != "" {
-		b.WriteString("; " + r.WayOut)
+		b.WriteString("; " + inLine(r.WayOut))
 	}
 	return b.String()
+}
+
+// inLine makes a part of a sentence, which can have a path or a name out of the spec in
+// it, one of a line in a log: of bounded length, and without what is not for the eye.
+func inLine(s string) string {
+	const most = 1000
+	if len(s) > most {
+		s = s[:most] + "…"
+	}
+	if utf8.ValidString(s) && strings.IndexFunc(s, func(r rune) bool { return !strconv.IsPrint(r) }) < 0 {
+		return s
+	}
+	q := strconv.Quote(s)
+	return q[1 : len(q)-1]
 }
 
 func refuse(field, value, why, wayOut string) error {
