@@ -33,6 +33,10 @@ func TestTraps(t *testing.T) {
 		{"mknod on a file system of the container's", nil, "mount -t tmpfs x /tmp; umask 027; mknod /tmp/n c 1 3 && echo x >/tmp/n && stat -c '%F %t,%T %a %u:%g' /tmp/n; umount /tmp/n; umount /tmp", "character special file 1,3 640 0:0\n"},
 		{"mknod by a user's owner", nil, "mkdir /root/d; chown 7:8 /root/d; mknod /root/d/n c 1 3; stat -c '%u:%g' /root/d/n", "0:0\n"},
 
+		{"mknod by a way through the caller's folder in /proc", nil, "for p in self/.. self/./.. self/fd/../.. thread-self/../../.. self/task/../..; do mknod /proc/$p/../root/n c 1 3 && rm /root/n || echo $p; done; cd /root; mknod /proc/self/cwd//n c 1 3; ls /root", "n\n"},
+		{"mknod in the caller's folder in /proc", nil, "for p in self/n self/net/n self/task/n self/task/$$/../../../n self/ns/n; do mknod /proc/$p c 1 3 2>/dev/null && echo $p; done; true", ""},
+		{"a plain bind by a way through the caller's folder in /proc", nil, "mkdir /tmp/d; mount --bind /proc/self/../../dev /proc/self/../../tmp/d && ls -d /tmp/d/null; umount /tmp/d", "/tmp/d/null\n"},
+
 		{"mknod of a disk", nil, "mknod /root/n b 254 0 2>&1; mknod /root/n b 8 0 2>&1", "mknod: /root/n: Operation not permitted\nmknod: /root/n: Operation not permitted\n"},
 		{"mknod of kmsg and mem", nil, "mknod /root/n c 1 11 2>&1; mknod /root/n c 1 1 2>&1", "mknod: /root/n: Operation not permitted\nmknod: /root/n: Operation not permitted\n"},
 		{"mknod where there is one", nil, "mknod /dev/null c 1 3 2>&1", "mknod: /dev/null: File exists\n"},

@@ -3,6 +3,7 @@ package trap
 import (
 	"bytes"
 	"errors"
+	"slices"
 	"strconv"
 	"unsafe"
 
@@ -178,8 +179,12 @@ var errStatus = errors.New("the kernel's form of /proc/PID/status is not as expe
 
 func parseIdentity(status []byte) (*identity, error) {
 	out := &identity{umask: -1}
-	var seen int
+	var seen []string
 	for line := range bytes.Lines(status) {
+		line, whole := bytes.CutSuffix(line, []byte("\n"))
+		if !whole {
+			return nil, errStatus
+		}
 		key, value, _ := bytes.Cut(line, []byte(":"))
 		switch string(key) {
 		case "Uid", "Gid", "Groups":
@@ -201,24 +206,24 @@ func parseIdentity(status []byte) (*identity, error) {
 			default:
 				out.egid, out.fsgid = ids[1], ids[3]
 			}
-			seen++
+			seen = append(seen, string(key))
 		case "Umask":
 			n, err := strconv.ParseUint(string(bytes.TrimSpace(value)), 8, 16)
 			if err != nil {
 				return nil, errStatus
 			}
 			out.umask = int(n)
-			seen++
+			seen = append(seen, string(key))
 		case "CapEff":
 			n, err := strconv.ParseUint(string(bytes.TrimSpace(value)), 16, 64)
 			if err != nil {
 				return nil, errStatus
 			}
 			out.effective = n
-			seen++
+			seen = append(seen, string(key))
 		}
 	}
-	if seen != 5 {
+	if slices.Sort(seen); !slices.Equal(seen, []string{"CapEff", "Gid", "Groups", "Uid", "Umask"}) {
 		return nil, errStatus
 	}
 	return out, nil

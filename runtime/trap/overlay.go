@@ -35,7 +35,7 @@ func (w *worker) overlay(c *call) verdict {
 		}
 	}
 	options, ok := withUserXattr(text[2])
-	if _, own := ownLink(text[1]); !ok || own {
+	if !ok || inOwnFolder(text[1]) {
 		return pass
 	}
 	root, err := c.file("root", unix.O_PATH|unix.O_DIRECTORY)
@@ -72,7 +72,10 @@ func withUserXattr(options string) (string, bool) {
 	if options == "" {
 		return "userxattr", true
 	}
-	return options + ",userxattr", true
+	if options += ",userxattr"; len(options) >= pageSize || strings.HasSuffix(options, `\,userxattr`) {
+		return "", false // the kernel would cut it, or take it for a part of a path
+	}
+	return options, true
 }
 
 // Files of a program that acts as a caller.

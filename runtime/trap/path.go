@@ -27,9 +27,9 @@ const (
 func (w *worker) walk(c *call, id *identity, dirfd int32, path string, flags int) (int, error) {
 	how := &unix.OpenHow{Flags: uint64(unix.O_PATH | unix.O_CLOEXEC | flags), Resolve: unix.RESOLVE_NO_MAGICLINKS}
 	base := unix.AT_FDCWD
-	if rest, ok := ownLink(path); ok {
-		magic, rest, ok := cutMagic(rest)
-		if !ok {
+	magic, rest, plain := ownLink(path)
+	if magic != "" {
+		if !isFolderLink(magic) {
 			return -1, unix.ENOENT // nothing can be made or mounted there
 		}
 		fd, err := c.file(magic, unix.O_PATH)
@@ -41,7 +41,7 @@ func (w *worker) walk(c *call, id *identity, dirfd int32, path string, flags int
 		}
 		defer unix.Close(fd)
 		base, path = fd, rest
-	} else if dirfd != unix.AT_FDCWD && !strings.HasPrefix(path, "/") {
+	} else if path = plain; dirfd != unix.AT_FDCWD && !strings.HasPrefix(path, "/") {
 		fd, err := c.file("fd/"+itoa(dirfd), unix.O_PATH)
 		if err != nil {
 			return -1, unix.EBADF
@@ -78,29 +78,62 @@ func openat2(base int, path string, how *unix.OpenHow) (int, error) {
 	return -1, unix.EAGAIN
 }
 
-// ownLink cuts what a path has before its caller's own folder in /proc.
-func ownLink(path string) (string, bool) {
-	for _, self := range []string{"/proc/self/", "/proc/thread-self/"} {
-		if rest, ok := strings.CutPrefix(path, self); ok && rest != "" {
-			return rest, true
-		}
-	}
-	return "", false
+// inOwnFolder tells of paths that begin with their caller's own folder in /proc.
+func inOwnFolder(path string) bool {
+	magic, _, plain := ownLink(path)
+	return magic != "" || plain != path
 }
 
-// cutMagic cuts a path below /proc/self after a magic link that leads to a folder.
-func cutMagic(path string) (magic, rest string, ok bool) {
-	magic, rest, _ = strings.Cut(path, "/")
-	switch magic {
-	case "cwd", "root":
-		return magic, rest, true
-	case "fd":
-		var number string
-		number, rest, _ = strings.Cut(rest, "/")
-		n, err := strconv.ParseUint(number, 10, 31)
-		return "fd/" + itoa(int32(n)), rest, err == nil
+// ownLink cuts a path that leads through a link of its caller's own folder in /proc, as
+// /proc/self/fd/3/x does, into that link, "fd/3", and what follows, "x", which does not
+// begin with a slash. Another path is returned as plain; one that only passes through the
+// folder, as /proc/self/../x, without that. For the folder is opened in the host's procfs,
+// and a step up from it would be one there.
+func ownLink(path string) (magic, rest, plain string) {
+	for {
+		tail, up, ok := cutSelf(path)
+		if !ok {
+			return "", "", path
+		}
+		var own []string
+		left := false
+		for !left {
+			if n := len(own); n == 2 || n == 1 && own[0] != "fd" && own[0] != "task" || tail == "" && n > 0 {
+				return strings.Join(own, "/"), strings.TrimLeft(tail, "/"), ""
+			}
+			if tail == "" {
+				return "", "", path // the folder itself
+			}
+			var part string
+			part, tail, _ = strings.Cut(tail, "/")
+			switch {
+			case part == "" || part == ".":
+			case part != "..":
+				own = append(own, part)
+			case len(own) > 0:
+				own = own[:len(own)-1]
+			default:
+				path, left = up+tail, true
+			}
+		}
 	}
-	return "", "", false
+}
+
+// cutSelf cuts a path behind its caller's own folder in /proc; up is the folder above that.
+func cutSelf(path string) (tail, up string, ok bool) {
+	if tail, ok = strings.CutPrefix(path, "/proc/self/"); ok {
+		return tail, "/proc/", true
+	}
+	tail, ok = strings.CutPrefix(path, "/proc/thread-self/")
+	return tail, "/proc/self/task/", ok
+}
+
+// isFolderLink tells of the links of a caller's folder that lead to a folder of the
+// caller's: cwd, root and fd/N.
+func isFolderLink(magic string) bool {
+	number, isFile := strings.CutPrefix(magic, "fd/")
+	_, err := strconv.ParseUint(number, 10, 31)
+	return magic == "cwd" || magic == "root" || isFile && err == nil
 }
 
 // searchable checks the folders from fd up to the caller's root: each must be open to
