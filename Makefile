@@ -9,7 +9,7 @@ GOFUMPT := mvdan.cc/gofumpt@v0.12.0
 LINT_VERSION := v2.15.0
 LINT := .cache/golangci-lint-$(LINT_VERSION)
 
-.PHONY: help install build cross check test test-upstream test-vm test-vm-all compatibility demo bench clean
+.PHONY: help install build cross check test fuzz test-upstream test-vm test-vm-all compatibility demo bench clean
 
 help: ## show this
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -37,6 +37,11 @@ check: cross $(LINT) ## format, vet, lint (.golangci.yml has the reasons of its 
 test: install check build ## all that CI runs
 	@.ci/install qemu-system-x86 e2fsprogs
 	$(GO) test -json -p 1 -timeout 20m ./... | $(GO) run ./tests/summary
+
+FUZZTIME ?= 1m
+
+fuzz: ## every fuzz test in turn, for FUZZTIME each (FUZZ=pattern); make test runs their seeds
+	$(GO) run ./tests/fuzz -time $(FUZZTIME) -run '$(FUZZ)'
 
 test-upstream: install build ## containerd's own client suite (TEST_UPSTREAM=pattern), which make test runs too
 	$(GO) test -count=1 -v -timeout 20m ./tests/upstream

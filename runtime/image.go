@@ -44,8 +44,13 @@ func homes(root *os.File) map[uint32]string {
 		return nil
 	}
 	defer f.Close()
+	return parseHomes(io.LimitReader(f, maxPasswd))
+}
+
+// parseHomes reads passwd(5); of lines for one uid the first counts.
+func parseHomes(passwd io.Reader) map[uint32]string {
 	out := map[uint32]string{}
-	s := bufio.NewScanner(io.LimitReader(f, maxPasswd))
+	s := bufio.NewScanner(passwd)
 	for s.Scan() {
 		fields := strings.Split(s.Text(), ":")
 		if len(fields) < 6 || !path.IsAbs(fields[5]) || strings.ContainsRune(fields[5], 0) {
