@@ -161,9 +161,7 @@ func lasting(options []string, on, off string) bool {
 func checkKeptMounts(t testing.TB, in Input, p *Plan) {
 	t.Helper()
 	own := []string{"/dev", "/sys", "/proc"}
-	var places []string
 	for _, m := range p.Mounts {
-		places = append(places, m.Destination)
 		if under(m.Destination, "/dev/.sysbox") {
 			t.Errorf("a mount at %s, which is the runtime's", m.Destination)
 		}
