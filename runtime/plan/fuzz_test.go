@@ -53,6 +53,32 @@ func FuzzMake(f *testing.F) {
 			f.Add(b, which)
 		}
 	})
+	for _, spoil := range []func(*specs.Spec){
+		func(s *specs.Spec) {
+			s.Linux.UIDMappings = []specs.LinuxIDMapping{{Size: 65536}}
+			s.Linux.GIDMappings = s.Linux.UIDMappings
+		},
+		func(s *specs.Spec) { s.Linux.Namespaces[0].Path = "/proc/./1/ns/pid" },
+		func(s *specs.Spec) { s.Linux.Namespaces = s.Linux.Namespaces[1:] },
+		func(s *specs.Spec) { s.Linux.Devices = []specs.LinuxDevice{{Path: "/dev/sda", Type: "b", Major: 8}} },
+		func(s *specs.Spec) {
+			s.Linux.Devices = []specs.LinuxDevice{{Path: "/dev/mem", Type: "u", Major: 1, Minor: 1}}
+		},
+		func(s *specs.Spec) { s.Linux.Resources.Devices = []specs.LinuxDeviceCgroup{{Allow: true}} },
+		func(s *specs.Spec) {
+			s.Linux.Sysctl = map[string]string{"kernel.core_pattern": "|/x", "net/../kernel/x": ""}
+		},
+		func(s *specs.Spec) { s.Mounts[1].Destination, s.Mounts[1].Type = "/proc/sys", "bind" },
+		func(s *specs.Spec) { s.Linux.RootfsPropagation = "rshared" },
+	} {
+		s := readSpec(f, "ctr")
+		spoil(s)
+		b, err := json.Marshal(s)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(b, byte(0))
+	}
 	f.Fuzz(func(t *testing.T, b []byte, which byte) {
 		var s specs.Spec
 		if json.Unmarshal(b, &s) != nil {
@@ -76,6 +102,7 @@ func FuzzMake(f *testing.F) {
 func FuzzSettings(f *testing.F) {
 	f.Add("SYSBOX_SYSCONT_MODE=FALSE", "io.sysbox.honor-caps", "true", "docker")
 	f.Add("SYSBOX_NO_SUCH=1", "io.sysbox.no-such", "", "ctr")
+	f.Add("A=b", "io.sysbox.no-such", "", "ctr")
 	f.Add("SYSBOX_SYSCONT_MODE", "io.sysbox.syscont-mode", "false", "cri-pause")
 	f.Add("SYSBOX_", "io.sysbox.", "TRUE", "hardened")
 	f.Add("SYSBOX_SKIP_UID_SHIFT=/a/../etc/hosts,/", "io.sysbox.skip-uid-shift", "/etc/hosts,", "docker")

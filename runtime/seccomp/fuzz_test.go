@@ -28,6 +28,7 @@ func FuzzCompile(f *testing.F) {
 		`{"defaultAction":"SCMP_ACT_ERRNO","architectures":["SCMP_ARCH_X86","SCMP_ARCH_ARM"],"syscalls":[{"names":["read","rseq"],"action":"SCMP_ACT_ALLOW"}]}`,
 		`{"defaultAction":"SCMP_ACT_ERRNO","architectures":["SCMP_ARCH_X86"],"syscalls":[{"names":["accept"],"action":"SCMP_ACT_ALLOW"}]}`,
 		`{"defaultAction":"SCMP_ACT_ALLOW","architectures":["SCMP_ARCH_X86"],"syscalls":[{"names":["socket","shmat"],"action":"SCMP_ACT_ERRNO","args":[{"index":0,"value":4294967297,"op":"SCMP_CMP_EQ"}]},{"names":["ipc"],"action":"SCMP_ACT_LOG"}]}`,
+		`{"defaultAction":"SCMP_ACT_ERRNO","architectures":["SCMP_ARCH_X86"],"syscalls":[{"names":["socket","semop"],"action":"SCMP_ACT_ALLOW","args":[{"index":0,"value":1,"op":"SCMP_CMP_EQ"}]}]}`,
 		`{}`, `{"defaultAction":"SCMP_ACT_TRACE","defaultErrnoRet":65535,"flags":["SECCOMP_FILTER_FLAG_LOG",""]}`,
 	} {
 		f.Add([]byte(s))

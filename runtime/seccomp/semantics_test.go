@@ -236,14 +236,19 @@ func questions(p *specs.LinuxSeccomp, goarch string, more data) []data {
 	seed := more.args[2]
 	for _, nr := range slices.Compact(numbers) {
 		for _, audit := range []uint32{unix.AUDIT_ARCH_X86_64, unix.AUDIT_ARCH_I386, unix.AUDIT_ARCH_AARCH64, unix.AUDIT_ARCH_ARM, more.arch} {
-			for range 4 {
+			tries := 4
+			multiplexer := (nr == 102 || nr == 117) && audit == unix.AUDIT_ARCH_I386
+			if multiplexer {
+				tries = 32
+			}
+			for n := range tries {
 				d := data{nr: nr, arch: audit}
 				for i := range d.args {
 					seed = seed*6364136223846793005 + 1442695040888963407
 					d.args[i] = values[(seed>>33)%uint64(len(values))]
 				}
-				if nr == 102 || nr == 117 {
-					d.args[0] = d.args[0]&^31 | seed>>40&31
+				if multiplexer {
+					d.args[0] = uint64(n) | seed>>60<<32 | seed>>56&1<<16
 				}
 				out = append(out, d)
 			}

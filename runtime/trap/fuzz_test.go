@@ -31,7 +31,7 @@ func FuzzOwnLink(f *testing.F) {
 			if rest != "" || strings.HasPrefix(p, "/") && deep(plain) != deep(p) || !strings.HasPrefix(p, "/") && plain != p {
 				t.Errorf("%q became the plain path %q", p, plain)
 			}
-			if tail, _, ok := cutSelf(plain); ok && strings.Trim(tail, "./") != "" {
+			if _, _, ok := cutSelf(plain); ok && deep(plain) != "/proc/self" && deep(plain) != "/proc/self/task/t" {
 				t.Errorf("%q became %q, which is a way into the folder", p, plain)
 			}
 			return
