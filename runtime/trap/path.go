@@ -80,8 +80,8 @@ func openat2(base int, path string, how *unix.OpenHow) (int, error) {
 
 // inOwnFolder tells of paths that begin with their caller's own folder in /proc.
 func inOwnFolder(path string) bool {
-	magic, _, plain := ownLink(path)
-	return magic != "" || plain != path
+	tail, _, ok := cutSelf(path)
+	return ok && tail != ""
 }
 
 // ownLink cuts a path that leads through a link of its caller's own folder in /proc, as
