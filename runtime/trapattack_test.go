@@ -120,11 +120,12 @@ func init() {
 			errs = append(errs, fmt.Errorf("mknod by another's link: %w", err))
 		}
 		// Nor is the host's procfs walked, which tells of all its processes: those that
-		// there are have a status that is no folder.
+		// there are have a status that is no folder. The way leads to the container's own.
 		for pid := 1; pid < 50; pid++ {
+			here := unix.Mknod(fmt.Sprintf("/proc/%d/status/x", pid), charDev, nullDev)
 			for _, p := range []string{"..", "fd/../..", "fd/0/../../..", "task/../..", "./.."} {
 				p = fmt.Sprintf("/proc/self/%s/%d/status/x", p, pid)
-				if err := unix.Mknod(p, charDev, nullDev); err != unix.ENOENT && (err != unix.ENOTDIR || !strings.Contains(p, "fd/0")) {
+				if err := unix.Mknod(p, charDev, nullDev); err != here && (err != unix.ENOTDIR || !strings.Contains(p, "fd/0")) {
 					errs = append(errs, fmt.Errorf("%s: %w", p, err))
 				}
 			}
