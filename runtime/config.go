@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/pelletier/go-toml/v2"
 )
@@ -70,7 +71,13 @@ func LoadConfig() (*Config, error) {
 	if err := d.Decode(c); err != nil {
 		var strict *toml.StrictMissingError
 		if errors.As(err, &strict) {
-			return nil, fmt.Errorf("configuration %s: unknown key: %s; see docs/configuration.md for the keys there are", name, strict.String())
+			line, _ := strict.Errors[0].Position()
+			return nil, fmt.Errorf("configuration %s, line %d: %s is no key; see docs/configuration.md for those that there are", name, line, strings.Join(strict.Errors[0].Key(), "."))
+		}
+		var wrong *toml.DecodeError
+		if errors.As(err, &wrong) {
+			line, _ := wrong.Position()
+			return nil, fmt.Errorf("configuration %s, line %d: %s: %w; see docs/configuration.md", name, line, strings.Join(wrong.Key(), "."), err)
 		}
 		return nil, fmt.Errorf("configuration %s: %w", name, err)
 	}
