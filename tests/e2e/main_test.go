@@ -68,6 +68,9 @@ func prepare() error {
 	if _, err := peers.Program(dialer); err != nil {
 		return err
 	}
+	if err := cniPrepared(); err != nil {
+		return err
+	}
 	if _, err := images.Debian(); err != nil { // and busybox, which it has in it
 		return err
 	}

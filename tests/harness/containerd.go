@@ -41,8 +41,16 @@ type Containerd struct {
 	dismiss func() error // of the guard
 }
 
-// Start starts containerd of a version and waits until it answers.
+// Start starts containerd of a version, without its CRI plugins, and waits until it
+// answers.
 func Start(ctx context.Context, version string) (*Containerd, error) {
+	return start(ctx, version, `disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.cri.v1.runtime", "io.containerd.cri.v1.images", "io.containerd.nri.v1.nri"]`, "", nil)
+}
+
+// start starts containerd with lines at the beginning and at the end of its
+// configuration, and with files in its folder by their names; in all of them DIR is
+// that folder.
+func start(ctx context.Context, version, first, last string, files map[string]string) (*Containerd, error) {
 	bin, err := peers.Containerd(version)
 	if err != nil {
 		return nil, err
@@ -59,11 +67,21 @@ func Start(ctx context.Context, version string) (*Containerd, error) {
 	if err := c.watchOver(); err != nil {
 		return nil, errors.Join(err, os.RemoveAll(dir))
 	}
-	config := fmt.Sprintf("version = 3\nroot = %q\nstate = %q\ndisabled_plugins = [\"io.containerd.grpc.v1.cri\", \"io.containerd.cri.v1.runtime\", \"io.containerd.cri.v1.images\", \"io.containerd.nri.v1.nri\"]\n[grpc]\naddress = %q\n[ttrpc]\naddress = %q\n",
-		c.path("root"), c.path("state"), c.Socket(), c.Socket()+".ttrpc")
-	if strings.HasPrefix(version, "1.") {
-		config = strings.Replace(config, "version = 3", "version = 2", 1)
+	for name, text := range files {
+		err := os.MkdirAll(filepath.Dir(c.path(name)), 0o700)
+		if err == nil {
+			err = os.WriteFile(c.path(name), []byte(strings.ReplaceAll(text, "DIR", dir)), 0o600)
+		}
+		if err != nil {
+			return nil, errors.Join(err, c.Stop())
+		}
 	}
+	format := 3
+	if strings.HasPrefix(version, "1.") {
+		format = 2
+	}
+	config := fmt.Sprintf("version = %d\nroot = %q\nstate = %q\n%s\n[grpc]\naddress = %q\n[ttrpc]\naddress = %q\n%s",
+		format, c.path("root"), c.path("state"), first, c.Socket(), c.Socket()+".ttrpc", strings.ReplaceAll(last, "DIR", dir))
 	if err := os.WriteFile(c.path("config.toml"), []byte(config), 0o600); err != nil {
 		return nil, errors.Join(err, c.Stop())
 	}
@@ -196,7 +214,10 @@ func (c *Containerd) halt() {
 
 // Load imports an image's archive and unpacks it.
 func (c *Containerd) Load(ctx context.Context, archive string) (containerd.Image, error) {
-	ctx = namespaces.WithNamespace(ctx, Namespace)
+	return c.load(namespaces.WithNamespace(ctx, Namespace), archive)
+}
+
+func (c *Containerd) load(ctx context.Context, archive string) (containerd.Image, error) {
 	f, err := os.Open(archive)
 	if err != nil {
 		return nil, err
@@ -252,7 +273,13 @@ func (c *Containerd) Stop() error {
 }
 
 func (c *Containerd) removeAll() {
-	ctx, cancel := context.WithTimeout(namespaces.WithNamespace(context.Background(), Namespace), time.Minute)
+	c.removeIn(Namespace)
+	c.removeIn(Kubernetes)
+}
+
+// removeIn removes the containers of one of containerd's namespaces.
+func (c *Containerd) removeIn(namespace string) {
+	ctx, cancel := context.WithTimeout(namespaces.WithNamespace(context.Background(), namespace), time.Minute)
 	defer cancel()
 	list, err := c.Client.Containers(ctx)
 	if err != nil {

@@ -22,14 +22,20 @@ import (
 // Names of the images.
 const (
 	BusyboxName = "docker.io/library/busybox:test"
+	PauseName   = "docker.io/library/pause:test"
 	DebianName  = "docker.io/library/debian:test"
 	InnerName   = "docker.io/library/inner:test"
 )
 
 // Busybox makes an image of the static busybox with all its applets and
 // returns the archive's path.
-func Busybox() (string, error) {
-	dir, err := peers.Once("image-busybox-1", func(dir string) error {
+func Busybox() (string, error) { return busybox("image-busybox-1", BusyboxName, "sh") }
+
+// Pause is the same with a command that waits, for the sandboxes of pods.
+func Pause() (string, error) { return busybox("image-pause-1", PauseName, "sleep", "1000000") }
+
+func busybox(file, name string, cmd ...string) (string, error) {
+	dir, err := peers.Once(file, func(dir string) error {
 		root := filepath.Join(dir, "root")
 		for _, d := range []string{"bin", "dev", "etc", "proc", "root", "run", "sys", "tmp", "var"} {
 			if err := os.MkdirAll(filepath.Join(root, d), 0o755); err != nil {
@@ -63,7 +69,7 @@ func Busybox() (string, error) {
 				return err
 			}
 		}
-		if err := save(filepath.Join(dir, "image.tar"), root, BusyboxName, []string{"sh"}, "/bin"); err != nil {
+		if err := save(filepath.Join(dir, "image.tar"), root, name, cmd, "/bin"); err != nil {
 			return err
 		}
 		return os.RemoveAll(root)

@@ -177,6 +177,19 @@ func Runc() (string, error) {
 	})
 }
 
+// CNI builds the network plugins that pods need here and returns their folder.
+func CNI() (string, error) {
+	const version = "1.9.1"
+	return Once("cni-"+version, func(dir string) error {
+		for _, p := range []string{"main/loopback", "main/ptp", "ipam/host-local", "meta/portmap"} {
+			if err := install(dir, "github.com/containernetworking/plugins/plugins/"+p+"@v"+version, "CGO_ENABLED=0"); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
 func install(dir, pkg string, env ...string) error {
 	cmd := exec.Command("go", "install", "-trimpath", "-ldflags=-s -w", pkg)
 	cmd.Dir = os.TempDir() // outside of any module
