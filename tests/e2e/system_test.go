@@ -11,31 +11,31 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 
 	"sysbox/tests/images"
-	"sysbox/tests/peers"
 )
 
 // TestSystemd is the main job: an unmodified Debian boots, and runs Docker.
 func TestSystemd(t *testing.T) {
-	h := on(t, peers.Newest)
-	task, exit := h.booted(t, images.Debian)
-	for _, s := range []struct{ script, want string }{
-		{"docker load -q -i /opt/busybox.tar", "Loaded image: busybox:test"},
-		{"docker run --rm busybox:test sh -c 'echo inner; ping -c1 -W5 172.17.0.1'", "1 packets received"},
-		{"docker info --format '{{.Driver}} {{.CgroupVersion}}'", "overlay2 2"},
-		{"docker run -d --name srv busybox:test sleep 100 && docker exec srv hostname && docker rm -f srv", "srv"},
-		{"printf 'FROM busybox:test\\nRUN echo built >/file && mkdir /d && rmdir /d\\nCMD cat /file\\n' >/tmp/Dockerfile && docker build -q -t b /tmp >/dev/null && docker run --rm b", "built"},
-		{"docker run --rm --privileged busybox:test mount -t tmpfs x /tmp && echo mounted", "mounted"},
-		{"unshare -Urpf --mount-proc true && echo nested", "nested"},
-		{"systemd-run --wait -q -p MemoryMax=64M -p PrivateTmp=yes -p ProtectSystem=strict -p ProtectKernelTunables=yes true && echo unit", "unit"},
-	} {
-		if out, status := h.exec(t, task, nil, "sh", "-c", s.script); status != 0 || !strings.Contains(out, s.want) {
-			t.Errorf("%s: exit status %d, output %q, want %q", s.script, status, out, s.want)
+	both(t, func(t *testing.T, h *host) {
+		task, exit := h.booted(t, images.Debian)
+		for _, s := range []struct{ script, want string }{
+			{"docker load -q -i /opt/busybox.tar", "Loaded image: busybox:test"},
+			{"docker run --rm busybox:test sh -c 'echo inner; ping -c1 -W5 172.17.0.1'", "1 packets received"},
+			{"docker info --format '{{.Driver}} {{.CgroupVersion}}'", "overlay2 2"},
+			{"docker run -d --name srv busybox:test sleep 100 && docker exec srv hostname && docker rm -f srv", "srv"},
+			{"printf 'FROM busybox:test\\nRUN echo built >/file && mkdir /d && rmdir /d\\nCMD cat /file\\n' >/tmp/Dockerfile && docker build -q -t b /tmp >/dev/null && docker run --rm b", "built"},
+			{"docker run --rm --privileged busybox:test mount -t tmpfs x /tmp && echo mounted", "mounted"},
+			{"unshare -Urpf --mount-proc true && echo nested", "nested"},
+			{"systemd-run --wait -q -p MemoryMax=64M -p PrivateTmp=yes -p ProtectSystem=strict -p ProtectKernelTunables=yes true && echo unit", "unit"},
+		} {
+			if out, status := h.exec(t, task, nil, "sh", "-c", s.script); status != 0 || !strings.Contains(out, s.want) {
+				t.Errorf("%s: exit status %d, output %q, want %q", s.script, status, out, s.want)
+			}
 		}
-	}
-	// SIGRTMIN+3 is how systemd is asked to halt; with it the container ends.
-	if status := kill(t, task, exit, 37); status > 137 {
-		t.Errorf("exit status %d", status)
-	}
+		// SIGRTMIN+3 is how systemd is asked to halt; with it the container ends.
+		if status := kill(t, task, exit, 37); status > 137 {
+			t.Errorf("exit status %d", status)
+		}
+	})
 }
 
 // TestBindOwnership: the host's root is the container's in a bind, and what
