@@ -37,9 +37,6 @@ type CreateRequest struct {
 	// SystemdCgroup forces the cgroup driver: nil follows the form of
 	// linux.cgroupsPath (three fields with colons: systemd).
 	SystemdCgroup *bool
-	// NoNewKeyring keeps the session keyring of the shim instead of making
-	// one for the container.
-	NoNewKeyring bool
 }
 
 // ExecRequest is one further process in a running container.

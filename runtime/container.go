@@ -39,9 +39,10 @@ type Container struct {
 	namespaces uint64
 	// ptmx opens further terminals on the container's own devpts, whatever
 	// the container has mounted over it since; nil without one.
-	ptmx   *os.File
-	kmsg   *kmsg
-	filter *process.Filter
+	ptmx    *os.File
+	kmsg    *kmsg
+	keyring process.Keyring
+	filter  *process.Filter
 	// trap is the notification filter, traps answers it, trapSocket brings
 	// init's listener; nil for an ordinary container.
 	trap       *process.Filter

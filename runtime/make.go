@@ -194,12 +194,10 @@ func (c *Container) makeInit(ctx context.Context, r CreateRequest, joins []join)
 	}
 	c.start = goWrite
 	s.own(goRead, process.FDGo)
+	c.keyring.Name = "_ses." + c.rec.ID
 	in := process.Create{
 		Plan: c.plan, Shim: os.Getpid(), CapLast: hostFacts().CapLast, Limits: s.limits, Tasks: s.tasks, Unified: s.unified,
-		Filter: c.filter, Trap: c.trap, AskHome: !hasEnv(c.plan.Process.Env, "HOME"),
-	}
-	if !r.NoNewKeyring {
-		in.Keyring = "_ses." + c.rec.ID
+		Filter: c.filter, Trap: c.trap, Keyring: c.keyring.Name, AskHome: !hasEnv(c.plan.Process.Env, "HOME"),
 	}
 	for i, j := range joins {
 		s.pass(j.file, process.FDFirst+s.tasks+i)
@@ -295,7 +293,7 @@ func (c *Container) complete(ctx context.Context) error {
 	if _, err := c.start.Write(block); err != nil {
 		return fmt.Errorf("let init go on: %w", err)
 	}
-	if _, err := c.setup.expect(process.TagReady); err != nil {
+	if c.keyring.Serial, err = c.setup.expect(process.TagReady); err != nil {
 		return notExecuted(err, c.plan.Process.Args[0])
 	}
 	if err := c.takeConsole(hostProc); err != nil {

@@ -185,7 +185,7 @@ func (c *Container) enter(p plan.Process, stdio Stdio, namespaces uint64, filter
 	}
 	prog := process.Exec(process.Join{
 		Process: &p, Shim: os.Getpid(), CapLast: hostFacts().CapLast, Limits: s.limits, Tasks: s.tasks, Unified: s.unified,
-		Namespaces: namespaces, Filter: filter, Trap: trap,
+		Namespaces: namespaces, Filter: filter, Trap: trap, Keyring: c.keyring,
 	})
 	// The first leg is killed when the thread ends that started it, and
 	// another goroutine could take this one for a thread that it throws away.

@@ -20,7 +20,7 @@ type Join struct {
 	Namespaces uint64
 	Filter     *Filter
 	Trap       *Filter
-	Keyring    string
+	Keyring    Keyring
 }
 
 // Exec writes the program of a further process in a running container. With a
@@ -49,6 +49,7 @@ func Exec(in Join) program.Program {
 		return c.done()
 	}
 	c.becomeRoot()
-	c.finish(*in.Process, in.CapLast, in.Filter, in.Trap, in.Keyring, env)
+	c.joinKeyring(in.Keyring)
+	c.finish(*in.Process, in.CapLast, in.Filter, in.Trap, env)
 	return c.done()
 }

@@ -12,13 +12,10 @@ import (
 )
 
 // finish takes on the identity of the process and executes it.
-func (c *calls) finish(p plan.Process, capLast int, f, trap *Filter, keyring string, env env) {
+func (c *calls) finish(p plan.Process, capLast int, f, trap *Filter, env env) {
 	c.do("start a session", unix.SYS_SETSID)
 	if p.Terminal {
 		c.do("take the terminal", unix.SYS_IOCTL, num(0), num(unix.TIOCSCTTY), num(0))
-	}
-	if keyring != "" {
-		c.try("make the session keyring", unix.SYS_KEYCTL, num(unix.KEYCTL_JOIN_SESSION_KEYRING), str(keyring))
 	}
 	c.labels(p)
 	c.scheduling(p)

@@ -84,14 +84,14 @@ func TestInitOfUserWithTerminal(t *testing.T) {
 	p.Namespaces.User = plan.Namespace{Mode: plan.NamespaceJoin}
 	golden(t, "init-user", Init(Create{
 		Plan: p, Shim: 42, CapLast: 40, Limits: map[int]unix.Rlimit{unix.RLIMIT_NOFILE: {Cur: 1024, Max: 2048}},
-		Joins: []int{unix.CLONE_NEWIPC, unix.CLONE_NEWUSER}, Filter: &Filter{Insns: make([]byte, 8)},
+		Joins: []int{unix.CLONE_NEWIPC, unix.CLONE_NEWUSER}, Keyring: "_ses.c2", Filter: &Filter{Insns: make([]byte, 8)},
 	}))
 }
 
 func TestExecOfRoot(t *testing.T) {
 	p := rootProcess()
 	golden(t, "exec-root", Exec(Join{
-		Trap:    trapFilter,
+		Trap: trapFilter, Keyring: Keyring{Name: "_ses.c1", Serial: 77},
 		Process: &p, Shim: 42, CapLast: 40, Tasks: 1, Unified: true,
 		Namespaces: unix.CLONE_NEWNS | unix.CLONE_NEWUSER | unix.CLONE_NEWPID | unix.CLONE_NEWNET,
 	}))

@@ -29,7 +29,7 @@ type Create struct {
 	// Trap is the notification filter, whose listener goes to the shim over
 	// FDTrap; nil for none.
 	Trap *Filter
-	// Keyring names the session keyring to be made; "" keeps the shim's.
+	// Keyring names the session keyring to be made.
 	Keyring string
 	// AskHome makes init read the value of HOME when it is let go on.
 	AskHome bool
@@ -67,6 +67,7 @@ func Init(in Create) program.Program {
 	}
 	c.do("enter the root", unix.SYS_CHDIR, str("/"))
 	c.becomeRoot()
+	keyring := c.makeKeyring(in.Keyring)
 	c.do("make the mount and cgroup namespaces", unix.SYS_UNSHARE, num(unshareFlags(ns)))
 	c.ownMounts(in.Plan)
 	if in.Plan.Hostname != "" {
@@ -79,9 +80,9 @@ func Init(in Create) program.Program {
 		c.makeConsole(in.Plan.Process)
 	}
 	c.lookUp(in.Plan.Process)
-	c.report("say that init is ready", TagReady)
+	c.p = append(c.p, program.Report("say that init is ready, and its keyring", TagReady, string(keyring)))
 	c.want("wait for start", 1, unix.SYS_READ, num(FDGo), c.space(1), num(1))
-	c.finish(in.Plan.Process, in.CapLast, in.Filter, in.Trap, in.Keyring, env)
+	c.finish(in.Plan.Process, in.CapLast, in.Filter, in.Trap, env)
 	return c.done()
 }
 

@@ -18,7 +18,6 @@ import (
 type createOptions struct {
 	uid, gid      int // of the pipes; 0: the runtime decides
 	systemdCgroup *bool
-	noNewKeyring  bool
 	configPath    string
 }
 
@@ -60,7 +59,9 @@ func fromRunc(r *options.Options) (o createOptions, err error) {
 		}
 	}
 	o.uid, o.gid = int(r.GetIoUid()), int(r.GetIoGid())
-	o.noNewKeyring = r.GetNoNewKeyring()
+	if r.GetNoNewKeyring() {
+		return o, fmt.Errorf("option NoNewKeyring is set, but a container that keeps containerd's session keyring can read the host's keys in it: remove it from the runtime's options; a container's keyring counts against its own users, not the host's: %w", errdefs.ErrInvalidArgument)
+	}
 	if r.GetSystemdCgroup() {
 		o.systemdCgroup = new(bool)
 		*o.systemdCgroup = true

@@ -136,7 +136,7 @@ func (s *Service) create(ctx context.Context, r *api.CreateTaskRequest, o create
 	c.init.io = io
 	req := runtime.CreateRequest{
 		ID: c.id, Bundle: c.bundle, Terminal: r.GetTerminal(), Stdio: io.Child(),
-		SystemdCgroup: o.systemdCgroup, NoNewKeyring: o.noNewKeyring,
+		SystemdCgroup: o.systemdCgroup,
 	}
 	for _, m := range r.GetRootfs() {
 		req.Rootfs = append(req.Rootfs, runtime.RootfsMount{Type: m.GetType(), Source: m.GetSource(), Target: m.GetTarget(), Options: m.GetOptions()})

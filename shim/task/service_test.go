@@ -206,12 +206,13 @@ func TestOptions(t *testing.T) {
 		ok   func(o createOptions) bool
 	}{
 		{"none", nil, "", func(o createOptions) bool { return o == createOptions{} }},
-		{"runc", wrap(&options.Options{IoUid: 5, IoGid: 6, SystemdCgroup: true, NoNewKeyring: true}), "", func(o createOptions) bool {
-			return o.uid == 5 && o.gid == 6 && *o.systemdCgroup && o.noNewKeyring
+		{"runc", wrap(&options.Options{IoUid: 5, IoGid: 6, SystemdCgroup: true}), "", func(o createOptions) bool {
+			return o.uid == 5 && o.gid == 6 && *o.systemdCgroup
 		}},
 		{"runc's default", wrap(&options.Options{}), "", func(o createOptions) bool { return o.systemdCgroup == nil }},
 		{"runc's binary", wrap(&options.Options{BinaryName: "crun"}), "BinaryName", nil},
 		{"runc's root", wrap(&options.Options{Root: "/x"}), "Root", nil},
+		{"the host's keyring", wrap(&options.Options{NoNewKeyring: true}), "NoNewKeyring", nil},
 		{"no pivot", wrap(&options.Options{NoPivotRoot: true}), "NoPivotRoot", nil},
 		{"path", wrap(&runtimeoptions.Options{ConfigPath: conf, ConfigBody: []byte("nonsense")}), "", func(o createOptions) bool { return o.configPath == conf }},
 		{"path to nothing", wrap(&runtimeoptions.Options{ConfigPath: "/no/such"}), "/no/such", nil},
