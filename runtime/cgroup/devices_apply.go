@@ -7,9 +7,9 @@ import (
 	"path"
 	"time"
 
-	"github.com/cilium/ebpf"
-	"github.com/cilium/ebpf/link"
 	"golang.org/x/sys/unix"
+
+	"sysbox/runtime/sys"
 )
 
 // applyDevices sets the rules of a new cgroup: by the v1 controller where it
@@ -73,24 +73,21 @@ func (c *Cgroup) replaceDevices(rules []rule) (err error) {
 		return err
 	}
 	defer dir.Close()
-	old, err := link.QueryPrograms(link.QueryOptions{Target: int(dir.Fd()), Attach: ebpf.AttachCGroupDevice})
+	old, err := sys.DevicePrograms(dir)
 	if err != nil {
 		return fmt.Errorf("device rules: list BPF programs of %s: %w", dir.Name(), err)
 	}
 	if err := c.attachDevices(rules); err != nil {
 		return err
 	}
-	for _, p := range old.Programs {
-		prog, err := ebpf.NewProgramFromID(p.ID)
+	for _, id := range old {
+		prog, name, err := sys.OpenProgram(id)
 		if err != nil {
 			return fmt.Errorf("device rules: old BPF program: %w", err)
 		}
-		// Others, systemd's for one, look after their own.
-		if info, ierr := prog.Info(); ierr == nil && info.Name != programName {
-			prog.Close()
-			continue
+		if name == programName { // others, systemd's for one, look after their own
+			err = sys.DetachDeviceProgram(dir, prog)
 		}
-		err = link.RawDetachProgram(link.RawDetachProgramOptions{Target: int(dir.Fd()), Program: prog, Attach: ebpf.AttachCGroupDevice})
 		prog.Close()
 		if err != nil {
 			return fmt.Errorf("device rules: detach old BPF program: %w", err)
@@ -111,18 +108,13 @@ func (c *Cgroup) attachDevices(rules []rule) error {
 		return err
 	}
 	defer dir.Close()
-	prog, err := ebpf.NewProgram(&ebpf.ProgramSpec{
-		Name: programName, Type: ebpf.CGroupDevice, Instructions: deviceProgram(rules), License: "Apache-2.0",
-	})
+	prog, err := sys.LoadDeviceProgram(programName, deviceProgram(rules))
 	if err != nil {
 		return fmt.Errorf("device rules: load BPF program (needs CONFIG_CGROUP_BPF and CAP_BPF): %w", err)
 	}
 	defer prog.Close() // the attachment holds it
-	// ALLOW_MULTI: the container's systemd may add programs below ours, and all must agree.
-	err = link.RawAttachProgram(link.RawAttachProgramOptions{
-		Target: int(dir.Fd()), Program: prog, Attach: ebpf.AttachCGroupDevice, Flags: unix.BPF_F_ALLOW_MULTI,
-	})
-	if err != nil {
+	// The container's systemd may add programs below ours, and all must agree.
+	if err := sys.AttachDeviceProgram(dir, prog); err != nil {
 		return fmt.Errorf("device rules: attach BPF program to %s: %w", dir.Name(), err)
 	}
 	return nil

@@ -1,63 +1,87 @@
 package cgroup
 
 import (
-	"fmt"
+	"golang.org/x/sys/unix"
 
-	"github.com/cilium/ebpf/asm"
+	"sysbox/runtime/sys"
+)
+
+// The registers of the program.
+const (
+	regAnswer  = 0 // what it returns: 0 refuses
+	regContext = 1 // struct bpf_cgroup_dev_ctx { __u32 access_type; __u32 major; __u32 minor; }
+	regKind    = 2
+	regLeft    = 3 // what is still undecided of the access asked for
+	regMajor   = 4
+	regMinor   = 5
 )
 
 // deviceProgram compiles rules for BPF_PROG_TYPE_CGROUP_DEVICE.
 //
-// The last rule decides, so the program asks them from last to first and
-// keeps in R3 what is still undecided of the access asked for: an allow rule
-// takes its bits away, and with none left the answer is yes; a deny rule that
-// meets one left says no. (The program of containerd/cgroups lets a rule for
+// The last rule decides, so the program asks them from last to first: an allow rule
+// takes its bits away from what is left, and with none left the answer is yes; a deny
+// rule that meets one left says no. (The program of containerd/cgroups lets a rule for
 // reading admit an open for reading and writing, so it isn't used.)
-func deviceProgram(rules []rule) asm.Instructions {
-	// struct bpf_cgroup_dev_ctx { __u32 access_type; __u32 major; __u32 minor; };
+func deviceProgram(rules []rule) []sys.BPFInsn {
 	// access_type is (access << 16) | type.
-	p := asm.Instructions{
-		asm.LoadMem(asm.R2, asm.R1, 0, asm.Word),
-		asm.Mov.Reg32(asm.R3, asm.R2),
-		asm.And.Imm32(asm.R2, 0xffff),
-		asm.RSh.Imm32(asm.R3, 16),
-		asm.LoadMem(asm.R4, asm.R1, 4, asm.Word),
-		asm.LoadMem(asm.R5, asm.R1, 8, asm.Word),
-	}
-	// A label goes on the first instruction after the block it ends.
-	label := ""
-	emit := func(ins ...asm.Instruction) {
-		if label != "" {
-			ins[0] = ins[0].WithSymbol(label)
-			label = ""
-		}
-		p = append(p, ins...)
+	p := []sys.BPFInsn{
+		load(regKind, 0),
+		{Code: unix.BPF_ALU | unix.BPF_MOV | unix.BPF_X, Regs: regKind<<4 | regLeft},
+		constant(unix.BPF_AND, regKind, 0xffff),
+		constant(unix.BPF_RSH, regLeft, 16),
+		load(regMajor, 4),
+		load(regMinor, 8),
 	}
 	for i := len(rules) - 1; i >= 0; i-- {
 		r := rules[i]
-		next := fmt.Sprintf("next-%d", i)
+		var block []sys.BPFInsn
+		var leaves []int // the jumps to the next rule
+		skip := func(op uint8, reg uint8, v int32) {
+			leaves = append(leaves, len(block))
+			block = append(block, sys.BPFInsn{Code: unix.BPF_JMP32 | op | unix.BPF_K, Regs: reg, Imm: v})
+		}
 		if r.kind != 'a' {
 			// BPF_DEVCG_DEV_BLOCK is 1, _CHAR is 2.
-			emit(asm.JNE.Imm32(asm.R2, map[byte]int32{'b': 1, 'c': 2}[r.kind], next))
+			skip(unix.BPF_JNE, regKind, map[byte]int32{'b': 1, 'c': 2}[r.kind])
 		}
 		if r.major >= 0 {
-			emit(asm.JNE.Imm32(asm.R4, int32(uint32(r.major)), next))
+			skip(unix.BPF_JNE, regMajor, int32(uint32(r.major)))
 		}
 		if r.minor >= 0 {
-			emit(asm.JNE.Imm32(asm.R5, int32(uint32(r.minor)), next))
+			skip(unix.BPF_JNE, regMinor, int32(uint32(r.minor)))
 		}
 		if r.allow {
-			emit(asm.And.Imm32(asm.R3, int32(accessAll&^r.access)),
-				asm.JNE.Imm32(asm.R3, 0, next), asm.Mov.Imm32(asm.R0, 1), asm.Return())
+			block = append(block, constant(unix.BPF_AND, regLeft, int32(accessAll&^r.access)))
+			skip(unix.BPF_JNE, regLeft, 0)
+			block = append(block, answer(1)...)
 		} else {
-			emit(asm.Mov.Reg32(asm.R0, asm.R3), asm.And.Imm32(asm.R0, int32(r.access)),
-				asm.JEq.Imm32(asm.R0, 0, next), asm.Mov.Imm32(asm.R0, 0), asm.Return())
+			block = append(block,
+				sys.BPFInsn{Code: unix.BPF_ALU | unix.BPF_MOV | unix.BPF_X, Regs: regLeft<<4 | regAnswer},
+				constant(unix.BPF_AND, regAnswer, int32(r.access)))
+			skip(unix.BPF_JEQ, regAnswer, 0)
+			block = append(block, answer(0)...)
 		}
-		label = next
+		for _, at := range leaves {
+			block[at].Off = int16(len(block) - at - 1)
+		}
+		p = append(p, block...)
 		if r.kind == 'a' && r.major < 0 && r.minor < 0 && r.access == accessAll {
 			break // nothing before matters
 		}
 	}
-	emit(asm.Mov.Imm32(asm.R0, 0), asm.Return())
-	return p
+	return append(p, answer(0)...)
+}
+
+// load reads a word of the context.
+func load(reg uint8, offset int16) sys.BPFInsn {
+	return sys.BPFInsn{Code: unix.BPF_LDX | unix.BPF_W | unix.BPF_MEM, Regs: regContext<<4 | reg, Off: offset}
+}
+
+// constant is 32-bit arithmetic with a constant.
+func constant(op, reg uint8, v int32) sys.BPFInsn {
+	return sys.BPFInsn{Code: unix.BPF_ALU | op | unix.BPF_K, Regs: reg, Imm: v}
+}
+
+func answer(v int32) []sys.BPFInsn {
+	return []sys.BPFInsn{constant(unix.BPF_MOV, regAnswer, v), {Code: unix.BPF_JMP | unix.BPF_EXIT}}
 }

@@ -1,7 +1,8 @@
 package cgroup
 
 import (
-	"github.com/containerd/cgroups/v3/cgroup2"
+	"math"
+
 	"github.com/opencontainers/runtime-spec/specs-go"
 )
 
@@ -10,7 +11,7 @@ import (
 func (p *planner) cpu(c *specs.LinuxCPU) {
 	if c.Shares != nil && *c.Shares != 0 {
 		p.set("cpu", "cpu.shares", *c.Shares, "cpu.shares", utoa(*c.Shares),
-			"cpu.weight", utoa(cgroup2.ConvertCPUSharesToCgroupV2Value(*c.Shares)))
+			"cpu.weight", utoa(cpuWeight(*c.Shares)))
 	}
 	if c.Idle != nil {
 		p.set("cpu", "cpu.idle", *c.Idle, "cpu.idle", itoa(*c.Idle), "cpu.idle", itoa(*c.Idle)).
@@ -68,4 +69,18 @@ func (p *planner) bandwidth(c *specs.LinuxCPU, quota, period bool) {
 		max += " " + utoa(*c.Period)
 	}
 	p.set("cpu", field, value, "", "", "cpu.max", max)
+}
+
+// cpuWeight is cgroup2's weight (1 to 10,000, 100 by default) for shares of v1 (2 to
+// 262,144, 1,024 by default): the logarithms on the parabola through those three
+// pairs, as in runc 1.3.2, crun 1.23 and newer.
+func cpuWeight(shares uint64) uint64 {
+	switch {
+	case shares <= 2:
+		return 1
+	case shares >= 262144:
+		return 10000
+	}
+	l := math.Log2(float64(shares))
+	return uint64(math.Ceil(math.Pow(10, (l*l+125*l)/612-7.0/34)))
 }

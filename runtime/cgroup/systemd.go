@@ -8,7 +8,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/containerd/cgroups/v3/cgroup2"
 	systemd "github.com/coreos/go-systemd/v22/dbus"
 	"github.com/godbus/dbus/v5"
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -139,7 +138,7 @@ func resourceProperties(l *Layout, r *specs.LinuxResources) []systemd.Property {
 	}
 	if c := r.CPU; c != nil {
 		if s := deref(c.Shares); s != 0 && v2 {
-			p = append(p, property("CPUWeight", cgroup2.ConvertCPUSharesToCgroupV2Value(s)))
+			p = append(p, property("CPUWeight", cpuWeight(s)))
 		} else if s != 0 {
 			p = append(p, property("CPUShares", s))
 		}

@@ -1,0 +1,150 @@
+package cgroup
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+)
+
+// The files of statistics are read by our own few lines, and upstream's packages
+// cgroup1 and cgroup2 serve the tests as the other opinion: with them came an eBPF
+// library and others, an eighth of the binary, of which each shim maps every page.
+
+// statDir is a cgroup's folder. The first failure stays; a file that is not there is
+// not one, as kernels and hosts differ in what they count.
+type statDir struct {
+	path string
+	err  error
+}
+
+func (d *statDir) read(name string) (string, bool) {
+	s, err := readFile(d.path + "/" + name)
+	switch {
+	case err == nil:
+		return s, true
+	case !gone(err) && !errors.Is(err, unix.EOPNOTSUPP): // pressure files say so where PSI is off
+		d.fail(err)
+	}
+	return "", false
+}
+
+func (d *statDir) fail(err error) {
+	if d.err == nil {
+		d.err = err
+	}
+}
+
+// number reads a file of one number; top is what "max" stands for. 0 if the file is
+// not there or the number negative.
+func (d *statDir) number(name string, top uint64) uint64 {
+	s, ok := d.read(name)
+	if !ok {
+		return 0
+	}
+	v, err := parseStat(s, top)
+	if err != nil {
+		d.fail(fmt.Errorf("%s/%s: %w", d.path, name, err))
+	}
+	return v
+}
+
+func parseStat(s string, top uint64) (uint64, error) {
+	s = strings.TrimSpace(s)
+	if s == "max" {
+		return top, nil
+	}
+	if strings.HasPrefix(s, "-") {
+		_, err := strconv.ParseInt(s, 10, 64)
+		return 0, err
+	}
+	return strconv.ParseUint(s, 10, 64)
+}
+
+// fill sets the message's numbers from a file of lines of key and value. The keys are
+// the fields' names, but for underscores and those in names. It tells whether the file
+// is there.
+func (d *statDir) fill(file string, m proto.Message, names map[string]string) bool {
+	s, ok := d.read(file)
+	if !ok {
+		return false
+	}
+	values := make(map[string]uint64, 64)
+	for line := range strings.SplitSeq(s, "\n") {
+		key, value, ok := strings.Cut(line, " ")
+		if !ok {
+			continue
+		}
+		v, err := parseStat(value, math.MaxUint64)
+		if err != nil {
+			d.fail(fmt.Errorf("%s/%s: %s: %w", d.path, file, key, err))
+			continue
+		}
+		if n := names[key]; n != "" {
+			key = n
+		}
+		values[plainName(key)] = v
+	}
+	r := m.ProtoReflect()
+	fields := r.Descriptor().Fields()
+	for i := range fields.Len() {
+		f := fields.Get(i)
+		if f.Kind() != protoreflect.Uint64Kind || f.IsList() {
+			continue
+		}
+		if v, ok := values[plainName(string(f.Name()))]; ok {
+			r.Set(f, protoreflect.ValueOfUint64(v))
+		}
+	}
+	return true
+}
+
+func plainName(s string) string { return strings.ReplaceAll(s, "_", "") }
+
+// rdma calls f with the device and the counts of each line; "max" is the highest.
+func (d *statDir) rdma(file string, f func(device string, handles, objects uint32)) {
+	s, _ := d.read(file)
+	for line := range strings.SplitSeq(s, "\n") {
+		fields := strings.Fields(line)
+		if len(fields) != 3 {
+			continue
+		}
+		counts := map[string]uint32{}
+		for _, kv := range fields[1:] {
+			k, v, _ := strings.Cut(kv, "=")
+			n, err := parseStat(v, math.MaxUint32)
+			if err != nil || n > math.MaxUint32 {
+				d.fail(fmt.Errorf("%s/%s: %q is no count", d.path, file, kv))
+				return
+			}
+			counts[k] = uint32(n)
+		}
+		f(fields[0], counts["hca_handle"], counts["hca_object"])
+	}
+}
+
+// hugePageSizes are the sizes that the kernel counts in a cgroup, as its files are
+// named: "2MB", "1GB".
+func hugePageSizes(dir string) ([]string, error) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	var sizes []string
+	for _, e := range entries {
+		rest, ok := strings.CutPrefix(e.Name(), "hugetlb.")
+		size, _, _ := strings.Cut(rest, ".")
+		if ok && !slices.Contains(sizes, size) {
+			sizes = append(sizes, size)
+		}
+	}
+	slices.Sort(sizes)
+	return sizes, nil
+}
