@@ -120,11 +120,23 @@ func TestKeyring(t *testing.T) {
 // TestKeyringTrap: a user of the container who makes a keyring of the name that execs
 // join, once init has left the real one, does not get root into it.
 func TestKeyringTrap(t *testing.T) {
-	c := create(t, testPod(t, "pod"), CreateRequest{ID: "c1", Bundle: insideBundle(t, "keyring-leave", nil)})
+	c := create(t, testPod(t, "pod"), CreateRequest{ID: "c1", Bundle: insideBundle(t, "keyring-leave", func(s *specs.Spec) {
+		// In a system container the listener of init's filter keeps init's keyring alive.
+		s.Process.Env = append(s.Process.Env, "SYSBOX_SYSCONT_MODE=FALSE")
+	})})
 	if err := c.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	goesOn(t, c.Init())
+	// What the kernel frees later still holds it.
+	for end := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
+		if _, err := unix.KeyctlString(unix.KEYCTL_DESCRIBE, int(c.keyring.Serial)); err == unix.ENOKEY {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatal("init's keyring does not go away")
+		}
+	}
 	r, w := lines(t)
 	p, err := c.Exec(t.Context(), ExecRequest{Process: insideProcess("keyring-trap", 1000), Stdio: Stdio{Stdout: w, Stderr: w}})
 	if err != nil {
