@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"sync"
@@ -64,9 +65,6 @@ func (c *Container) ID() string { return c.rec.ID }
 // Spec is the bundle's config.json as read, before the plan's changes.
 func (c *Container) Spec() *specs.Spec { return c.spec }
 
-// Notes are sentences about what the plan changed or left out, for the log.
-func (c *Container) Notes() []string { return append(c.plan.Notes, c.cgroup.Warnings()...) }
-
 // Init is the container's first process.
 func (c *Container) Init() *Process { return c.init }
 
@@ -102,7 +100,7 @@ func (c *Container) Start(ctx context.Context) error {
 	}
 	// A failed poststart hook is a warning (runtime-spec, lifecycle).
 	if err := c.runHooks(ctx, hooks.Poststart); err != nil {
-		c.plan.Notes = append(c.plan.Notes, err.Error())
+		c.warn(err.Error())
 	}
 	return nil
 }
@@ -118,7 +116,9 @@ func (c *Container) Update(_ context.Context, r *specs.LinuxResources) error {
 	if err := plan.CheckDeviceRules(r.Devices); err != nil {
 		return err
 	}
-	return c.cgroup.Update(r)
+	warnings, err := c.cgroup.Update(r)
+	c.warn(warnings...)
+	return err
 }
 
 // Stats returns *stats.Metrics of containerd/cgroups' cgroup1 or cgroup2. It
@@ -248,7 +248,9 @@ func (r *record) undo(ctx context.Context, cfg *Config, cg *cgroup.Cgroup) error
 		return err
 	}
 	// A failed poststop hook is a warning, and the others still run.
-	_ = hooks.RunAll(ctx, hooks.Poststop, r.Poststop, r.state(specs.StateStopped), "/")
+	if err := hooks.RunAll(ctx, hooks.Poststop, r.Poststop, r.state(specs.StateStopped), "/"); err != nil {
+		slog.Warn(err.Error(), "container", r.ID)
+	}
 	return nil
 }
 

@@ -1,13 +1,16 @@
 package runtime
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -130,9 +133,6 @@ func run(t *testing.T, change func(*specs.Spec), args ...string) (string, int) {
 		t.Fatal(err)
 	}
 	exit := wait(t, c.Init())
-	for _, n := range c.Notes() {
-		t.Log("note:", n)
-	}
 	return text(), exit.Status
 }
 
@@ -218,3 +218,27 @@ func TestProcThatCannotBe(t *testing.T) {
 		}
 	}
 }
+
+// logged collects what is logged until the test's end.
+func logged(t *testing.T) func() string {
+	var b struct {
+		sync.Mutex
+		bytes.Buffer
+	}
+	old := slog.Default()
+	slog.SetDefault(slog.New(slog.NewTextHandler(writerFunc(func(p []byte) (int, error) {
+		b.Lock()
+		defer b.Unlock()
+		return b.Buffer.Write(p)
+	}), nil)))
+	t.Cleanup(func() { slog.SetDefault(old) })
+	return func() string {
+		b.Lock()
+		defer b.Unlock()
+		return b.String()
+	}
+}
+
+type writerFunc func([]byte) (int, error)
+
+func (f writerFunc) Write(p []byte) (int, error) { return f(p) }

@@ -155,6 +155,7 @@ func TestUnshiftableBind(t *testing.T) {
 		s.Mounts = append(s.Mounts, specs.Mount{Destination: "/x", Type: "bind", Source: "/proc/self/limits", Options: []string{"bind", "ro"}})
 	}
 	for unshifted, refused := range map[string]bool{"warn": false, "refuse": true} {
+		log := logged(t)
 		p := testPod(t, "pod")
 		p.cfg.Unshifted = unshifted
 		c, err := p.Create(t.Context(), CreateRequest{ID: "c1", Bundle: busybox(t, change, "true")})
@@ -164,8 +165,8 @@ func TestUnshiftableBind(t *testing.T) {
 		if err != nil {
 			continue
 		}
-		if notes := strings.Join(c.Notes(), "\n"); !strings.Contains(notes, "ids are not shifted") {
-			t.Errorf("%s: notes %q", unshifted, notes)
+		if s := log(); !strings.Contains(s, "ids are not shifted") || !strings.Contains(s, "container=c1") {
+			t.Errorf("%s: the log is %q", unshifted, s)
 		}
 		if err := c.Delete(t.Context()); err != nil {
 			t.Error(err)

@@ -25,6 +25,7 @@ import (
 // make applies the plan. What it makes is named in the record before it is
 // made; the caller undoes all of it after an error. c.pod.mu is held.
 func (c *Container) make(ctx context.Context, r CreateRequest) error {
+	c.warn(c.plan.Notes...)
 	cg := c.cgroupConfig(r)
 	if err := c.describe(cg); err != nil {
 		return err
@@ -167,6 +168,7 @@ func (c *Container) makeCgroup(cfg cgroup.Config) error {
 		return fmt.Errorf("make the cgroup: %w", err)
 	}
 	c.cgroup = cg
+	c.warn(cg.Warnings()...)
 	return nil
 }
 
@@ -316,7 +318,7 @@ func (c *Container) buildTree(ctx context.Context, ns map[string]*os.File) error
 		Plan: c.plan, UserNS: ns["user"], PIDNS: ns["pid"], NetNS: ns["net"],
 		UID: root.UID, GID: root.GID, Storage: c.storage, ForceHelper: forceProcHelper,
 		RefuseUnshifted: c.cfg.Unshifted == "refuse",
-		Warn:            func(s string) { c.plan.Notes = append(c.plan.Notes, s) },
+		Warn:            func(s string) { c.warn(s) },
 	}
 	var err error
 	if t.Dir, err = filepath.EvalSymlinks(c.plan.Rootfs.Path); err != nil {

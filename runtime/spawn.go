@@ -141,6 +141,7 @@ func (c *Container) Exec(ctx context.Context, r ExecRequest) (*Process, error) {
 	if err != nil {
 		return nil, err
 	}
+	c.warn(p.Notes...)
 	if !hasEnv(p.Env, "HOME") {
 		p.Env = append(p.Env, "HOME="+c.home(p.UID))
 	}

@@ -39,7 +39,7 @@ func (c *Container) makeTraps(userns, proc *os.File) error {
 	c.traps, err = trap.New(trap.Config{
 		UserNS: userns, UID: c.plan.IDs.UID, GID: c.plan.IDs.GID, Proc: proc, Tree: tree, Guarded: c.guarded,
 		Devices: c.plan.Devices, Modules: c.cfg.Modules,
-		Memory: c.cgroup.Memory, Processes: c.cgroup.Tasks, Log: c.warn,
+		Memory: c.cgroup.Memory, Processes: c.cgroup.Tasks, Log: func(s string) { c.warn(s) },
 	})
 	if err != nil {
 		tree.Close()
@@ -47,9 +47,11 @@ func (c *Container) makeTraps(userns, proc *os.File) error {
 	return err
 }
 
-// warn logs what happens in a running container.
-func (c *Container) warn(text string) {
-	slog.Warn(text, "container", c.rec.ID)
+// warn logs what was done otherwise than asked, or happens in a running container.
+func (c *Container) warn(texts ...string) {
+	for _, t := range texts {
+		slog.Warn(t, "container", c.rec.ID)
+	}
 }
 
 // trapSocket passes a program the socket over which it sends its listener, and

@@ -118,30 +118,30 @@ func checkBelowUsage(dir, limit string) error {
 
 // Update applies new limits to a running container. Fields left out stay as
 // they are; Devices, if any, replace the rules as a whole.
-func (c *Cgroup) Update(r *specs.LinuxResources) error {
+func (c *Cgroup) Update(r *specs.LinuxResources) (warnings []string, err error) {
 	if r == nil {
-		return nil
+		return nil, nil
 	}
-	settings, _, err := plan(r, c.layout)
+	settings, warnings, err := plan(r, c.layout)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	rules, err := deviceRules(r.Devices, c.system)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if c.unit != "" {
 		if err := updateUnit(c.unit, c.layout, r, rules); err != nil {
-			return err
+			return nil, err
 		}
 	}
 	if err := c.apply(settings); err != nil {
-		return err
+		return nil, err
 	}
 	if len(r.Devices) == 0 {
-		return nil
+		return warnings, nil
 	}
-	return c.replaceDevices(rules)
+	return warnings, c.replaceDevices(rules)
 }
 
 // enableControllers makes the v2 controllers available in the container's

@@ -41,11 +41,11 @@ func TestDevicesHold(t *testing.T) {
 			try("true <>/dev/kmsg", false)
 			try("mknod "+node+" c 1 1", true)
 			try("true <"+node, false)
-			if err := c.Update(&specs.LinuxResources{Devices: []specs.LinuxDeviceCgroup{{Allow: true, Access: "rwm"}}}); err != nil {
+			if _, err := c.Update(&specs.LinuxResources{Devices: []specs.LinuxDeviceCgroup{{Allow: true, Access: "rwm"}}}); err != nil {
 				t.Fatal(err)
 			}
 			try("true >/dev/kmsg", true)
-			if err := c.Update(&specs.LinuxResources{Devices: []specs.LinuxDeviceCgroup{{Allow: false, Access: "rwm"}}}); err != nil {
+			if _, err := c.Update(&specs.LinuxResources{Devices: []specs.LinuxDeviceCgroup{{Allow: false, Access: "rwm"}}}); err != nil {
 				t.Fatal(err)
 			}
 			try("true </dev/kmsg", false)
@@ -97,7 +97,7 @@ func TestLimitsAndUpdate(t *testing.T) {
 	}
 	check(want[0])
 	// Each needs an order of writes that Create doesn't.
-	if err := c.Update(&specs.LinuxResources{
+	if _, err := c.Update(&specs.LinuxResources{
 		Memory: &specs.LinuxMemory{Limit: ptr(int64(128 << 20)), Swap: ptr(int64(128 << 20))},
 		CPU:    &specs.LinuxCPU{Quota: ptr(int64(5000)), Burst: ptr(uint64(0))},
 		Pids:   &specs.LinuxPids{Limit: ptr(int64(-1))},
@@ -105,7 +105,7 @@ func TestLimitsAndUpdate(t *testing.T) {
 		t.Fatal(err)
 	}
 	check(want[1])
-	if err := c.Update(&specs.LinuxResources{
+	if _, err := c.Update(&specs.LinuxResources{
 		Memory: &specs.LinuxMemory{Limit: ptr(int64(-1))},
 		CPU:    &specs.LinuxCPU{Period: ptr(uint64(20000))},
 	}); err != nil {
@@ -131,7 +131,7 @@ func TestCheckBeforeUpdate(t *testing.T) {
 		}
 		return false
 	})
-	err := c.Update(&specs.LinuxResources{Memory: &specs.LinuxMemory{Limit: ptr(int64(4096)), CheckBeforeUpdate: ptr(true)}})
+	_, err := c.Update(&specs.LinuxResources{Memory: &specs.LinuxMemory{Limit: ptr(int64(4096)), CheckBeforeUpdate: ptr(true)}})
 	if err == nil || !strings.Contains(err.Error(), "linux.resources.memory.limit 4096") {
 		t.Errorf("a limit below what's in use: %v", err)
 	}

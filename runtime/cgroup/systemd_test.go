@@ -65,13 +65,13 @@ func TestScope(t *testing.T) {
 	if inside(t, c, "true <"+node).Run() == nil {
 		t.Error("devices are open after daemon-reload")
 	}
-	if err := c.Update(&specs.LinuxResources{Memory: &specs.LinuxMemory{Limit: ptr(int64(128 << 20))}}); err != nil {
+	if _, err := c.Update(&specs.LinuxResources{Memory: &specs.LinuxMemory{Limit: ptr(int64(128 << 20))}}); err != nil {
 		t.Error(err)
 	}
 	if !strings.Contains(show(), "134217728") {
 		t.Errorf("limits after Update: %s", show())
 	}
-	if err := c.Update(&specs.LinuxResources{Devices: []specs.LinuxDeviceCgroup{{Allow: true, Access: "rwm"}}}); err != nil {
+	if _, err := c.Update(&specs.LinuxResources{Devices: []specs.LinuxDeviceCgroup{{Allow: true, Access: "rwm"}}}); err != nil {
 		t.Error(err)
 	}
 	// systemd answers before it has changed its own BPF program.

@@ -99,7 +99,7 @@ func RunAll(ctx context.Context, kind Kind, list []specs.Hook, state *specs.Stat
 			continue
 		}
 		errs = append(errs, Name(kind, i, h, err))
-		if kind != Poststop {
+		if kind != Poststop && kind != Poststart {
 			break
 		}
 	}
