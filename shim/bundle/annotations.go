@@ -14,12 +14,13 @@ import (
 const maxConfig = 16 << 20
 
 // groupAnnotations name the pod of a container, in the order in which they are
-// looked at: our own, containerd's generic one, those of CRI and of CRI-O.
+// looked at. Containers of a pod share its range of ids, so those that CRI and CRI-O
+// set themselves come before the generic one of containerd, which a pod's author may
+// be allowed to set: it must not lead into another's pod.
 var groupAnnotations = []string{
-	"io.sysbox.group",
-	"io.containerd.runc.v2.group",
 	"io.kubernetes.cri.sandbox-id",
 	"io.kubernetes.cri-o.SandboxID",
+	"io.containerd.runc.v2.group",
 }
 
 // Group returns the name under which containers share a shim: an annotation

@@ -11,7 +11,8 @@ import (
 func TestGroup(t *testing.T) {
 	for _, c := range []struct{ name, config, want string }{
 		{"none", `{"ociVersion":"1.3.0"}`, "id"},
-		{"ours", `{"annotations":{"io.sysbox.group":"g","io.kubernetes.cri.sandbox-id":"pod"}}`, "g"},
+		{"CRI's own before what a pod's author may set", `{"annotations":{"io.containerd.runc.v2.group":"another","io.kubernetes.cri.sandbox-id":"pod"}}`, "pod"},
+		{"CRI-O's as well", `{"annotations":{"io.containerd.runc.v2.group":"another","io.kubernetes.cri-o.SandboxID":"pod"}}`, "pod"},
 		{"runc", `{"annotations":{"io.containerd.runc.v2.group":"r"}}`, "r"},
 		{"CRI", `{"annotations":{"io.kubernetes.cri.sandbox-id":"pod"}}`, "pod"},
 		{"CRI-O", `{"annotations":{"io.kubernetes.cri-o.SandboxID":"crio"}}`, "crio"},

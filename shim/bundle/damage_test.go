@@ -140,7 +140,7 @@ func FuzzFiles(f *testing.F) {
 // file's, and another annotation is another pod.
 func FuzzGroup(f *testing.F) {
 	for _, s := range []string{
-		`{}`, `null`, `{"annotations":null}`, `{"annotations":{"io.sysbox.group":".."}}`, `{"Annotations":{"IO.sysbox.group":"x"}}`,
+		`{}`, `null`, `{"annotations":null}`, `{"annotations":{"io.containerd.runc.v2.group":".."}}`, `{"Annotations":{"IO.containerd.runc.v2.group":"x"}}`,
 		`{"annotations":{"io.kubernetes.cri.sandbox-id":"a/b\u0000"}}`, `{"annotations":{"io.containerd.runc.v2.group":"g"}} x`,
 	} {
 		f.Add([]byte(s), "id", "a", "b/..")
