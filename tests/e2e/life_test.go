@@ -258,8 +258,12 @@ func TestLogFile(t *testing.T) {
 	both(t, func(t *testing.T, h *host) {
 		log := filepath.Join(t.TempDir(), "new", "log")
 		c := h.container(t, h.busybox, oci.WithProcessArgs("sh", "-c", "echo out; echo err >&2"))
-		_, exit := h.task(t, c, cio.LogFile(log))
+		task, exit := h.task(t, c, cio.LogFile(log))
 		wait(t, exit)
+		// An exit is told when it happens; all output is there when Delete has returned.
+		if _, err := task.Delete(background(t)); err != nil {
+			t.Fatal(err)
+		}
 		if b, err := os.ReadFile(log); err != nil || string(b) != "out\nerr\n" {
 			t.Errorf("log %q, %v", b, err)
 		}
