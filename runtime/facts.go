@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"sysbox/runtime/cgroup"
 	"sysbox/runtime/plan"
 )
 
@@ -38,12 +39,8 @@ var hostFacts = sync.OnceValue(func() plan.Facts {
 			f.HostDirs[d] = true
 		}
 	}
-	var st unix.Statfs_t
-	if unix.Statfs("/sys/fs/cgroup", &st) == nil && st.Type == unix.CGROUP2_SUPER_MAGIC {
-		f.Cgroup2 = true
-	} else {
-		f.Cgroup1 = true
-		f.Cgroup2 = unix.Statfs("/sys/fs/cgroup/unified", &st) == nil && st.Type == unix.CGROUP2_SUPER_MAGIC
+	if l, err := cgroup.Host(); err == nil { // Create says what is wrong
+		f.Cgroup1, f.Cgroup2 = len(l.V1) > 0, l.Unified != ""
 	}
 	f.BinfmtMiscNS = exists("/proc/sys/fs/binfmt_misc") && kernelAtLeast(f.KernelRelease, 6, 7)
 	return f

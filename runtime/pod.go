@@ -120,11 +120,6 @@ func (p *Pod) Create(ctx context.Context, r CreateRequest) (*Container, error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, m := range pl.Mounts {
-		if m.Type == "cgroup" {
-			return nil, fmt.Errorf("mounts: a cgroup tree at %s: this host has no cgroup version 2, of which a container can have a tree of its own; mount it on the host, at /sys/fs/cgroup/unified beside version 1 if need be", m.Destination)
-		}
-	}
 	c := &Container{pod: p, cfg: p.cfg, spec: spec, plan: pl, rec: record{
 		Namespace: p.namespace, ID: r.ID, Sandbox: p.sandbox, Bundle: r.Bundle,
 	}}

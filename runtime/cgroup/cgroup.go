@@ -166,7 +166,11 @@ func Load(s State) (*Cgroup, error) {
 	if s.Layout == nil || s.Path == "" || s.Path == "/" || s.Path[0] != '/' {
 		return nil, fmt.Errorf("cgroup state with path %q isn't one that was saved", s.Path)
 	}
-	return &Cgroup{layout: s.Layout, path: s.Path, unit: s.Unit, system: s.System}, nil
+	l, err := s.Layout.here()
+	if err != nil {
+		return nil, err
+	}
+	return &Cgroup{layout: l, path: s.Path, unit: s.Unit, system: s.System}, nil
 }
 
 // State returns what Load needs.

@@ -10,6 +10,10 @@ import (
 	"slices"
 	"strings"
 	"sync"
+
+	"golang.org/x/sys/unix"
+
+	"sysbox/runtime/sys"
 )
 
 // Hierarchy is one mounted cgroup v1 hierarchy.
@@ -22,19 +26,71 @@ type Hierarchy struct {
 type Layout struct {
 	V1      []Hierarchy `json:"v1,omitempty"`
 	Unified string      `json:"unified,omitempty"` // mount point of cgroup2, "" if not mounted
+	// Own is true if the host has not mounted cgroup2, and Unified leads to a mount
+	// that only this process has.
+	Own bool `json:"own,omitempty"`
 	// V2Controllers are those in cgroup.controllers at Unified.
 	V2Controllers []string `json:"v2_controllers,omitempty"`
 }
 
-// Host returns the layout of this host, read once per process.
+// Host returns the layout of this host, read once per process. A host that has not
+// mounted cgroup2, where only version 1 controllers are in use, gets a mount of it that
+// nobody else sees: containers have trees of their own in it.
 var Host = sync.OnceValues(func() (*Layout, error) {
 	f, err := os.Open("/proc/self/mountinfo")
 	if err != nil {
 		return nil, fmt.Errorf("cgroup layout: %w", err)
 	}
 	defer f.Close()
-	return ParseLayout(f)
+	l, err := ParseLayout(f)
+	if err != nil || l.Unified != "" {
+		return l, err
+	}
+	l.Own = true
+	if l, err = l.here(); err != nil {
+		return nil, fmt.Errorf("cgroup layout: %w", err)
+	}
+	if l.V2Controllers, err = controllers(l.Unified); err != nil {
+		return nil, err
+	}
+	return l, nil
 })
+
+// ownUnified mounts cgroup2 for this process, for as long as the file is open. The
+// hierarchy is the kernel's one and only, whoever mounts it.
+var ownUnified = sync.OnceValues(func() (*os.File, error) {
+	fs, err := sys.Fsopen("cgroup2")
+	if err != nil {
+		return nil, err
+	}
+	defer fs.Close()
+	if err := fs.Create(); err != nil {
+		return nil, err
+	}
+	return fs.Mount(unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV | unix.MOUNT_ATTR_NOEXEC)
+})
+
+// here returns the layout as this process finds it, given what another has saved.
+func (l *Layout) here() (*Layout, error) {
+	if !l.Own {
+		return l, nil
+	}
+	mount, err := ownUnified()
+	if err != nil {
+		return nil, fmt.Errorf("mount cgroup2, which the host has not mounted: %w", err)
+	}
+	own := *l
+	own.Unified = fmt.Sprintf("/proc/self/fd/%d", mount.Fd())
+	return &own, nil
+}
+
+func controllers(unified string) ([]string, error) {
+	b, err := os.ReadFile(filepath.Join(unified, "cgroup.controllers"))
+	if err != nil {
+		return nil, fmt.Errorf("cgroup layout: %w", err)
+	}
+	return strings.Fields(string(b)), nil
+}
 
 // ParseLayout reads a layout from text in the form of /proc/PID/mountinfo
 // (proc_pid_mountinfo(5)) and from the cgroup.controllers file of the cgroup2
@@ -66,11 +122,10 @@ func ParseLayout(mountinfo io.Reader) (*Layout, error) {
 		return nil, fmt.Errorf("cgroup layout: %w", err)
 	}
 	if l.Unified != "" {
-		b, err := os.ReadFile(filepath.Join(l.Unified, "cgroup.controllers"))
-		if err != nil {
-			return nil, fmt.Errorf("cgroup layout: %w", err)
+		var err error
+		if l.V2Controllers, err = controllers(l.Unified); err != nil {
+			return nil, err
 		}
-		l.V2Controllers = strings.Fields(string(b))
 	}
 	if l.Unified == "" && len(l.V1) == 0 {
 		return nil, errors.New("no cgroup hierarchy is mounted: mount cgroup2 on /sys/fs/cgroup")

@@ -1,0 +1,138 @@
+package runtime
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+)
+
+// TestCgroup2NotMounted: on a host that has mounted version 1 controllers alone, a
+// container still has a cgroup2 tree of its own; the delete command, another process,
+// finds it again after the shim's death.
+func TestCgroup2NotMounted(t *testing.T) {
+	const stageEnv = "TEST_CGROUP2_NOT_MOUNTED"
+	switch stage, dir, _ := strings.Cut(os.Getenv(stageEnv), " "); stage {
+	case "live":
+		hideCgroup2(t)
+		liveWithoutCgroup2(t, dir)
+		return
+	case "delete":
+		hideCgroup2(t)
+		if _, err := Cleanup(t.Context(), versionOneConfig(dir), "test", "c1", ""); err != nil {
+			t.Error(err)
+		}
+		return
+	}
+	if os.Getuid() != 0 {
+		t.Skip("makes containers, which takes root")
+	}
+	if hostFacts().Cgroup1 == false {
+		t.Skip("this host has no version 1 controllers")
+	}
+	dir := t.TempDir()
+	for _, stage := range []string{"live", "delete"} {
+		cmd := exec.CommandContext(t.Context(), "/proc/self/exe", "-test.run=^TestCgroup2NotMounted$")
+		cmd.Env = append(os.Environ(), stageEnv+"="+stage+" "+dir)
+		cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNS}
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Errorf("%s: %v\n%s", stage, err, out)
+		}
+	}
+	path, err := os.ReadFile(filepath.Join(dir, "path"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, root := range []string{"/sys/fs/cgroup/unified", "/sys/fs/cgroup/pids"} {
+		if _, err := os.Stat(root + string(path)); !os.IsNotExist(err) {
+			t.Errorf("%s%s is left (%v)", root, path, err)
+		}
+	}
+	if left, _ := filepath.Glob(dir + "/state/containers/test/*"); len(left) > 0 {
+		t.Errorf("left: %v", left)
+	}
+}
+
+// hideCgroup2 unmounts cgroup2 in this process's mount namespace.
+func hideCgroup2(t *testing.T) {
+	t.Helper()
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+		t.Fatal(err)
+	}
+	for {
+		mounts, err := os.ReadFile("/proc/self/mountinfo")
+		if err != nil {
+			t.Fatal(err)
+		}
+		at := ""
+		for line := range strings.Lines(string(mounts)) {
+			if f := strings.Fields(line); strings.Contains(line, " - cgroup2 ") {
+				at = f[4]
+			}
+		}
+		if at == "" {
+			return
+		}
+		if err := unix.Unmount(at, unix.MNT_DETACH); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func versionOneConfig(dir string) *Config {
+	return &Config{
+		StateDir: filepath.Join(dir, "state"), DataDir: filepath.Join(dir, "data"),
+		// A pool of its own: Cleanup looks whether others still use a range.
+		IDs: IDConfig{User: "sysbox", Size: 1 << 18, PoolStart: 0x70000000, PoolSize: 1 << 19}, Unshifted: "warn",
+	}
+}
+
+// liveWithoutCgroup2 leaves a container as a killed shim does.
+func liveWithoutCgroup2(t *testing.T, dir string) {
+	// Its folder has to outlive this process.
+	bundle := filepath.Join(dir, "bundle")
+	if err := os.Rename(busybox(t, nil, "sleep", "1000"), bundle); err != nil {
+		t.Fatal(err)
+	}
+	c, err := NewPod(versionOneConfig(dir), "test", "pod").Create(t.Context(), CreateRequest{ID: "c1", Bundle: bundle})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "path"), []byte(c.cgroup.Path()), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	w, text := pipe(t)
+	p, err := c.Exec(t.Context(), ExecRequest{
+		ID: "e", Stdio: Stdio{Stdout: w, Stderr: w},
+		Process: &specs.Process{Cwd: "/", Args: []string{"sh", "-c", "grep ^0: /proc/self/cgroup; mkdir /sys/fs/cgroup/sub && echo 0 >/sys/fs/cgroup/sub/cgroup.procs && grep ^0: /proc/self/cgroup"}, Env: []string{"PATH=/bin"}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.Wait(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := text(), "0::/\n0::/sub\n"; got != want {
+		t.Errorf("in its cgroup2 tree a container sees\n%s, want\n%s", got, want)
+	}
+	if err := c.Pause(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if err := c.Resume(t.Context()); err != nil {
+		t.Error(err)
+	}
+	procs, err := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", c.init.Pid()))
+	if err != nil || !bytes.Contains(procs, []byte("0::"+c.cgroup.Path())) {
+		t.Errorf("init's cgroups are %s, %v", procs, err)
+	}
+}
