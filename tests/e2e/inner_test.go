@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -43,25 +44,26 @@ func (h *host) booted(t *testing.T, archive func() (string, error), opts ...oci.
 }
 
 // TestInner runs in a system container what people run there: the newest that Debian has,
-// unmodified, each script with what it must print. All share one container, in which only
-// podman's networks and a user are set up beforehand.
+// unmodified, and the newest there is of Docker, containerd and runc; each script with what
+// it must print. All share one container, in which only podman's networks and a user are
+// set up beforehand.
 func TestInner(t *testing.T) {
 	h := on(t, peers.Newest)
 	before := hostFormats()
 	// sudo and newuidmap gain privileges within the container, which ctr's default forbids.
-	task, exit := h.booted(t, images.Inner, oci.WithNewPrivileges)
+	task, exit := h.booted(t, images.Inner, oci.WithNewPrivileges, newestPrograms(t))
 	setup := "set -e; useradd -m -s /bin/bash u1; loginctl enable-linger u1; docker load -q -i /opt/busybox.tar; mkdir -p /root/empty"
 	if out, status := h.exec(t, task, privileged, "sh", "-c", setup); status != 0 {
 		t.Fatalf("set up: exit status %d\n%s", status, out)
 	}
-	for _, s := range inner {
+	for _, s := range slices.Concat(versionRows, of("Docker", "", dockerRows), inner, newestRows, of("the newest Docker", newest, dockerRows)) {
 		t.Run(s.name, func(t *testing.T) {
 			start := time.Now()
 			out, status := h.exec(t, task, privileged, "timeout", "-k", "5", strconv.Itoa(int(100*patience())), "sh", "-c", s.script)
 			if !strings.HasSuffix(strings.TrimSpace(out), s.want) || status != s.status {
 				t.Errorf("exit status %d, want %d; output:\n%s\nwant at its end: %s", status, s.status, out, s.want)
 			}
-			t.Logf("%v", time.Since(start).Round(time.Millisecond))
+			t.Logf("%v\n%s", time.Since(start).Round(time.Millisecond), out)
 		})
 	}
 	if after := hostFormats(); after != before {
@@ -82,24 +84,11 @@ func hostFormats() string {
 	return strings.Join(names, " ")
 }
 
-// The busybox image has /tmp and no /mnt. pids-limit 0: this project's CI has no pids
+// pids-limit 0: this project's CI has no pids
 // controller in cgroup v2, podman's default asks for it.
 const podman = "podman --log-level=error run --pids-limit 0 --rm "
 
-var inner = []struct {
-	name, script string
-	status       uint32
-	want         string
-}{
-	{"Docker on a bridge", "docker run --rm busybox:test sh -c 'ip addr show eth0 | grep -o 172.17.0 && ping -c1 -W5 172.17.0.1 | grep -o \"1 packets received\"'", 0, "1 packets received"},
-	{"Docker's overlay2", "docker info --format '{{.Driver}} {{.CgroupVersion}}'", 0, "overlay2 2"},
-	{"Docker, privileged", "docker run --rm --privileged busybox:test sh -c 'mount -t tmpfs x /tmp && mkdir /tmp/d && mount --bind /dev /tmp/d && ls /tmp/d/null && unshare -Urpf --mount-proc id -u'", 0, "/tmp/d/null\n0"},
-	{"Docker, the container's network", "docker run --rm --net=host busybox:test ip link show docker0 | grep -o docker0", 0, "docker0"},
-	{"Docker builds", "cd /root/empty && printf 'FROM busybox:test\\nRUN echo built >/f && rm -r /etc/group && mkdir /y\\nRUN rmdir /y\\nCMD cat /f\\n' >Dockerfile && docker build -q -t built . >/dev/null && docker run --rm built", 0, "built"},
-	{"Docker, several containers on a network", "docker network create n1 >/dev/null && docker run -d --rm --name srv --network n1 busybox:test sh -c 'while :; do echo pong | nc -l -p 5000; done' >/dev/null && for i in 1 2 3 4 5 6 7 8 9; do docker run --rm --network n1 busybox:test nc -w 3 srv 5000 && break; sleep 1; done; docker rm -f srv >/dev/null; docker network rm n1 >/dev/null", 0, "pong"},
-	{"Docker, an inner container may not have tun by mknod", "docker run --rm busybox:test mknod /tmp/t c 10 200", 1, "mknod: /tmp/t: Operation not permitted"},
-	{"Docker, a device handed on", "docker run --rm --device /dev/net/tun --cap-add NET_ADMIN busybox:test sh -c 'ls /dev/net/tun && : </dev/net/tun && echo opens'", 0, "opens"},
-
+var inner = []row{
 	{"binfmt: an arm64 program", "/opt/hello-arm64", 0, "hello from arm64"},
 	{"binfmt: buildx for arm64", "mkdir -p /root/arm && cd /root/arm && cp /opt/hello-arm64 . && printf 'FROM scratch\\nADD hello-arm64 /hello\\nRUN [\"/hello\"]\\n' >Dockerfile && docker buildx build -q --platform linux/arm64 -t arm . >/dev/null && docker run --rm --platform linux/arm64 arm /hello", 0, "hello from arm64"},
 	{"binfmt: formats of one's own", "cd /proc/sys/fs/binfmt_misc && echo ':own:M::OWNMAGIC::/bin/echo:' >register && printf OWNMAGIC >/root/own && chmod 755 /root/own && /root/own && echo -1 >own && ls own 2>/dev/null", 2, "/root/own"},
@@ -109,6 +98,7 @@ var inner = []struct {
 	{"podman on a bridge", podman + "busybox:test sh -c 'ip route | grep -o default'", 0, "default"},
 	{"podman, privileged", podman + "--network none --privileged busybox:test sh -c 'mount -t tmpfs x /tmp && echo mounted'", 0, "mounted"},
 	{"podman with runc", podman + "--network none --runtime runc busybox:test echo by runc", 0, "by runc"},
+	{"podman, a user namespace of an ordinary user in an inner container", podman + "--network none -u 1000 --security-opt seccomp=unconfined --security-opt unmask=ALL busybox:test unshare -Urpf --mount-proc id -u", 0, "0"},
 	{"podman builds", "cd /root/empty && printf 'FROM busybox:test\\nRUN rm -r /etc/group && mkdir /y\\nRUN rmdir /y && echo built >/f\\n' >Containerfile && podman build --network none -q -t pb -f Containerfile . >/dev/null && " + podman + "--network none pb cat /f", 0, "built"},
 	{"podman of an ordinary user", "cp /opt/busybox.tar /tmp/b.tar && chmod 644 /tmp/b.tar && su - u1 -c \"podman load -q -i /tmp/b.tar >/dev/null 2>&1; " + podman + "busybox:test sh -c 'mkdir /q && rmdir /q && rm -r /etc/group && cat /proc/self/uid_map | wc -l'\" 2>/dev/null", 0, "2"},
 
@@ -126,6 +116,7 @@ var inner = []struct {
 	{"mknod of tun, and an interface", "rm -rf /root/n && mkdir /root/n && mknod /root/n/tun c 10 200 && mount --bind /root/n/tun /dev/net/tun && ip tuntap add t0 mode tap && ip -br link show t0 | grep -o ^t0 && umount /dev/net/tun && ip link del t0", 0, "t0"},
 	{"mknod of fuse, and a mount", "rm -f /root/fuse && mknod /root/fuse c 10 229 && mount --bind /root/fuse /dev/fuse && mkdir -p /root/o/l /root/o/u /root/o/w /root/o/m && echo x >/root/o/l/f && fuse-overlayfs -o lowerdir=/root/o/l,upperdir=/root/o/u,workdir=/root/o/w /root/o/m && cat /root/o/m/f && umount /root/o/m && umount /dev/fuse", 0, "x"},
 	{"tar with device nodes", "mkdir -p /root/t1 /root/t2 && mknod /root/t1/null c 1 3 && mknod /root/t1/tty c 5 0 && tar -C /root/t1 -cf /root/t.tar . && tar -C /root/t2 -xf /root/t.tar && echo x >/root/t2/null && ls /root/t2", 0, "null\ntty"},
+	{"apt-get install of a package that makes device nodes", "mkdir -p /srv/nodes/DEBIAN && cd /srv && printf 'Package: nodes\nVersion: 1\nArchitecture: all\nMaintainer: T <t@example.com>\nDescription: makes nodes\n' >nodes/DEBIAN/control && printf '#!/bin/sh\nset -e\nmkdir -p /var/lib/nodes/dev\nmknod -m 666 /var/lib/nodes/dev/null c 1 3\nmknod -m 644 /var/lib/nodes/dev/urandom c 1 9\nmknod /dev/nodes-tun c 10 200\n' >nodes/DEBIAN/postinst && chmod 755 nodes/DEBIAN/postinst && dpkg-deb -b nodes nodes.deb >/dev/null && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq ./nodes.deb >/srv/apt.log 2>&1 || cat /srv/apt.log; dpkg-query -W -f '${Status}\n' nodes && echo x >/var/lib/nodes/dev/null && head -c 4 /var/lib/nodes/dev/urandom | wc -c && stat -c '%F %t,%T %U' /dev/nodes-tun", 0, "install ok installed\n4\ncharacter special file a,c8 root"},
 	{"debootstrap, and what it made", "debootstrap --variant=minbase --unpack-tarball=/opt/debs.tgz trixie /root/deb >/root/deb.log 2>&1 || tail -5 /root/deb.log; stat -c '%F %t,%T' /root/deb/dev/null && chroot /root/deb dpkg -l apt | grep -o ^ii", 0, "character special file 1,3\nii"},
 	{"the binds of a chroot", "mkdir -p /root/c/dev /root/c/proc /root/c/sys && for d in dev proc sys; do mount --bind /$d /root/c/$d || exit 9; done; ls /root/c/dev/null /root/c/proc/uptime; for d in dev proc sys; do umount /root/c/$d || exit 8; done; echo undone", 0, "undone"},
 	{"an overlay by mount(8)", "cd /run && mkdir -p l/sub u w m && mount -t overlay o -o lowerdir=l,upperdir=u,workdir=w m && rmdir m/sub && ls m && umount m && echo removed", 0, "removed"},

@@ -65,8 +65,15 @@ func prepare() error {
 			return err
 		}
 	}
-	if _, err := peers.Program(dialer); err != nil {
-		return err
+	for _, program := range []string{dialer, client} {
+		if _, err := peers.Program(program); err != nil {
+			return err
+		}
+	}
+	for _, build := range []func() (string, error){peers.Docker, peers.Runc} {
+		if _, err := build(); err != nil {
+			return err
+		}
 	}
 	if err := cniPrepared(); err != nil {
 		return err
@@ -183,7 +190,7 @@ func all(t *testing.T, f func(t *testing.T, h *host)) {
 
 func background(t *testing.T) context.Context {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(namespaces.WithNamespace(context.Background(), harness.Namespace), 2*time.Minute*patience())
+	ctx, cancel := context.WithTimeout(namespaces.WithNamespace(context.Background(), harness.Namespace), 3*time.Minute*patience())
 	t.Cleanup(cancel)
 	return ctx
 }
@@ -252,7 +259,10 @@ func (h *host) task(t *testing.T, c containerd.Container, io cio.Creator) (conta
 	if err != nil {
 		t.Fatal(err)
 	}
-	exit, err := task.Wait(ctx)
+	// As long as the test, which has limits for each thing it waits for.
+	life, cancel := context.WithCancel(namespaces.WithNamespace(context.Background(), harness.Namespace))
+	t.Cleanup(cancel)
+	exit, err := task.Wait(life)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -317,8 +327,8 @@ func wait(t *testing.T, exit <-chan containerd.ExitStatus) uint32 {
 			t.Fatal(s.Error())
 		}
 		return s.ExitCode()
-	case <-time.After(time.Minute * patience()):
-		t.Fatalf("the process did not end within %d minutes", patience())
+	case <-time.After(2 * time.Minute * patience()):
+		t.Fatalf("the process did not end within %d minutes", 2*patience())
 		return 0
 	}
 }

@@ -18,6 +18,7 @@ func TestSystemd(t *testing.T) {
 	both(t, func(t *testing.T, h *host) {
 		task, exit := h.booted(t, images.Debian)
 		for _, s := range []struct{ script, want string }{
+			{"dpkg --compare-versions $(docker version --format '{{.Server.Version}}') ge 26 && echo new enough", "new enough"},
 			{"docker load -q -i /opt/busybox.tar", "Loaded image: busybox:test"},
 			{"docker run --rm busybox:test sh -c 'echo inner; ping -c1 -W5 172.17.0.1'", "1 packets received"},
 			{"docker info --format '{{.Driver}} {{.CgroupVersion}}'", "overlay2 2"},

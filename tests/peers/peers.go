@@ -190,8 +190,18 @@ func CNI() (string, error) {
 	})
 }
 
-func install(dir, pkg string, env ...string) error {
-	cmd := exec.Command("go", "install", "-trimpath", "-ldflags=-s -w", pkg)
+// strip keeps what debuggers need out of a program.
+const strip = "-s -w"
+
+func install(dir, pkg string, env ...string) error { return installAs(dir, pkg, "", env...) }
+
+// installAs sets a variable of the program's (package.name=value).
+func installAs(dir, pkg, variable string, env ...string) error {
+	flags := strip
+	if variable != "" {
+		flags += " -X " + variable
+	}
+	cmd := exec.Command("go", "install", "-trimpath", "-ldflags="+flags, pkg)
 	cmd.Dir = os.TempDir() // outside of any module
 	cmd.Env = append(append(os.Environ(), "GOBIN="+dir, "GOFLAGS="), env...)
 	if out, err := cmd.CombinedOutput(); err != nil {
