@@ -23,10 +23,10 @@ var privileges = []struct {
 	caller  string
 	granted string
 }{
-	{"root", "mknod mknodat mknod-tun bind overlay open_tree open_tree_attr fsopen init_module finit_module"},
-	{"root without CAP_SYS_ADMIN", "mknod mknodat init_module finit_module"},
+	{"root", "mknod mknodat mknod-tun mknod-bound mknod-bound-tun bind overlay open_tree open_tree_attr fsopen init_module finit_module"},
+	{"root without CAP_SYS_ADMIN", "mknod mknodat mknod-bound init_module finit_module"},
 	{"root without CAP_MKNOD", "bind overlay open_tree open_tree_attr fsopen init_module finit_module"},
-	{"root without CAP_SYS_MODULE", "mknod mknodat mknod-tun bind overlay open_tree open_tree_attr fsopen"},
+	{"root without CAP_SYS_MODULE", "mknod mknodat mknod-tun mknod-bound mknod-bound-tun bind overlay open_tree open_tree_attr fsopen"},
 	{"user 1000", ""},
 	{"unshare -Ur", ""},
 	{"unshare -Urm", ""},
@@ -89,6 +89,10 @@ func aModule(t *testing.T) string {
 
 func init() {
 	routines["privileges"] = func() error {
+		// A file system of the container's, on which device nodes do not open.
+		if err := errors.Join(os.Mkdir("/own", 0o755), unix.Mount("own", "/own", "tmpfs", 0, "mode=1777")); err != nil {
+			return err
+		}
 		for i, p := range privileges {
 			// Folders of its own, which also a user may write.
 			dir := fmt.Sprintf("/t/%d", i)
@@ -174,6 +178,14 @@ func privilegedCalls(dir, nodes, module string) map[string]func() string {
 		}
 		return answer(e)
 	}
+	bound := func(path string, dev int) string {
+		if err := unix.Mknod(path, charDev, dev); err != nil {
+			return answer(err)
+		}
+		fd, err := unix.Open(path, unix.O_RDWR, 0)
+		unix.Close(fd)
+		return "opens: " + answer(err)
+	}
 	text := func(s string) uintptr { p, _ := unix.BytePtrFromString(s); return uintptr(unsafe.Pointer(p)) }
 	here := unix.AT_FDCWD
 	at := dir + "/at"
@@ -181,6 +193,8 @@ func privilegedCalls(dir, nodes, module string) map[string]func() string {
 	return map[string]func() string{
 		"mknod":     func() string { return answer(unix.Mknod(nodes+"/a", charDev, nullDev)) },
 		"mknod-tun": func() string { return answer(unix.Mknod(nodes+"/tun", charDev, 10<<8|200)) },
+		"mknod-bound":     func() string { return bound("/own/"+filepath.Base(dir), nullDev) },
+		"mknod-bound-tun": func() string { return bound("/own/tun"+filepath.Base(dir), 10<<8|200) },
 		"mknodat": func() string {
 			fd, err := unix.Open(nodes, unix.O_PATH, 0)
 			if err != nil {

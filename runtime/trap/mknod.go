@@ -99,7 +99,7 @@ func (w *worker) makeNode(c *call, id *identity, dirfd int32, path string, n nod
 		return fail(unix.EINTR)
 	}
 	if !w.server.devs[uint64(st.Dev)] {
-		return w.boundNode(c, id, dir, n)
+		return w.boundNode(c, dir, n)
 	}
 	if err := unix.Mknodat(dir, n.name, n.mode, n.dev); err != nil {
 		return failed(err)
@@ -109,13 +109,14 @@ func (w *worker) makeNode(c *call, id *identity, dirfd int32, path string, n nod
 
 // made is the verdict for a file that was made: it goes if the caller has gone.
 func made(dir int, name string) verdict {
+	nothing := verdict{undo: func() {}, release: func() {}}
 	var st unix.Stat_t
 	if unix.Fstatat(dir, name, &st, unix.AT_SYMLINK_NOFOLLOW) != nil {
-		return verdict{}
+		return nothing
 	}
 	at, err := unix.FcntlInt(uintptr(dir), unix.F_DUPFD_CLOEXEC, 0)
 	if err != nil {
-		return verdict{}
+		return nothing
 	}
 	return verdict{release: func() { unix.Close(at) }, undo: func() {
 		var now unix.Stat_t

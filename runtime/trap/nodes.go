@@ -87,39 +87,43 @@ func onlyMount(dir *os.File) error {
 }
 
 // bind puts a new node with this mode and owner on what attach attaches it to; join
-// enters a mount namespace. The node has no name afterwards: it goes with its mount.
-func (n *nodes) bind(mode uint32, dev int, uid, gid uint32, join func(ns int) error, attach func(*os.File) error) error {
+// enters a mount namespace. The node has no name afterwards: it goes with its mount, which
+// is returned.
+func (n *nodes) bind(mode uint32, dev int, uid, gid uint32, join func(ns int) error, attach func(*os.File) error) (*os.File, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.closed {
-		return unix.EPERM
+		return nil, unix.EPERM
 	}
 	if n.dir == nil {
 		if err := n.make(); err != nil {
-			return err
+			return nil, err
 		}
 	}
 	n.next++
 	name, at := strconv.Itoa(n.next), int(n.dir.Fd())
 	if err := unix.Mknodat(at, name, mode, dev); err != nil {
-		return err
+		return nil, err
 	}
 	defer func() { _ = unix.Unlinkat(at, name, 0) }()
 	if err := unix.Fchownat(at, name, int(uid), int(gid), unix.AT_SYMLINK_NOFOLLOW); err != nil {
-		return err
+		return nil, err
 	}
 	if err := unix.Fchmodat(at, name, mode&0o7777, 0); err != nil {
-		return err
+		return nil, err
 	}
 	if err := join(int(n.mounts.Fd())); err != nil {
-		return err
+		return nil, err
 	}
 	bound, err := sys.OpenTree(n.dir, name, false)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	defer bound.Close()
-	return attach(bound)
+	if err := attach(bound); err != nil {
+		bound.Close()
+		return nil, err
+	}
+	return bound, nil
 }
 
 func newTmpfs(options map[string]string) (*os.File, error) {
@@ -139,36 +143,62 @@ func newTmpfs(options map[string]string) (*os.File, error) {
 	return fs.Mount(unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NOEXEC)
 }
 
-// boundNode makes a node on a file system of the container's: a plain file with a
-// node of the host's bound over it. For that the caller must be one that could mount.
-func (w *worker) boundNode(c *call, id *identity, dir int, n node) verdict {
-	if !id.has(capSysAdmin) {
-		return pass
-	}
+// boundNode makes a node on a file system of the container's, where it does not open, and
+// binds one of the host's over it. That is a mount, but of no use beyond a node's: it lies
+// in the caller's own mount namespace on a file that was made for it just now. So
+// CAP_MKNOD is enough, as for the node; inner containers have no more.
+func (w *worker) boundNode(c *call, dir int, n node) verdict {
 	mounts, ok := w.server.mounts(c)
 	if !ok {
 		return pass
 	}
 	defer unix.Close(mounts)
-	file, err := unix.Openat(dir, n.name, unix.O_CREAT|unix.O_EXCL|unix.O_WRONLY|unix.O_NOFOLLOW|unix.O_CLOEXEC, n.mode&0o7777)
+	file, err := underNode(dir, n)
 	if err != nil {
 		return failed(err)
 	}
 	defer unix.Close(file)
-	if err = w.coverFile(mounts, file, n); err != nil {
-		_ = unix.Unlinkat(dir, n.name, 0)
+	v := made(dir, n.name)
+	bound, err := w.coverFile(mounts, file, n)
+	if err != nil {
+		v.undo()
+		v.release()
 		return failed(err)
 	}
-	return verdict{}
+	return w.attached(mounts, bound, v)
 }
 
-func (w *worker) coverFile(mounts, file int, n node) error {
+// underNode makes what lies under a bound node: a node as well, which shows in other
+// mount namespaces and in archives, or a plain file on overlays of the container's, which
+// cannot make one.
+func underNode(dir int, n node) (int, error) {
+	err := unix.Mknodat(dir, n.name, n.mode, n.dev)
+	if err == unix.EPERM || err == unix.EOPNOTSUPP {
+		return unix.Openat(dir, n.name, unix.O_CREAT|unix.O_EXCL|unix.O_WRONLY|unix.O_NOFOLLOW|unix.O_CLOEXEC, n.mode&0o7777)
+	}
+	if err != nil {
+		return -1, err
+	}
+	file, err := unix.Openat(dir, n.name, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return -1, err
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(file, &st); err != nil || st.Rdev != uint64(n.dev) || st.Mode&unix.S_IFMT != n.mode&unix.S_IFMT {
+		unix.Close(file)
+		return -1, unix.EEXIST // the container has put something else there meanwhile
+	}
+	return file, nil
+}
+
+// coverFile binds a node over a file, of which it has owner and rights.
+func (w *worker) coverFile(mounts, file int, n node) (bound *os.File, err error) {
 	var st unix.Stat_t
 	if err := unix.Fstat(file, &st); err != nil {
-		return err
+		return nil, err
 	}
 	if err := w.capable(^uint64(0)); err != nil {
-		return err
+		return nil, err
 	}
 	return w.server.nodes.bind(n.mode&unix.S_IFMT|st.Mode&0o7777, n.dev, st.Uid, st.Gid, w.join, func(bound *os.File) error {
 		if err := w.join(mounts); err != nil {
@@ -181,4 +211,33 @@ func (w *worker) coverFile(mounts, file int, n node) error {
 // attach puts a detached mount on a file.
 func attach(mount *os.File, at int) error {
 	return unix.MoveMount(int(mount.Fd()), "", at, "", unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH)
+}
+
+// attached is the verdict for a mount that was attached in a mount namespace: it goes if
+// the caller has gone, and then what the verdict under it takes back. It takes
+// mount over.
+func (w *worker) attached(mounts int, mount *os.File, under verdict) verdict {
+	ns, err := unix.FcntlInt(uintptr(mounts), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		mount.Close()
+		return under
+	}
+	return verdict{
+		release: func() {
+			mount.Close()
+			unix.Close(ns)
+			if under.release != nil {
+				under.release()
+			}
+		},
+		undo: func() {
+			// By the host's procfs, as there need not be one where the mount is.
+			if w.join(ns) == nil && unix.Fchdir(w.server.proc) == nil {
+				_ = unix.Unmount("thread-self/fd/"+itoa(int32(mount.Fd())), unix.MNT_DETACH)
+			}
+			if under.undo != nil {
+				under.undo()
+			}
+		},
+	}
 }
