@@ -31,6 +31,8 @@ func TestTraps(t *testing.T) {
 		{"mknod of a device of the spec", withDevice, "mknod /root/n c 4 64 && echo made; mknod /root/m c 4 65 2>&1", "made\nmknod: /root/m: Operation not permitted\n"},
 		{"mknod in a chroot", nil, "mkdir -p /root/r/bin && cp /bin/busybox /root/r/bin/ && chroot /root/r /bin/busybox mknod /n c 1 3 && ls /root/r", "bin\nn\n"},
 		{"mknod on a file system of the container's", nil, "mount -t tmpfs x /tmp; umask 027; mknod /tmp/n c 1 3 && echo x >/tmp/n && stat -c '%F %t,%T %a %u:%g' /tmp/n; umount /tmp/n; umount /tmp", "character special file 1,3 640 0:0\n"},
+		{"mknod on one that is mounted without devices", nil, "mount -t tmpfs -o nodev x /tmp; mkdir /tmp/d; mknod /tmp/d/n c 1 3 && stat -c '%F %t,%T' /tmp/d/n; echo x 2>&1 >/tmp/d/n; rm -r /tmp/d && ls /tmp", "character special file 1,3\nsh: can't create /tmp/d/n: Permission denied\n"},
+		{"mknod below a bound node", nil, "mount -t tmpfs x /tmp; mknod /tmp/n c 1 3; rm /tmp/n 2>&1; umount /tmp/n; stat -c '%F %t,%T' /tmp/n; rm /tmp/n && ls /tmp", "rm: can't remove '/tmp/n': Device or resource busy\ncharacter special file 1,3\n"},
 		{"mknod by a user's owner", nil, "mkdir /root/d; chown 7:8 /root/d; mknod /root/d/n c 1 3; stat -c '%u:%g' /root/d/n", "0:0\n"},
 
 		{"mknod by a way through the caller's folder in /proc", nil, "for p in self/.. self/./.. self/fd/../.. thread-self/../../.. self/task/../..; do mknod /proc/$p/../root/n c 1 3 && rm /root/n || echo $p; done; cd /root; mknod /proc/self/cwd//n c 1 3; ls /root", "n\n"},
@@ -86,7 +88,7 @@ func TestTraps(t *testing.T) {
 					c.change(s)
 				}
 			}
-			out, status := run(t, change, "sh", "-c", "PATH=/bin; for a in ln cp chroot rmdir tr tail wc; do busybox ln -s busybox /bin/$a; done 2>/dev/null\n"+c.script)
+			out, status := run(t, change, "sh", "-c", "PATH=/bin; for a in ln cp chroot rm rmdir tr tail wc; do busybox ln -s busybox /bin/$a; done 2>/dev/null\n"+c.script)
 			if out != c.want {
 				t.Errorf("exit status %d, output:\n%s\nwant:\n%s", status, out, c.want)
 			}

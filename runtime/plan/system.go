@@ -29,6 +29,7 @@ var systemRules = []rule{
 	{"devices", systemDevices},
 	{"read-only-root", readOnlyRoot},
 	{"systemd", systemd},
+	{"nodes-on-tmpfs", nodesOnTmpfs},
 	{"lift-masks", liftMasks},
 	{"empty-host-folders", emptyHostFolders},
 	{"kernel-files", kernelFiles},
@@ -184,6 +185,23 @@ func systemd(r *rule, _ Input, p *Plan) {
 	}
 	p.Masked = without(p.Masked, "/run", "/tmp")
 	p.Readonly = without(p.Readonly, "/run", "/tmp")
+}
+
+// nodesOnTmpfs: on a tmpfs of the host's making device nodes open by themselves; on one
+// of the container's, only under a bind, which rm(1) cannot remove. With nodev they
+// would not open on either.
+//
+// The kernel locks what the host makes: only systemd's are meant, which it does not unmount.
+func nodesOnTmpfs(_ *rule, _ Input, p *Plan) {
+	if !p.Systemd {
+		return
+	}
+	for i := range p.Mounts {
+		m := &p.Mounts[i]
+		if at := canonical(m.Destination); m.Type == "tmpfs" && (at == "/run" || at == "/tmp") && m.Set&unix.MOUNT_ATTR_NODEV == 0 {
+			m.Own = false
+		}
+	}
 }
 
 // liftMasks: what nested containers and systemd must see. Nothing rests on a

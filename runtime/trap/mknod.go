@@ -104,26 +104,27 @@ func (w *worker) makeNode(c *call, id *identity, dirfd int32, path string, n nod
 	if err := unix.Mknodat(dir, n.name, n.mode, n.dev); err != nil {
 		return failed(err)
 	}
-	return made(dir, n.name)
+	return c.made(dir, n.name)
 }
 
-// made is the verdict for a file that was made: it goes if the caller has gone.
-func made(dir int, name string) verdict {
-	nothing := verdict{undo: func() {}, release: func() {}}
+// made is the verdict for a file that was made: it goes if the caller has gone. That is
+// looked at before the answer, so that nothing is open after it that would be in the way of
+// what the caller does next, such as to unmount.
+func (c *caller) made(dir int, name string) verdict {
 	var st unix.Stat_t
-	if unix.Fstatat(dir, name, &st, unix.AT_SYMLINK_NOFOLLOW) != nil {
-		return nothing
+	if unix.Fstatat(dir, name, &st, unix.AT_SYMLINK_NOFOLLOW) != nil || c.waits() {
+		return verdict{}
 	}
-	at, err := unix.FcntlInt(uintptr(dir), unix.F_DUPFD_CLOEXEC, 0)
-	if err != nil {
-		return nothing
+	unmake(dir, name, &st)
+	return fail(unix.EINTR)
+}
+
+// unmake removes a file unless its name is another's by now.
+func unmake(dir int, name string, st *unix.Stat_t) {
+	var now unix.Stat_t
+	if unix.Fstatat(dir, name, &now, unix.AT_SYMLINK_NOFOLLOW) == nil && now.Ino == st.Ino && now.Dev == st.Dev {
+		_ = unix.Unlinkat(dir, name, 0)
 	}
-	return verdict{release: func() { unix.Close(at) }, undo: func() {
-		var now unix.Stat_t
-		if unix.Fstatat(at, name, &now, unix.AT_SYMLINK_NOFOLLOW) == nil && now.Ino == st.Ino && now.Dev == st.Dev {
-			_ = unix.Unlinkat(at, name, 0)
-		}
-	}}
 }
 
 func itoa(n int32) string { return strconv.Itoa(int(n)) }

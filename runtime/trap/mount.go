@@ -73,19 +73,17 @@ func (w *worker) bind(c *call) verdict {
 	if !ok {
 		return pass
 	}
+	defer clone.Close()
 	if !c.waits() {
-		clone.Close()
 		return fail(unix.EINTR)
 	}
 	if err := w.join(mounts); err != nil {
-		clone.Close()
 		return failed(err)
 	}
 	if err := attach(clone, at); err != nil {
-		clone.Close()
 		return failed(err)
 	}
-	return w.attached(mounts, clone, verdict{})
+	return w.attached(c, clone)
 }
 
 // shown finds the folder of [shown] that a caller's path leads to.

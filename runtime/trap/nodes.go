@@ -147,7 +147,17 @@ func newTmpfs(options map[string]string) (*os.File, error) {
 // binds one of the host's over it. That is a mount, but of no use beyond a node's: it lies
 // in the caller's own mount namespace on a file that was made for it just now. So
 // CAP_MKNOD is enough, as for the node; inner containers have no more.
+//
+// On a mount without devices (nodev) the node is just made, and does not open: as on a
+// machine, where it can be removed and archived.
 func (w *worker) boundNode(c *call, dir int, n node) verdict {
+	var fs unix.Statfs_t
+	if err := unix.Fstatfs(dir, &fs); err == nil && fs.Flags&unix.ST_NODEV != 0 {
+		if err := unix.Mknodat(dir, n.name, n.mode, n.dev); err != nil {
+			return failed(err)
+		}
+		return c.made(dir, n.name)
+	}
 	mounts, ok := w.server.mounts(c)
 	if !ok {
 		return pass
@@ -158,14 +168,21 @@ func (w *worker) boundNode(c *call, dir int, n node) verdict {
 		return failed(err)
 	}
 	defer unix.Close(file)
-	v := made(dir, n.name)
-	bound, err := w.coverFile(mounts, file, n)
-	if err != nil {
-		v.undo()
-		v.release()
+	var st unix.Stat_t
+	if err := unix.Fstat(file, &st); err != nil {
 		return failed(err)
 	}
-	return w.attached(mounts, bound, v)
+	bound, err := w.coverFile(mounts, file, &st, n)
+	if err != nil {
+		unmake(dir, n.name, &st)
+		return failed(err)
+	}
+	defer bound.Close()
+	v := w.attached(c, bound)
+	if v.errno != 0 {
+		unmake(dir, n.name, &st)
+	}
+	return v
 }
 
 // underNode makes what lies under a bound node: a node as well, which shows in other
@@ -192,11 +209,7 @@ func underNode(dir int, n node) (int, error) {
 }
 
 // coverFile binds a node over a file, of which it has owner and rights.
-func (w *worker) coverFile(mounts, file int, n node) (bound *os.File, err error) {
-	var st unix.Stat_t
-	if err := unix.Fstat(file, &st); err != nil {
-		return nil, err
-	}
+func (w *worker) coverFile(mounts, file int, st *unix.Stat_t, n node) (*os.File, error) {
 	if err := w.capable(^uint64(0)); err != nil {
 		return nil, err
 	}
@@ -213,31 +226,15 @@ func attach(mount *os.File, at int) error {
 	return unix.MoveMount(int(mount.Fd()), "", at, "", unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH)
 }
 
-// attached is the verdict for a mount that was attached in a mount namespace: it goes if
-// the caller has gone, and then what the verdict under it takes back. It takes
-// mount over.
-func (w *worker) attached(mounts int, mount *os.File, under verdict) verdict {
-	ns, err := unix.FcntlInt(uintptr(mounts), unix.F_DUPFD_CLOEXEC, 0)
-	if err != nil {
-		mount.Close()
-		return under
+// attached is the verdict for a mount that was attached: it goes if the caller has gone, as
+// in [caller.made]. The thread is in the mount's namespace.
+func (w *worker) attached(c *call, mount *os.File) verdict {
+	if c.waits() {
+		return verdict{}
 	}
-	return verdict{
-		release: func() {
-			mount.Close()
-			unix.Close(ns)
-			if under.release != nil {
-				under.release()
-			}
-		},
-		undo: func() {
-			// By the host's procfs, as there need not be one where the mount is.
-			if w.join(ns) == nil && unix.Fchdir(w.server.proc) == nil {
-				_ = unix.Unmount("thread-self/fd/"+itoa(int32(mount.Fd())), unix.MNT_DETACH)
-			}
-			if under.undo != nil {
-				under.undo()
-			}
-		},
+	// By the host's procfs, as there need not be one where the mount is.
+	if unix.Fchdir(w.server.proc) == nil {
+		_ = unix.Unmount("thread-self/fd/"+itoa(int32(mount.Fd())), unix.MNT_DETACH)
 	}
+	return fail(unix.EINTR)
 }

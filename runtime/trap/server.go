@@ -197,7 +197,7 @@ func (s *Server) take(w *worker, l *listener, release func()) error {
 		}
 		h := find(&n)
 		if h == nil {
-			s.answer(l, &n, pass)
+			l.answer(n.id, pass)
 			continue
 		}
 		w.release = release
@@ -217,22 +217,13 @@ func (s *Server) handle(w *worker, l *listener, n *notification, h *handler) (er
 		if r := recover(); r != nil {
 			s.say(fmt.Sprintf("answer %s: a fault of this program: %v", h.name, r))
 		}
-		s.answer(l, n, v)
+		l.answer(n.id, v)
 		err = w.restore()
 	}()
 	c := &call{caller: caller{tid: int(n.tid), id: n.id, listener: l, proc: s.proc, dir: -1}, arch: n.arch, args: n.args}
 	defer c.close()
 	v = h.handle(w, c)
 	return nil
-}
-
-func (s *Server) answer(l *listener, n *notification, v verdict) {
-	if err := l.answer(n.id, v); err != nil && v.undo != nil {
-		v.undo()
-	}
-	if v.release != nil {
-		v.release()
-	}
 }
 
 // maxSaid bounds what a container can have this program write and keep.

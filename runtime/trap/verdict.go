@@ -14,10 +14,6 @@ type verdict struct {
 	errno unix.Errno
 	// value is what a successful call returns.
 	value int64
-	// undo takes back what was done if the caller is gone when the answer comes.
-	undo func()
-	// release gives up what undo would need.
-	release func()
 }
 
 // pass: the kernel's own answer is the best there is.
