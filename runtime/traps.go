@@ -1,7 +1,6 @@
 package runtime
 
 import (
-	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -9,6 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"sysbox/runtime/process"
+	"sysbox/runtime/program"
 	"sysbox/runtime/sys"
 	"sysbox/runtime/trap"
 )
@@ -75,26 +75,17 @@ func (c *Container) serveTraps(socket *os.File) error {
 		return nil
 	}
 	defer socket.Close()
-	control := make([]byte, unix.CmsgSpace(4))
-	n, oobn, _, _, err := unix.Recvmsg(int(socket.Fd()), make([]byte, 1), control, unix.MSG_DONTWAIT|unix.MSG_CMSG_CLOEXEC)
-	switch {
-	case err == unix.EAGAIN || err == nil && n == 0:
-		return nil // a filter of an outer container's is in force
-	case err != nil:
+	fd, err := program.ReceiveFile(socket)
+	if err != nil {
 		return fmt.Errorf("take the seccomp listener: %w", err)
 	}
-	messages, err := unix.ParseSocketControlMessage(control[:oobn])
-	if err != nil || len(messages) != 1 {
-		return errors.Join(errors.New("take the seccomp listener: none came"), err)
-	}
-	fds, err := unix.ParseUnixRights(&messages[0])
-	if err != nil || len(fds) != 1 {
-		return errors.Join(errors.New("take the seccomp listener: none came"), err)
+	if fd < 0 {
+		return nil // a filter of an outer container's is in force
 	}
 	// Only a file made non-blocking is served by the poller.
-	if err := unix.SetNonblock(fds[0], true); err != nil {
-		unix.Close(fds[0])
+	if err := unix.SetNonblock(fd, true); err != nil {
+		unix.Close(fd)
 		return fmt.Errorf("take the seccomp listener: %w", err)
 	}
-	return c.traps.Serve(os.NewFile(uintptr(fds[0]), "seccomp listener"))
+	return c.traps.Serve(os.NewFile(uintptr(fd), "seccomp listener"))
 }

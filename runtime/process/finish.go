@@ -1,7 +1,6 @@
 package process
 
 import (
-	"encoding/binary"
 	"path"
 	"strings"
 
@@ -119,20 +118,7 @@ func (c *calls) trap(f *Filter) {
 		Args:    []program.Arg{num(unix.SECCOMP_SET_MODE_FILTER), num(f.Flags), c.fprog(f.Insns)},
 		OnError: none, Errno: unix.EBUSY,
 	})
-	// struct cmsghdr with SCM_RIGHTS and one file, unix(7).
-	control := &program.Blob{Name: "the listener", Data: make([]byte, unix.CmsgSpace(4))}
-	binary.LittleEndian.PutUint64(control.Data, uint64(unix.CmsgLen(4)))
-	binary.LittleEndian.PutUint32(control.Data[8:], unix.SOL_SOCKET)
-	binary.LittleEndian.PutUint32(control.Data[12:], unix.SCM_RIGHTS)
-	control.Refs = []program.Ref{{Off: 16, Arg: listener}}
-	// struct iovec, struct msghdr.
-	iov := &program.Blob{Name: "one byte", Data: binary.LittleEndian.AppendUint64(make([]byte, 8), 1)}
-	iov.Refs = []program.Ref{{Off: 0, Arg: str("")}}
-	msg := &program.Blob{Name: "message", Data: make([]byte, 56)}
-	binary.LittleEndian.PutUint64(msg.Data[24:], 1)
-	binary.LittleEndian.PutUint64(msg.Data[40:], uint64(len(control.Data)))
-	msg.Refs = []program.Ref{{Off: 16, Arg: iov}, {Off: 32, Arg: control}}
-	c.want("give the listener to the shim", 1, unix.SYS_SENDMSG, num(FDTrap), msg, num(0))
+	c.p = append(c.p, program.SendFile("give the listener to the shim", FDTrap, "the listener", listener))
 	c.p = append(c.p, program.Call{
 		Name: "close the listener's socket", Label: none, Nr: unix.SYS_CLOSE, Args: []program.Arg{num(FDTrap)}, IgnoreError: true,
 	})

@@ -17,16 +17,24 @@ func init() {
 			{bits(mode, unix.S_IFMT, unix.S_IFBLK), some(mode + 1)},
 		}
 	}
-	const change = unix.MS_REMOUNT | unix.MS_BIND | unix.MS_MOVE | unix.MS_SHARED | unix.MS_PRIVATE | unix.MS_SLAVE | unix.MS_UNBINDABLE
+	const (
+		change = unix.MS_REMOUNT | unix.MS_BIND | unix.MS_MOVE | unix.MS_SHARED | unix.MS_PRIVATE | unix.MS_SLAVE | unix.MS_UNBINDABLE
+		// Programs of old mark their flags, and the kernel takes the mark, and all flags
+		// that share its bits, away.
+		magic, magicBits = unix.MS_MGC_VAL, unix.MS_MGC_MSK
+	)
+	clone := [][]specs.LinuxSeccompArg{{bits(2, unix.OPEN_TREE_CLONE|unix.AT_RECURSIVE, unix.OPEN_TREE_CLONE)}}
 	handlers = []handler{
 		{name: "mknod", when: device(1), handle: mknod},
 		{name: "mknodat", when: device(2), handle: mknodat},
 		{name: "mount", when: [][]specs.LinuxSeccompArg{
 			{bits(3, change, 0)},
+			{bits(3, change&^magicBits|magicBits, magic)},
 			{bits(3, unix.MS_REMOUNT|unix.MS_BIND|unix.MS_REC, unix.MS_BIND)},
 		}, handle: mount},
-		{name: "open_tree", when: [][]specs.LinuxSeccompArg{{bits(2, unix.OPEN_TREE_CLONE|unix.AT_RECURSIVE, unix.OPEN_TREE_CLONE)}}, handle: openTree},
-		{name: "open_tree_attr", when: [][]specs.LinuxSeccompArg{{bits(2, unix.OPEN_TREE_CLONE|unix.AT_RECURSIVE, unix.OPEN_TREE_CLONE)}}, handle: openTree},
+		{name: "open_tree", when: clone, handle: openTree},
+		{name: "open_tree_attr", when: clone, handle: openTreeAttr},
+		{name: "move_mount", when: [][]specs.LinuxSeccompArg{{bits(4, unix.MOVE_MOUNT_F_EMPTY_PATH, unix.MOVE_MOUNT_F_EMPTY_PATH)}}, handle: moveMount},
 		{name: "fsopen", when: always, handle: fsopen},
 		{name: "init_module", when: always, handle: initModule},
 		{name: "finit_module", when: always, handle: finitModule},

@@ -120,9 +120,30 @@ func (l *listener) valid(id uint64) bool {
 
 // answer wakes the caller, if it still waits.
 func (l *listener) answer(id uint64, v verdict) {
+	if v.file != nil {
+		defer v.file.Close()
+		e := l.give(id, v)
+		if e == 0 {
+			return
+		}
+		v = fail(e) // such as that the caller may have no more files
+	}
 	r := response{id: id, value: v.value, errno: -int32(v.errno)}
 	if v.pass {
 		r = response{id: id, flags: unix.SECCOMP_USER_NOTIF_FLAG_CONTINUE}
 	}
 	_, _, _ = unix.Syscall(unix.SYS_IOCTL, uintptr(l.fd), unix.SECCOMP_IOCTL_NOTIF_SEND, uintptr(unsafe.Pointer(&r)))
+}
+
+// give answers with a file.
+func (l *listener) give(id uint64, v verdict) unix.Errno {
+	add := struct {
+		id                          uint64
+		flags, from, to, newFDFlags uint32
+	}{id: id, flags: unix.SECCOMP_ADDFD_FLAG_SEND, from: uint32(v.file.Fd())}
+	if v.closeOnExec {
+		add.newFDFlags = unix.O_CLOEXEC
+	}
+	_, _, e := unix.Syscall(unix.SYS_IOCTL, uintptr(l.fd), unix.SECCOMP_IOCTL_NOTIF_ADDFD, uintptr(unsafe.Pointer(&add)))
+	return e
 }

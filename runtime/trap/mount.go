@@ -118,38 +118,3 @@ func (w *worker) clone(dir string) (*os.File, bool) {
 	}
 	return clone, true
 }
-
-// openTree makes who wants to bind by open_tree(2) do it by mount(2), where it can be
-// answered: a detached mount cannot be handed over. ENOSYS is what kernels
-// before 5.2 say, and what mount(8) knows.
-func openTree(w *worker, c *call) verdict {
-	id, mounts, ok := w.server.mounter(c)
-	if !ok {
-		return pass
-	}
-	unix.Close(mounts)
-	path, err := c.path(c.args[1])
-	if err != nil {
-		return pass
-	}
-	if w.enter(c) != nil || w.become(id, 0) != nil {
-		return pass
-	}
-	if _, ok := w.shown(c, id, int32(c.args[0]), path); !ok {
-		return pass
-	}
-	return fail(unix.ENOSYS)
-}
-
-// fsopen makes who wants an overlay by fsopen(2) mount it by mount(2), see [openTree].
-func fsopen(w *worker, c *call) verdict {
-	if !c.equals(c.args[0], "overlay") {
-		return pass
-	}
-	_, mounts, ok := w.server.mounter(c)
-	if !ok {
-		return pass
-	}
-	unix.Close(mounts)
-	return fail(unix.ENOSYS)
-}

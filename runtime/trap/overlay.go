@@ -1,7 +1,9 @@
 package trap
 
 import (
+	"cmp"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"strings"
@@ -38,15 +40,11 @@ func (w *worker) overlay(c *call) verdict {
 	if !ok || inOwnFolder(text[1]) {
 		return pass
 	}
-	root, err := c.file("root", unix.O_PATH|unix.O_DIRECTORY)
-	if err != nil {
+	root, cwd, ok := c.places()
+	if !ok {
 		return pass
 	}
 	defer unix.Close(root)
-	cwd, err := c.file("cwd", unix.O_PATH|unix.O_DIRECTORY)
-	if err != nil {
-		return pass
-	}
 	defer unix.Close(cwd)
 	if !c.waits() {
 		return fail(unix.EINTR)
@@ -84,13 +82,14 @@ const (
 	fdMounts
 	fdRoot
 	fdCwd
+	fdSocket
 )
 
-// asCaller is the program that makes one call as a caller in the container's
+// asCaller is the program that makes calls as a caller in the container's
 // first user namespace would: with its ids, groups and capabilities, in its mount
 // namespace, root and working directory. The process stays in the host's pid
 // namespace, where the container has no name for it.
-func asCaller(id *identity, call program.Call) program.Program {
+func asCaller(id *identity, calls ...program.Call) program.Program {
 	c := func(name string, nr uintptr, args ...program.Arg) program.Call {
 		return program.Call{Name: name, Nr: nr, Args: args}
 	}
@@ -108,7 +107,7 @@ func asCaller(id *identity, call program.Call) program.Program {
 		le := []byte{byte(half), byte(half >> 8), byte(half >> 16), byte(half >> 24)}
 		caps = append(append(append(caps, le...), le...), 0, 0, 0, 0) // effective, permitted, inheritable
 	}
-	return append(program.Prelude(os.Getpid()),
+	p := append(program.Prelude(os.Getpid()),
 		c("keep capabilities", unix.SYS_PRCTL, num(unix.PR_SET_SECUREBITS), num(noSetuidFixup)),
 		c("set the groups", unix.SYS_SETGROUPS, num(uint64(len(id.groups))), program.Bytes(groups)),
 		c("set the group", unix.SYS_SETRESGID, num(uint64(id.egid)), num(uint64(id.egid)), num(uint64(id.egid))),
@@ -125,15 +124,18 @@ func asCaller(id *identity, call program.Call) program.Program {
 		c("go to the working directory", unix.SYS_FCHDIR, num(fdCwd)),
 		c("set the capabilities", unix.SYS_CAPSET, program.Bytes(header), program.Bytes(caps)),
 		hide,
-		call,
 	)
+	for i := range calls {
+		calls[i].Label = cmp.Or(calls[i].Label, fmt.Sprintf("call %d", i))
+	}
+	return append(p, calls...)
 }
 
 // runDeadline bounds a call that is made for a caller: file systems of the
 // container's may never answer.
 const runDeadline = 10 * time.Second
 
-// run runs a program; the verdict is its last call's. The program dies with the thread that
+// run runs a program of [asCaller]; the verdict is its last calls'. The program dies with the thread that
 // has started it, a worker's.
 func run(p program.Program, fds map[int]int) verdict {
 	var files []program.File
@@ -163,7 +165,7 @@ func run(p program.Program, fds map[int]int) verdict {
 	switch {
 	case errors.Is(err, io.EOF):
 		return verdict{}
-	case errors.As(err, &step) && step.Index == len(p)-1 && !step.Before:
+	case errors.As(err, &step) && p[step.Index].Label != "" && !step.Before:
 		return failed(err)
 	}
 	return pass // the kernel's own answer, then

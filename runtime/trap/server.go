@@ -56,6 +56,7 @@ type Server struct {
 	workers *workers
 	slots   chan struct{}
 	nodes   nodes
+	trees   trees
 	last    atomic.Pointer[figures]
 
 	done    chan struct{} // closed by Close
@@ -128,6 +129,7 @@ func (s *Server) Close() {
 	s.serving.Wait()
 	s.workers.close()
 	s.nodes.close()
+	s.trees.close()
 	s.cfg.Tree.Close()
 	unix.Close(s.proc)
 	unix.Close(s.nsfile)

@@ -2,6 +2,7 @@ package trap
 
 import (
 	"errors"
+	"os"
 
 	"golang.org/x/sys/unix"
 )
@@ -14,6 +15,11 @@ type verdict struct {
 	errno unix.Errno
 	// value is what a successful call returns.
 	value int64
+	// file is handed to the caller: its number there is what the call returns. It is
+	// closed here.
+	file *os.File
+	// closeOnExec is file's flag there.
+	closeOnExec bool
 }
 
 // pass: the kernel's own answer is the best there is.

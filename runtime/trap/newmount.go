@@ -1,0 +1,233 @@
+package trap
+
+import (
+	"encoding/binary"
+	"os"
+
+	"golang.org/x/sys/unix"
+
+	"sysbox/runtime/program"
+)
+
+// fsopen answers fsopen(2) of overlay as [worker.overlay] answers mount(2): with a context
+// that is made by a process with the caller's rights and namespaces and has the option
+// userxattr. The rest of the calls that make a mount of it are the kernel's.
+func fsopen(w *worker, c *call) verdict {
+	if !c.equals(c.args[0], "overlay") || c.args[1]&^unix.FSOPEN_CLOEXEC != 0 {
+		return pass
+	}
+	id, mounts, ok := w.server.mounter(c)
+	if !ok {
+		return pass
+	}
+	defer unix.Close(mounts)
+	root, cwd, ok := c.places()
+	if !ok {
+		return pass
+	}
+	defer unix.Close(root)
+	defer unix.Close(cwd)
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return failed(err)
+	}
+	ours := os.NewFile(uintptr(pair[0]), "socket")
+	defer ours.Close()
+	defer unix.Close(pair[1])
+	if !c.waits() {
+		return fail(unix.EINTR)
+	}
+	const context = "context"
+	w.slow()
+	v := run(asCaller(id,
+		program.Call{
+			Name: "fsopen", Nr: unix.SYS_FSOPEN, Label: context,
+			Args: []program.Arg{program.Str("overlay"), program.Int(unix.FSOPEN_CLOEXEC)},
+		},
+		program.Call{
+			Name: "set userxattr", Nr: unix.SYS_FSCONFIG,
+			Args: []program.Arg{program.Result(context), program.Int(unix.FSCONFIG_SET_FLAG), program.Str("userxattr"), program.Int(0), program.Int(0)},
+		},
+		program.SendFile("give the context to the shim", fdSocket, "the context", program.Result(context)),
+	), map[int]int{fdUser: w.server.nsfile, fdMounts: mounts, fdRoot: root, fdCwd: cwd, fdSocket: pair[1]})
+	if v.errno != 0 || v.pass {
+		return v
+	}
+	fd, err := program.ReceiveFile(ours)
+	if err != nil || fd < 0 {
+		return pass
+	}
+	return verdict{file: os.NewFile(uintptr(fd), "context of an overlay"), closeOnExec: c.args[1]&unix.FSOPEN_CLOEXEC != 0}
+}
+
+// openTree answers open_tree(2) as [worker.bind] answers mount(2).
+func openTree(w *worker, c *call) verdict { return w.openTree(c, nil) }
+
+// openTreeAttr answers open_tree_attr(2).
+func openTreeAttr(w *worker, c *call) verdict {
+	const size = 32 // MOUNT_ATTR_SIZE_VER0
+	if c.args[4] != size {
+		return pass
+	}
+	var b [size]byte
+	if c.read(c.args[3], b[:]) != nil {
+		return pass
+	}
+	le := binary.LittleEndian
+	attr := &unix.MountAttr{Attr_set: le.Uint64(b[:]), Attr_clr: le.Uint64(b[8:]), Propagation: le.Uint64(b[16:])}
+	if (attr.Attr_set|attr.Attr_clr)&unix.MOUNT_ATTR_IDMAP != 0 {
+		return pass // the file system is the host's
+	}
+	return w.openTree(c, attr)
+}
+
+// openTree gives the caller a detached copy of a folder of [shown], in place of the one
+// that the kernel refuses to make because mounts are locked below it. A file of a
+// detached mount, as open_tree returns one, cannot be handed over (it is O_PATH), so the
+// caller gets its root folder, and the mount is kept here until the caller moves it.
+func (w *worker) openTree(c *call, attr *unix.MountAttr) verdict {
+	const known = unix.OPEN_TREE_CLONE | unix.OPEN_TREE_CLOEXEC | unix.AT_EMPTY_PATH | unix.AT_NO_AUTOMOUNT | unix.AT_SYMLINK_NOFOLLOW
+	if uint32(c.args[2])&^known != 0 {
+		return pass
+	}
+	id, mounts, ok := w.server.mounter(c)
+	if !ok {
+		return pass
+	}
+	unix.Close(mounts)
+	if w.enter(c) != nil || w.become(id, 0) != nil {
+		return pass
+	}
+	follow := 0
+	if c.args[2]&unix.AT_SYMLINK_NOFOLLOW != 0 {
+		follow = unix.O_NOFOLLOW
+	}
+	at, err := w.walkAt(c, id, int32(c.args[0]), c.args[1], c.args[2]&unix.AT_EMPTY_PATH != 0, follow)
+	if err != nil {
+		return pass
+	}
+	ns, err := namespaceOf(at, "")
+	unix.Close(at)
+	dir, ok := w.server.roots[ns]
+	if err != nil || !ok {
+		return pass
+	}
+	if err := w.capable(^uint64(0)); err != nil {
+		return failed(err)
+	}
+	clone, ok := w.clone(dir)
+	if !ok {
+		return pass
+	}
+	if attr != nil {
+		if err := unix.MountSetattr(int(clone.Fd()), "", unix.AT_EMPTY_PATH, attr); err != nil {
+			clone.Close()
+			return failed(err)
+		}
+	}
+	fd, err := unix.Openat(w.server.proc, "thread-self/fd/"+itoa(int32(clone.Fd())), unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		clone.Close()
+		return failed(err)
+	}
+	if err := w.server.trees.hold(clone); err != nil {
+		unix.Close(fd)
+		clone.Close()
+		return failed(err)
+	}
+	return verdict{file: os.NewFile(uintptr(fd), dir), closeOnExec: c.args[2]&unix.OPEN_TREE_CLOEXEC != 0}
+}
+
+// walkAt is [worker.walk] by a path in the caller's memory, which may be empty and mean
+// dirfd itself.
+func (w *worker) walkAt(c *call, id *identity, dirfd int32, addr uint64, empty bool, flags int) (int, error) {
+	path, err := c.text(addr, unix.PathMax, unix.ENAMETOOLONG)
+	switch {
+	case err != nil:
+		return -1, err
+	case path != "":
+		return w.walk(c, id, dirfd, path, flags)
+	case !empty:
+		return -1, unix.ENOENT
+	case dirfd == unix.AT_FDCWD:
+		return c.file("cwd", unix.O_PATH)
+	}
+	return c.file("fd/"+itoa(dirfd), unix.O_PATH)
+}
+
+// moveMount moves a mount that openTree has made: nothing of it may stay open here once
+// it is moved, or the caller could not unmount it. All other mounts are the kernel's
+// business.
+func moveMount(w *worker, c *call) verdict {
+	s := w.server
+	if s.trees.empty() {
+		return pass
+	}
+	const known = unix.MOVE_MOUNT_F_SYMLINKS | unix.MOVE_MOUNT_F_AUTOMOUNTS | unix.MOVE_MOUNT_F_EMPTY_PATH |
+		unix.MOVE_MOUNT_T_SYMLINKS | unix.MOVE_MOUNT_T_AUTOMOUNTS | unix.MOVE_MOUNT_T_EMPTY_PATH
+	flags := c.args[4]
+	id, mounts, ok := s.mounter(c)
+	if !ok || uint32(flags)&^known != 0 {
+		return pass
+	}
+	defer unix.Close(mounts)
+	if from, err := c.text(c.args[1], 1, unix.EINVAL); err != nil || from != "" {
+		return pass
+	}
+	fd, err := c.file("fd/"+itoa(int32(c.args[0])), unix.O_PATH)
+	if err != nil {
+		return pass
+	}
+	tree := s.trees.take(fd)
+	unix.Close(fd)
+	if tree == nil {
+		return pass
+	}
+	if v := w.moveTree(c, id, mounts, tree, flags); v.errno != 0 || v.pass {
+		s.trees.putBack(tree)
+		return v
+	}
+	tree.Close()
+	return verdict{}
+}
+
+func (w *worker) moveTree(c *call, id *identity, mounts int, tree *os.File, flags uint64) verdict {
+	if w.enter(c) != nil || w.become(id, 0) != nil {
+		return pass
+	}
+	follow := unix.O_NOFOLLOW
+	if flags&unix.MOVE_MOUNT_T_SYMLINKS != 0 {
+		follow = 0
+	}
+	at, err := w.walkAt(c, id, int32(c.args[2]), c.args[3], flags&unix.MOVE_MOUNT_T_EMPTY_PATH != 0, follow)
+	if err != nil {
+		return failed(err)
+	}
+	defer unix.Close(at)
+	if err := w.capable(^uint64(0)); err != nil {
+		return failed(err)
+	}
+	if !c.waits() {
+		return fail(unix.EINTR)
+	}
+	if err := w.join(mounts); err != nil {
+		return failed(err)
+	}
+	if err := attach(tree, at); err != nil {
+		return failed(err)
+	}
+	return verdict{}
+}
+
+// places opens the caller's root and working directory.
+func (c *caller) places() (root, cwd int, ok bool) {
+	root, err := c.file("root", unix.O_PATH|unix.O_DIRECTORY)
+	if err != nil {
+		return -1, -1, false
+	}
+	if cwd, err = c.file("cwd", unix.O_PATH|unix.O_DIRECTORY); err != nil {
+		unix.Close(root)
+		return -1, -1, false
+	}
+	return root, cwd, true
+}
