@@ -14,9 +14,11 @@ import (
 
 	"sysbox/runtime/cgroup"
 	"sysbox/runtime/hooks"
+	"sysbox/runtime/mount"
 	"sysbox/runtime/plan"
 	"sysbox/runtime/process"
 	"sysbox/runtime/trap"
+	"sysbox/runtime/tree"
 	"sysbox/uidmap"
 )
 
@@ -49,8 +51,8 @@ type Container struct {
 	trap       *process.Filter
 	traps      *trap.Server
 	trapSocket *os.File
-	guarded    map[uint64]bool   // the mounts with masks, see mount.Tree
-	storage    map[string]string // the host's folders of Plan.Storage, by path in the container
+	guarded    map[uint64]bool // the mounts with masks, see mount.Tree
+	storage    func()          // ends the hold of the root's upper layer, see mount.Storage; nil without
 	homes      map[uint32]string
 	stopOOM    func()
 	usesIDs    bool
@@ -202,6 +204,10 @@ func (c *Container) Delete(ctx context.Context) error {
 		c.traps.Close()
 		c.traps = nil
 	}
+	if c.storage != nil {
+		c.storage()
+		c.storage = nil
+	}
 	if err := c.rec.undo(ctx, c.cfg, c.cgroup); err != nil {
 		return err
 	}
@@ -225,6 +231,9 @@ func (r *record) undo(ctx context.Context, cfg *Config, cg *cgroup.Cgroup) error
 			return cg.Delete(ctx)
 		},
 		func() error {
+			if r.Upper != "" {
+				mount.ParkUpper(ctx, r.Upper, r.InUpper)
+			}
 			if r.Shifted == "" {
 				return nil
 			}
@@ -237,7 +246,7 @@ func (r *record) undo(ctx context.Context, cfg *Config, cg *cgroup.Cgroup) error
 			if r.Storage == "" {
 				return nil
 			}
-			if err := removeAll(r.Storage); err != nil {
+			if err := tree.RemoveAll(nil, r.Storage); err != nil {
 				return fmt.Errorf("remove the storage folders: %w", err)
 			}
 			os.Remove(filepath.Dir(r.Storage)) // the namespace's, while it is empty

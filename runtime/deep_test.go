@@ -34,7 +34,16 @@ func TestDeepCgroups(t *testing.T) {
 // shim can have files open are removed with the rest.
 func TestDeepFolders(t *testing.T) {
 	w, text := pipe(t)
-	c := create(t, testPod(t, "pod"), CreateRequest{ID: "c1", Bundle: insideBundle(t, "deep folders", nil), Stdio: Stdio{Stdout: w, Stderr: w}})
+	bundle := insideBundle(t, "deep folders", nil)
+	for _, d := range []string{docker, "/run"} {
+		if err := os.MkdirAll(bundle+"/rootfs"+d, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r := CreateRequest{ID: "c1", Bundle: bundle, Stdio: Stdio{Stdout: w, Stderr: w}, Rootfs: []RootfsMount{{
+		Type: "overlay", Source: "overlay", Options: []string{"index=off", "lowerdir=" + bundle + "/rootfs:" + t.TempDir()},
+	}}}
+	c := create(t, testPod(t, "pod"), r)
 	if err := c.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}

@@ -19,6 +19,7 @@ import (
 	"sysbox/runtime/process"
 	"sysbox/runtime/seccomp"
 	"sysbox/runtime/sys"
+	"sysbox/runtime/tree"
 	"sysbox/uidmap"
 )
 
@@ -48,7 +49,6 @@ func (c *Container) make(ctx context.Context, r CreateRequest) error {
 	if err := together(
 		c.takeIDs,
 		func() error { return c.makeCgroup(cg) },
-		c.makeStorage,
 		c.compileFilters,
 	); err != nil {
 		return err
@@ -125,9 +125,6 @@ func (c *Container) describe(cg cgroup.Config) error {
 	c.rec.Annotations = c.plan.Annotations
 	if h := c.plan.Hooks; h != nil {
 		c.rec.Poststop = h.Poststop
-	}
-	if len(c.plan.Storage) > 0 {
-		c.rec.Storage = filepath.Join(c.cfg.DataDir, "storage", c.rec.Namespace, c.rec.ID)
 	}
 	if c.ownIDs() {
 		c.rec.IDOwner = c.pod.owner()
@@ -316,7 +313,7 @@ func (c *Container) buildTree(ctx context.Context, ns map[string]*os.File) error
 	root := c.root()
 	t := &mount.Tree{
 		Plan: c.plan, UserNS: ns["user"], PIDNS: ns["pid"], NetNS: ns["net"],
-		UID: root.UID, GID: root.GID, Storage: c.storage, ForceHelper: forceProcHelper,
+		UID: root.UID, GID: root.GID, Storage: mount.Storage{Host: c.hostStorage}, ForceHelper: forceProcHelper,
 		RefuseUnshifted: c.cfg.Unshifted == "refuse",
 		Warn:            func(s string) { c.warn(s) },
 	}
@@ -325,7 +322,7 @@ func (c *Container) buildTree(ctx context.Context, ns map[string]*os.File) error
 		return fmt.Errorf("root.path: %w; make the folder before Create", err)
 	}
 	return sys.AsFSID(int(root.UID), int(root.GID), func() error {
-		rootfs, err := c.rootfs(ns["user"])
+		rootfs, err := c.rootfs(t)
 		if err != nil {
 			return err
 		}
@@ -343,8 +340,29 @@ func (c *Container) buildTree(ctx context.Context, ns map[string]*os.File) error
 	})
 }
 
-// rootfs returns the root file system as a detached mount, its ids shifted.
-func (c *Container) rootfs(userns *os.File) (*os.File, error) {
+// rootfs returns the root file system as a detached mount, its ids shifted, and
+// makes the tree's storage folders ready.
+func (c *Container) rootfs(t *mount.Tree) (*os.File, error) {
+	root, upper, err := c.mountRootfs(t.UserNS)
+	if err != nil {
+		return nil, err
+	}
+	again, err := t.PrepareStorage(root, upper)
+	if err == nil && len(t.Storage.InUpper) > 0 {
+		c.storage = t.Storage.Unlock
+		c.rec.Upper, c.rec.InUpper = t.Storage.Upper, t.Storage.InUpper
+		err = c.rec.write(c.cfg)
+	}
+	if err != nil || again {
+		root.Close()
+	}
+	if err == nil && again {
+		root, _, err = c.mountRootfs(t.UserNS)
+	}
+	return root, err
+}
+
+func (c *Container) mountRootfs(userns *os.File) (*os.File, *uidmap.Upper, error) {
 	r := c.plan.Rootfs
 	spec := uidmap.Rootfs{
 		Dir: r.Path, UserNS: userns, UID: c.plan.IDs.UID, GID: c.plan.IDs.GID, Shift: c.plan.IDs.ShiftRootfs,
@@ -360,27 +378,20 @@ func (c *Container) rootfs(userns *os.File) (*os.File, error) {
 	return spec.Mount()
 }
 
-// makeStorage makes the host's folders for the plan's storage, root's own.
-func (c *Container) makeStorage() error {
-	if len(c.plan.Storage) == 0 {
-		return nil
+// hostStorage records and makes the host's folder of storage folders. What is
+// there is of a container that a power cut has ended: its record is gone.
+func (c *Container) hostStorage() (string, error) {
+	if c.rec.Storage != "" {
+		return c.rec.Storage, nil
 	}
-	if err := os.MkdirAll(c.rec.Storage, 0o700); err != nil {
-		return fmt.Errorf("make the storage folders: %w", err)
+	c.rec.Storage = filepath.Join(c.cfg.DataDir, "storage", c.rec.Namespace, c.rec.ID)
+	if err := c.rec.write(c.cfg); err != nil {
+		return "", err
 	}
-	c.storage = map[string]string{}
-	for _, s := range c.plan.Storage {
-		dir := c.rec.Storage + "/" + strings.ReplaceAll(strings.Trim(s.Path, "/"), "/", "-")
-		err := os.Mkdir(dir, os.FileMode(s.Mode&0o777))
-		if err == nil && s.Mode&0o022 != 0 { // past the umask
-			err = os.Chmod(dir, os.FileMode(s.Mode&0o777)) //nolint:forbidigo // our own, new folder
-		}
-		if err != nil {
-			return fmt.Errorf("make the storage folders: %w", err)
-		}
-		c.storage[s.Path] = dir
+	if err := tree.RemoveAll(nil, c.rec.Storage); err != nil {
+		return "", err
 	}
-	return nil
+	return c.rec.Storage, os.MkdirAll(c.rec.Storage, 0o700)
 }
 
 // home of a user by the image's passwd, "/" if it does not say.

@@ -28,8 +28,12 @@ type record struct {
 	Shim      processID     `json:"shim"`
 	Init      processID     `json:"init"`
 	Cgroup    *cgroup.State `json:"cgroup,omitempty"`
-	// Storage is the host's folder of the container's storage folders.
+	// Storage is the host's folder of the container's storage folders, those that
+	// do not lie in its root's upper layer.
 	Storage string `json:"storage,omitempty"`
+	// Upper is that layer, and InUpper the paths of storage folders in it.
+	Upper   string   `json:"upper,omitempty"`
+	InUpper []string `json:"in_upper,omitempty"`
 	// IDOwner is the name under which the pod's ids are recorded, "" if the
 	// container has none of ours.
 	IDOwner string `json:"id_owner,omitempty"`

@@ -4,17 +4,293 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
+	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 )
 
-// TestStorageOfDeepTree: what an earlier life of a root has left in the place of a storage
+const docker = "/var/lib/docker"
+
+// snapshot makes a bundle whose root is the lower layer of an overlay, as a
+// snapshotter gives it to each task of a container.
+type snapshot struct {
+	dir, lower, upper, work string
+}
+
+func newSnapshot(t testing.TB) *snapshot {
+	t.Helper()
+	if os.Getuid() != 0 {
+		t.Skip("makes containers, which takes root")
+	}
+	bundle := busybox(t, nil, "true")
+	s := &snapshot{dir: bundle, lower: bundle + "/lower", upper: bundle + "/fs", work: bundle + "/work"}
+	if err := os.Rename(bundle+"/rootfs", s.lower); err != nil {
+		t.Fatal(err)
+	}
+	for _, d := range []string{s.upper, s.work} {
+		if err := os.Mkdir(d, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return s
+}
+
+// task is what Create gets for a task on the snapshot, which runs a script.
+func (s *snapshot) task(t testing.TB, change func(*specs.Spec), script string) CreateRequest {
+	t.Helper()
+	bundle := busybox(t, change, "sh", "-c", script)
+	return CreateRequest{ID: "c1", Bundle: bundle, Rootfs: []RootfsMount{{Type: "overlay", Source: "overlay", Options: []string{
+		"index=off", "lowerdir=" + s.lower, "upperdir=" + s.upper, "workdir=" + s.work,
+	}}}}
+}
+
+// lives counts the lives of all snapshots, each of which has ids of its own.
+var lives uint32
+
+// life runs a task on the snapshot from its Create to its Delete, with ids of its own.
+func (s *snapshot) life(t testing.TB, change func(*specs.Spec), script string) string {
+	t.Helper()
+	c, out := s.start(t, change, script)
+	wait(t, c.Init())
+	if err := c.Delete(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	return out()
+}
+
+func (s *snapshot) start(t testing.TB, change func(*specs.Spec), script string) (*Container, func() string) {
+	t.Helper()
+	w, out := pipe(t)
+	r := s.task(t, change, script)
+	r.Stdio = Stdio{Stdout: w, Stderr: w}
+	p := testPod(t, "pod")
+	lives++
+	p.cfg.IDs = IDConfig{User: "sysbox-test-none", Size: 1 << 18, PoolStart: 0x78000000 + lives<<18, PoolSize: 1 << 18}
+	c := create(t, p, r)
+	if err := c.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	return c, out
+}
+
+// has is a script that shows what is in Docker's folder, and of what kind it is.
+const has = "cd /var/lib/docker && for f in $(ls -A); do stat -c '%n %u:%g %a' $f; done; " +
+	"grep ' /var/lib/docker ' /proc/self/mountinfo | grep -c overlay"
+
+// TestStorageStays: what is in a storage folder is there in the next task on the
+// snapshot, under other ids, with whiteouts that are an inner overlay's.
+func TestStorageStays(t *testing.T) {
+	s := newSnapshot(t)
+	first := s.life(t, nil, "cd /var/lib/docker && echo kept >f && mkdir -p d && chown 1000:1001 f d && chmod 4750 f && mknod -m 0 w c 0 0 && "+has)
+	want := "d 1000:1001 755\nf 1000:1001 4750\nw 0:0 0\n0\n"
+	if first != want {
+		t.Errorf("at first: %q, want %q", first, want)
+	}
+	if second := s.life(t, func(s *specs.Spec) { s.Process.Env = append(s.Process.Env, "A=b") }, has); second != want {
+		t.Errorf("in the next task: %q, want %q", second, want)
+	}
+	var st unix.Stat_t
+	if err := unix.Stat(s.upper+docker+"/f", &st); err != nil || st.Uid != 1000 || st.Gid != 1001 {
+		t.Errorf("on the disk it belongs to %d:%d, %v", st.Uid, st.Gid, err)
+	}
+}
+
+// TestStorageOfImage: what the image has in the place is in the storage folder.
+func TestStorageOfImage(t *testing.T) {
+	s := newSnapshot(t)
+	if err := os.MkdirAll(s.lower+docker+"/d", 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(s.lower+docker+"/d/f", []byte("of the image"), 0o640); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Chown(s.lower+docker, 7, 8); err != nil {
+		t.Fatal(err)
+	}
+	const script = "stat -c '%u:%g %a' /var/lib/docker; cat /var/lib/docker/d/f; " + has
+	want := "7:8 755\nof the imaged 0:0 755\n0\n"
+	if out := s.life(t, nil, script+"; echo more >>/var/lib/docker/d/f"); out != want {
+		t.Errorf("at first: %q, want %q", out, want)
+	}
+	want = "7:8 755\nof the imagemore\nd 0:0 755\n0\n"
+	if out := s.life(t, nil, script); out != want {
+		t.Errorf("in the next task: %q, want %q", out, want)
+	}
+	if b, _ := os.ReadFile(s.lower + docker + "/d/f"); string(b) != "of the image" {
+		t.Errorf("the image has %q now", b)
+	}
+	if left, _ := os.ReadDir(s.work); len(left) != 1 {
+		t.Errorf("left in the work folder: %v", left)
+	}
+}
+
+// TestStorageOfHalfCopy: a crash in the middle of the image's copy leaves a folder
+// that no task takes for the whole.
+func TestStorageOfHalfCopy(t *testing.T) {
+	s := newSnapshot(t)
+	half := s.work + "/sysbox"
+	for _, d := range []string{s.lower + docker, half + "/half"} {
+		if err := os.MkdirAll(d, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.WriteFile(s.lower+docker+"/f", nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if out, want := s.life(t, nil, has), "f 0:0 644\n0\n"; out != want {
+		t.Errorf("%q, want %q", out, want)
+	}
+	if exists(half) {
+		t.Error("the half is there still")
+	}
+}
+
+// TestStorageHostileLayer: what an earlier life of the container has left in the
+// place of a storage folder, or on the way to it, leads to no file of the host's.
+func TestStorageHostileLayer(t *testing.T) {
+	outside := t.TempDir()
+	for name, hostile := range map[string]struct {
+		script, out string // of the life before; "" for no more than that the next one ends
+	}{
+		"a link to the host's folder":           {"rm -rf /var/lib/docker; umount /var/lib/docker; ln -s " + outside + " /var/lib/x; ls /var/lib/x", "0\n"},
+		"a parent that was moved":               {"mv /var/lib /var/lib2 && mkdir -p /var/lib/docker && echo new >/var/lib/docker/f", "f 0:0 644\n0\n"},
+		"a parent that is a link inside":        {"mv /var /var2 && ln -s /var2 /var && echo new >/var/lib/docker/f", "f 0:0 644\n0\n"},
+		"a parent that is a link to the host's": {"mkdir -p " + outside + "; mv /var/* " + outside + "; mv /var /var2; ln -s ../../.." + outside + " /var; touch /var/lib/docker/f", "f 0:0 644\n0\n"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newSnapshot(t)
+			s.life(t, nil, hostile.script)
+			if out := s.life(t, nil, has); out != hostile.out {
+				t.Errorf("%q, want %q", out, hostile.out)
+			}
+			if left, _ := os.ReadDir(outside); len(left) > 0 {
+				t.Errorf("on the host: %v", left)
+			}
+		})
+	}
+}
+
+// TestStorageFileInThePlace: a file where a storage folder belongs fails the Create,
+// as a file in the place of any mount does.
+func TestStorageFileInThePlace(t *testing.T) {
+	s := newSnapshot(t)
+	if err := os.MkdirAll(filepath.Dir(s.lower+docker), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(s.lower+docker, nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	_, err := testPod(t, "pod").Create(t.Context(), s.task(t, nil, "true"))
+	if err == nil || !strings.Contains(err.Error(), "storage for /var/lib/docker") {
+		t.Errorf("error %v", err)
+	}
+}
+
+// TestStorageOfOneContainer: two containers do not share an upper layer.
+func TestStorageOfOneContainer(t *testing.T) {
+	s := newSnapshot(t)
+	c, _ := s.start(t, nil, "sleep 100")
+	_, err := testPod(t, "other").Create(t.Context(), s.task(t, nil, "true"))
+	if err == nil || !strings.Contains(err.Error(), "give each a snapshot of its own") {
+		t.Errorf("error %v", err)
+	}
+	if err := c.Delete(t.Context()); err != nil {
+		t.Error(err)
+	}
+	s.life(t, nil, "true")
+}
+
+// TestStorageOfVolume: a volume of the user's at the place of a storage folder is
+// what the container sees.
+func TestStorageOfVolume(t *testing.T) {
+	s := newSnapshot(t)
+	dir := t.TempDir()
+	if err := os.WriteFile(dir+"/v", nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	out := s.life(t, func(s *specs.Spec) {
+		s.Mounts = append(s.Mounts, specs.Mount{Destination: docker, Type: "bind", Source: dir, Options: []string{"rbind"}})
+	}, has)
+	if want := "v 0:0 644\n0\n"; out != want {
+		t.Errorf("%q, want %q", out, want)
+	}
+}
+
+// TestStorageOfPlainRoot: a root that is a folder of ext4 needs no storage, and has
+// one that can be written if it is read-only itself.
+func TestStorageOfPlainRoot(t *testing.T) {
+	for _, readonly := range []bool{false, true} {
+		bundle := busybox(t, func(s *specs.Spec) { s.Root.Readonly = readonly }, "sh", "-c", "mkdir -p /var/lib/docker/d && "+has)
+		if err := os.MkdirAll(bundle+"/rootfs"+docker, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		w, out := pipe(t)
+		c := create(t, testPod(t, "pod"), CreateRequest{ID: "c1", Bundle: bundle, Stdio: Stdio{Stdout: w, Stderr: w}})
+		if err := c.Start(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		wait(t, c.Init())
+		if got, want := out(), "d 0:0 755\n0\n"; got != want {
+			t.Errorf("read-only %v: %q, want %q", readonly, got, want)
+		}
+		if exists(bundle+"/rootfs/var/lib/k0s") != readonly || exists(c.cfg.DataDir+"/storage") {
+			t.Errorf("read-only %v: made what is not needed", readonly)
+		}
+	}
+}
+
+// view is what Create gets for a root that nobody may write.
+func (s *snapshot) view(t testing.TB, script string) CreateRequest {
+	r := s.task(t, nil, script)
+	r.Rootfs[0].Options = []string{"index=off", "lowerdir=" + s.upper + ":" + s.lower}
+	return r
+}
+
+// TestStorageOnTheHost: without an upper layer a folder that the image has gets
+// storage of the host's, which ends with the task. That of a container that a power
+// cut has ended is in nobody's way.
+func TestStorageOnTheHost(t *testing.T) {
+	s := newSnapshot(t)
+	for _, d := range []string{docker + "/of-image", "/run"} {
+		if err := os.MkdirAll(s.lower+d, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w, out := pipe(t)
+	p := testPod(t, "pod")
+	dir := filepath.Join(p.cfg.DataDir, "storage/test/c1")
+	if err := os.MkdirAll(dir+"/var-lib-docker/left", 0o700); err != nil {
+		t.Fatal(err)
+	}
+	r := s.view(t, "mkdir /var/lib/docker/d && "+has)
+	r.Stdio = Stdio{Stdout: w, Stderr: w}
+	log := logged(t)
+	c := create(t, p, r)
+	if !strings.Contains(log(), "no storage for /var/lib/k0s: ") {
+		t.Errorf("logged %q", log())
+	}
+	if err := c.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	wait(t, c.Init())
+	if err := c.Delete(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := out(), "d 0:0 755\nof-image 0:0 755\n0\n"; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+	if exists(dir) {
+		t.Error("the storage is there still")
+	}
+}
+
+// TestStorageOfDeepTree: what an image has in the place of a storage
 // folder may be nested deeper than paths can be. That is an error of a line, and no more.
 func TestStorageOfDeepTree(t *testing.T) {
-	bundle := busybox(t, nil, "true")
-	dir := filepath.Join(bundle, "rootfs/var/lib/docker")
-	if err := os.MkdirAll(dir, 0o755); err != nil {
+	s := newSnapshot(t)
+	if err := os.MkdirAll(s.lower+docker, 0o755); err != nil {
 		t.Fatal(err)
 	}
 	here, err := os.Getwd()
@@ -22,14 +298,14 @@ func TestStorageOfDeepTree(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer os.Chdir(here)
-	if err := deepFolders(dir, "d", deep); err != nil {
+	if err := deepFolders(s.lower+docker, "d", deep); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.Chdir(here); err != nil {
 		t.Fatal(err)
 	}
 	before := allocated()
-	c, err := testPod(t, "pod").Create(t.Context(), CreateRequest{ID: "c1", Bundle: bundle})
+	c, err := testPod(t, "pod").Create(t.Context(), s.task(t, nil, "true"))
 	if err == nil {
 		if err := c.Delete(t.Context()); err != nil {
 			t.Error(err)
@@ -41,17 +317,20 @@ func TestStorageOfDeepTree(t *testing.T) {
 	if grown := allocated() - before; grown > 128<<20 {
 		t.Errorf("%d MiB were taken", grown>>20)
 	}
+	if left, _ := os.ReadDir(s.work); len(left) > 1 {
+		t.Errorf("left in the work folder: %v", left)
+	}
 }
 
 // TestStorageOfSparseFile: holes are copied as holes.
 func TestStorageOfSparseFile(t *testing.T) {
 	const size, at = 1 << 40, 1<<39 + 5
-	bundle := busybox(t, nil, "true")
-	name := filepath.Join(bundle, "rootfs/var/lib/docker/sparse")
-	if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
+	s := newSnapshot(t)
+	name := docker + "/sparse"
+	if err := os.MkdirAll(s.lower+docker, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	f, err := os.Create(name)
+	f, err := os.Create(s.lower + name)
 	if err == nil {
 		_, err = f.WriteAt([]byte("data"), at)
 	}
@@ -61,8 +340,8 @@ func TestStorageOfSparseFile(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := create(t, testPod(t, "pod"), CreateRequest{ID: "c1", Bundle: bundle})
-	f, err = os.Open(c.storage["/var/lib/docker"] + "/sparse")
+	s.life(t, nil, "true")
+	f, err = os.Open(s.upper + name)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -74,5 +353,57 @@ func TestStorageOfSparseFile(t *testing.T) {
 	b := make([]byte, 6)
 	if _, err := f.ReadAt(b, at-1); err != nil || string(b) != "\x00data\x00" {
 		t.Errorf("%q, %v", b, err)
+	}
+}
+
+// TestStorageCommitted: between two tasks the upper layer has nothing that only an
+// inner overlay understands, so that any way of making an image of it works; an image
+// made of the plain files gives the whiteouts and opaque folders back.
+func TestStorageCommitted(t *testing.T) {
+	s := newSnapshot(t)
+	const script = "cd /var/lib/docker && ls -A d; stat -c '%n %t %F' d/w w"
+	const want = "f\nw\nd/w 0 character special file\nw 0 character special file\n"
+	if out := s.life(t, nil, "cd /var/lib/docker && mkdir d && mknod w c 0 0 && mknod d/w c 0 0 && echo f >d/f; "+script); out != want {
+		t.Fatalf("at first: %q", out)
+	}
+	in := s.upper + docker
+	setOpaque := func() {
+		if err := unix.Setxattr(in+"/d", "user.overlay.opaque", []byte("y"), 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	setOpaque()
+	s.life(t, nil, script)
+	// What an archive would have: files, and no attributes.
+	c := newSnapshot(t)
+	err := filepath.WalkDir(in, func(p string, d os.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		to := c.lower + docker + strings.TrimPrefix(p, in)
+		switch {
+		case d.IsDir():
+			return os.MkdirAll(to, 0o755)
+		case d.Type().IsRegular():
+			b, err := os.ReadFile(p)
+			if err != nil {
+				return err
+			}
+			return os.WriteFile(to, b, 0o600)
+		}
+		t.Errorf("%s is a %v", p, d.Type())
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, s := range map[string]*snapshot{"the next task": s, "a container of the image": c} {
+		if out := s.life(t, nil, script+"; ls -A /var/lib/docker"); out != want+"d\nw\n" {
+			t.Errorf("%s: %q, want %q", name, out, want)
+		}
+		var b [1]byte
+		if n, err := unix.Getxattr(s.upper+docker+"/d", "user.overlay.opaque", b[:]); n != 1 || b[0] != 'y' {
+			t.Errorf("%s: the opaque folder is %q, %v", name, b[:max(n, 0)], err)
+		}
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -58,24 +59,33 @@ func parseOverlay(options []string) (*layers, error) {
 	return l, nil
 }
 
+// writable is the upper layer, shifted by the user namespace if there is one;
+// nil if the overlay cannot be written.
+func (l *layers) writable(userns *os.File) *Upper {
+	if l.upper == "" || l.attr&unix.MOUNT_ATTR_RDONLY != 0 {
+		return nil
+	}
+	return &Upper{Dir: l.upper, Work: l.work, UserNS: userns, UserXattr: slices.Contains(l.data, "userxattr")}
+}
+
 // overlay mounts the layers, each through an idmapped mount where ids are to
 // be shifted.
-func (r Rootfs) overlay(options []string) (*os.File, error) {
+func (r Rootfs) overlay(options []string) (*os.File, *Upper, error) {
 	l, err := parseOverlay(options)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if len(l.lower) == 1 && l.upper == "" { // overlayfs wants two
 		r.Mounts = nil
-		f, err := r.folder(l.lower[0], []string{"ro"})
-		return f, err
+		f, _, err := r.folder(l.lower[0], []string{"ro"})
+		return f, nil, err
 	}
 	userns := r.UserNS
 	switch {
 	case r.Shift:
 	case len(l.uid) > 0:
 		if userns, err = UserNS(l.uid, l.gid); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		defer userns.Close()
 	default:
@@ -85,11 +95,15 @@ func (r Rootfs) overlay(options []string) (*os.File, error) {
 		f, err := r.mount(l, userns)
 		// EINVAL: Linux before 5.19 refuses layers that are shifted. What is
 		// wrong with the options is wrong without shifts as well.
+		if err == nil && !r.Shift {
+			return f, l.writable(nil), nil // containerd's mappings are of the lower layers
+		}
 		if err == nil || !r.Shift || !errors.Is(err, ErrNotIDMappable) && !errors.Is(err, unix.EINVAL) {
-			return f, err
+			return f, l.writable(userns), err
 		}
 	}
-	return r.chownedOverlay(l)
+	f, err := r.chownedOverlay(l)
+	return f, l.writable(nil), err
 }
 
 // mount mounts the layers, shifted by the user namespace if there is one.

@@ -36,7 +36,7 @@ func mounted(t *testing.T, r uidmap.Rootfs, use func(root string)) error {
 			return err
 		}
 		return sys.AsFSID(int(ids[0].HostID), int(ids[0].HostID), func() error {
-			f, err := r.Mount()
+			f, _, err := r.Mount()
 			if err != nil {
 				return err
 			}

@@ -36,19 +36,32 @@ type Rootfs struct {
 	ForceChown, ForceAttached bool
 }
 
-// Mount returns the root file system as a detached mount. The calling thread
+// Upper is the writable layer of an overlay, as it lies on the disk.
+type Upper struct {
+	// Dir and Work are upperdir and workdir: absolute paths on the host.
+	Dir, Work string
+	// UserNS has the maps by which the overlay's mount shifts the layer; nil if
+	// it shows ids as they are on the disk. It is the one of [Rootfs].
+	UserNS *os.File
+	// UserXattr: the overlay's own attributes are user.overlay.*, else
+	// trusted.overlay.*.
+	UserXattr bool
+}
+
+// Mount returns the root file system as a detached mount, and its writable
+// layer; nil if it is no overlay, or has none. The calling thread
 // must have a mount namespace of its own, and, where Shift is set, the
 // fsuid and fsgid of the container's root with all capabilities kept: an
 // overlay whose upper layer is idmapped and whose maker is not mapped in it
 // turns read-only.
-func (r Rootfs) Mount() (*os.File, error) {
+func (r Rootfs) Mount() (*os.File, *Upper, error) {
 	switch {
 	case len(r.Mounts) == 0:
 		return r.folder(r.Dir, nil)
 	case len(r.Mounts) > 1:
-		return nil, fmt.Errorf("Create gives %d mounts for the root file system; give one, of type overlay or bind", len(r.Mounts))
+		return nil, nil, fmt.Errorf("Create gives %d mounts for the root file system; give one, of type overlay or bind", len(r.Mounts))
 	case r.Mounts[0].Target != "":
-		return nil, fmt.Errorf("Create gives a mount with the target %q; give one for the root itself", r.Mounts[0].Target)
+		return nil, nil, fmt.Errorf("Create gives a mount with the target %q; give one for the root itself", r.Mounts[0].Target)
 	}
 	m := r.Mounts[0]
 	switch m.Type {
@@ -57,76 +70,98 @@ func (r Rootfs) Mount() (*os.File, error) {
 	case "bind", "rbind", "":
 		return r.folder(m.Source, m.Options)
 	}
-	return r.other(m)
+	f, err := r.other(m)
+	return f, nil, err
 }
 
 // folder is a root that is a folder of the host, or an overlay mounted there
 // by the caller (Docker, CRI-O).
-func (r Rootfs) folder(dir string, options []string) (*os.File, error) {
+func (r Rootfs) folder(dir string, options []string) (*os.File, *Upper, error) {
 	attr, rest := mountAttrs(options)
+	own := false
 	if len(rest) > 0 {
 		uid, gid, other, err := idOptions(rest)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		if len(other) > 0 {
-			return nil, fmt.Errorf("Create gives a bind of %s with the option %q, which is unknown; leave it out", dir, other[0])
+			return nil, nil, fmt.Errorf("Create gives a bind of %s with the option %q, which is unknown; leave it out", dir, other[0])
 		}
 		if !r.Shift && len(uid) > 0 {
 			ns, err := UserNS(uid, gid)
 			if err != nil {
-				return nil, err
+				return nil, nil, err
 			}
 			defer ns.Close()
-			r.UserNS, r.Shift = ns, true
+			r.UserNS, r.Shift, own = ns, true, true
 		}
 	}
-	f, err := r.shifted(dir, attr&unix.MOUNT_ATTR_RDONLY != 0)
+	f, upper, err := r.shifted(dir, attr&unix.MOUNT_ATTR_RDONLY != 0)
+	if own || attr&unix.MOUNT_ATTR_RDONLY != 0 {
+		upper = nil // whose user namespace is closed; that nobody may write
+	}
 	if err != nil || attr == 0 {
-		return f, err
+		return f, upper, err
 	}
 	if err := unix.MountSetattr(int(f.Fd()), "", unix.AT_EMPTY_PATH, &unix.MountAttr{Attr_set: attr}); err != nil {
 		f.Close()
-		return nil, os.NewSyscallError("mount_setattr", err)
+		return nil, nil, os.NewSyscallError("mount_setattr", err)
 	}
-	return f, nil
+	return f, upper, nil
 }
 
 // shifted returns a folder with its ids shifted; shared is one that other
 // containers may use, too.
-func (r Rootfs) shifted(dir string, shared bool) (*os.File, error) {
-	if !r.Shift {
-		return clone(dir, true)
+func (r Rootfs) shifted(dir string, shared bool) (*os.File, *Upper, error) {
+	var st unix.Statfs_t
+	if err := unix.Statfs(dir, &st); err != nil {
+		return nil, nil, &os.PathError{Op: "statfs", Path: dir, Err: err}
 	}
-	if !r.ForceChown {
-		var st unix.Statfs_t
-		if err := unix.Statfs(dir, &st); err != nil {
-			return nil, &os.PathError{Op: "statfs", Path: dir, Err: err}
-		}
-		if st.Type == unix.OVERLAYFS_SUPER_MAGIC {
+	layered := st.Type == unix.OVERLAYFS_SUPER_MAGIC
+	if r.Shift && !r.ForceChown {
+		if layered {
 			options, err := overlayAt(dir)
 			if err != nil {
-				return nil, err
+				return nil, nil, err
 			}
 			return r.overlay(options)
 		}
 		f, err := IDMapped(dir, r.UserNS, true)
 		if err == nil || !errors.Is(err, ErrNotIDMappable) {
-			return f, err
+			return f, nil, err
 		}
 	}
-	if shared {
-		return nil, fmt.Errorf("%s, given read-only, may be an image's, so its owners are not changed: %w; give a writable root file system", dir, ErrNotIDMappable)
+	if r.Shift && shared {
+		return nil, nil, fmt.Errorf("%s, given read-only, may be an image's, so its owners are not changed: %w; give a writable root file system", dir, ErrNotIDMappable)
 	}
 	f, err := clone(dir, true)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	if err := r.chown(dir, f); err != nil {
-		f.Close()
-		return nil, err
+	if r.Shift {
+		if err := r.chown(dir, f); err != nil {
+			f.Close()
+			return nil, nil, err
+		}
 	}
-	return f, nil
+	if layered && st.Flags&unix.ST_RDONLY == 0 {
+		return f, upperAt(dir), nil
+	}
+	return f, nil, nil
+}
+
+// upperAt finds the writable layer of an overlay that somebody else mounted on
+// dir; nil where its options do not tell.
+func upperAt(dir string) *Upper {
+	options, err := overlayAt(dir)
+	if err != nil {
+		return nil
+	}
+	l, err := parseOverlay(options)
+	if err != nil {
+		return nil
+	}
+	return l.writable(nil)
 }
 
 // chown gives the tree whose root is f to the container, until Revert of dir,

@@ -33,7 +33,7 @@ func OverlayOfIDMapped(dir string) error {
 			return apart(func() error {
 				id := int(shifted[0].HostID)
 				return sys.AsFSID(id, id, func() error {
-					mnt, err := uidmap.Rootfs{
+					mnt, _, err := uidmap.Rootfs{
 						Dir: "/sys", UserNS: ns, UID: shifted, GID: shifted, Shift: true,
 						Mounts: []uidmap.Mount{{Type: "overlay", Source: "overlay", Options: []string{
 							"lowerdir=" + lower[0] + ":" + lower[1], "upperdir=" + upper, "workdir=" + work,

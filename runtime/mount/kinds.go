@@ -13,6 +13,7 @@ import (
 
 	"sysbox/runtime/plan"
 	"sysbox/runtime/sys"
+	"sysbox/runtime/tree"
 	"sysbox/uidmap"
 )
 
@@ -187,7 +188,7 @@ func (t *Tree) tmpfs(m plan.Mount) error {
 	defer fd.Close()
 	if m.CopyUp {
 		if from, err := t.lookup(m.Destination, unix.O_RDONLY|unix.O_DIRECTORY); err == nil {
-			err = copyTree(from, fd)
+			err = tree.Copy(from, fd)
 			from.Close()
 			if err != nil {
 				return fmt.Errorf("copy the image's %s: %w", m.Destination, err)
@@ -304,39 +305,6 @@ func (t *Tree) belongs(source string) bool {
 	return ok
 }
 
-// storage attaches a folder of the host's that stands in for one that cannot
-// live on overlayfs, filled with what the image has there.
-func (t *Tree) storage(s plan.Storage) error {
-	host := t.Storage[s.Path]
-	if host == "" {
-		return nil
-	}
-	fd, err := uidmap.IDMapped(host, t.UserNS, false)
-	if errors.Is(err, uidmap.ErrNotIDMappable) {
-		fd, err = t.given(host)
-	}
-	if err != nil {
-		return fmt.Errorf("storage for %s: %w", s.Path, err)
-	}
-	defer fd.Close()
-	if from, err := t.lookup(s.Path, unix.O_RDONLY|unix.O_DIRECTORY); err == nil {
-		err = copyTree(from, fd)
-		from.Close()
-		if err != nil {
-			return fmt.Errorf("storage for %s: copy what the image has there: %w", s.Path, err)
-		}
-	}
-	at, err := t.folder(s.Path)
-	if err != nil {
-		return fmt.Errorf("storage for %s: %w", s.Path, err)
-	}
-	defer at.Close()
-	if err := sys.MoveMount(fd, at); err != nil {
-		return fmt.Errorf("storage for %s: %w", s.Path, err)
-	}
-	return sys.MountSetattr(fd, false, 0, 0, unix.MS_PRIVATE)
-}
-
 // reveal keeps a complete proc and sysfs at a hidden place, so that nested
 // user namespaces may mount their own in spite of masks (the kernel's
 // mount_too_revealing wants one fully visible instance, and does not mind that
@@ -358,20 +326,6 @@ func (t *Tree) reveal() error {
 		}
 	}
 	return t.coverFolder(revealDir)
-}
-
-// given gives a new, empty folder of the host's to the container's root, where
-// ids cannot be shifted, and clones its mount.
-func (t *Tree) given(host string) (*os.File, error) {
-	dir, err := sys.Openat2(nil, host, unix.OpenHow{Flags: unix.O_RDONLY | unix.O_DIRECTORY | unix.O_NOFOLLOW})
-	if err != nil {
-		return nil, err
-	}
-	defer dir.Close()
-	if err := dir.Chown(int(t.UID), int(t.GID)); err != nil {
-		return nil, err
-	}
-	return sys.OpenTree(nil, host, false)
 }
 
 // keep clones a proc or sysfs for reveal, before anything is mounted on it.

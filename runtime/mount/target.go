@@ -28,7 +28,10 @@ func (t *Tree) lookup(p string, flags uint64) (*os.File, error) {
 }
 
 // folder opens a folder of the root, making it and its parents if missing.
-func (t *Tree) folder(p string) (*os.File, error) {
+func (t *Tree) folder(p string) (*os.File, error) { return t.folderWith(p, 0o755) }
+
+// folderWith is folder with the mode of one that is made; its parents get 0755.
+func (t *Tree) folderWith(p string, mode uint32) (*os.File, error) {
 	f, err := t.lookup(p, unix.O_PATH|unix.O_DIRECTORY)
 	if err == nil || !errors.Is(err, unix.ENOENT) {
 		return f, err
@@ -41,7 +44,7 @@ func (t *Tree) folder(p string) (*os.File, error) {
 	}
 	defer dir.Close()
 	name := path.Base(p)
-	if err := unix.Mkdirat(int(dir.Fd()), name, 0o755); err != nil && !errors.Is(err, unix.EEXIST) {
+	if err := unix.Mkdirat(int(dir.Fd()), name, mode); err != nil && !errors.Is(err, unix.EEXIST) {
 		return nil, &os.PathError{Op: "mkdir", Path: p, Err: err}
 	}
 	// What is there now must be that folder, whoever else is at work here.

@@ -33,8 +33,8 @@ type Tree struct {
 	// UID and GID are the host's ids of the container's root; all that is made
 	// in the tree belongs to them.
 	UID, GID uint32
-	// Storage has, for each folder of Plan.Storage, its folder on the host.
-	Storage map[string]string
+	// Storage has what is made for Plan.Storage.
+	Storage Storage
 	// ForceHelper makes proc as on kernels without the option pidns, for tests.
 	ForceHelper bool
 	// RefuseUnshifted makes a bind that cannot be idmapped an error.
@@ -62,10 +62,8 @@ func (t *Tree) Build(rootfs *os.File) error {
 	if err := t.attachRoot(rootfs); err != nil {
 		return err
 	}
-	for _, s := range t.Plan.Storage {
-		if err := t.storage(s); err != nil {
-			return err
-		}
+	if err := t.attachStorage(); err != nil {
+		return err
 	}
 	var own []string
 	for _, m := range t.Plan.Mounts {
@@ -107,6 +105,7 @@ func (t *Tree) close() {
 	if t.null != nil {
 		t.null.Close()
 	}
+	t.Storage.close()
 	t.complete, t.null = nil, nil
 }
 

@@ -28,7 +28,13 @@ func (h *host) booted(t *testing.T, archive func() (string, error), opts ...oci.
 	if err != nil {
 		t.Fatal(err)
 	}
-	task, exit := h.task(t, h.container(t, image, opts...), cio.NullIO)
+	return h.boot(t, h.container(t, image, opts...))
+}
+
+// boot starts a task of a container whose init is systemd.
+func (h *host) boot(t *testing.T, c containerd.Container) (containerd.Task, <-chan containerd.ExitStatus) {
+	t.Helper()
+	task, exit := h.task(t, c, cio.NullIO)
 	state := ""
 	for deadline := time.Now().Add(90 * time.Second * patience()); time.Now().Before(deadline); time.Sleep(200 * time.Millisecond) {
 		out, _ := h.exec(t, task, nil, "systemctl", "is-system-running")

@@ -203,10 +203,18 @@ var session = strings.ToLower(rand.Text()[:8])
 // container makes a container that the test removes at its end.
 func (h *host) container(t *testing.T, image containerd.Image, opts ...oci.SpecOpts) containerd.Container {
 	t.Helper()
+	id := newID()
+	return h.containerOn(t, id, containerd.WithNewSnapshot(id, image), image, opts...)
+}
+
+func newID() string { return fmt.Sprintf("c%s-%d", session, count.Add(1)) }
+
+// containerOn is container on a snapshot that the caller chooses.
+func (h *host) containerOn(t *testing.T, id string, snapshot containerd.NewContainerOpts, image containerd.Image, opts ...oci.SpecOpts) containerd.Container {
+	t.Helper()
 	ctx := background(t)
-	id := fmt.Sprintf("c%s-%d", session, count.Add(1))
 	opts = append([]oci.SpecOpts{oci.WithDefaultPathEnv, oci.WithImageConfig(image)}, opts...)
-	c, err := h.Client.NewContainer(ctx, id, containerd.WithImage(image), containerd.WithNewSnapshot(id, image),
+	c, err := h.Client.NewContainer(ctx, id, containerd.WithImage(image), snapshot,
 		containerd.WithRuntime(harness.Runtime, nil), containerd.WithNewSpec(opts...))
 	if err != nil {
 		t.Fatal(err)
@@ -247,6 +255,12 @@ func (o *output) String() string {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return o.buf.String()
+}
+
+func (o *output) reset() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.buf.Reset()
 }
 
 func (o *output) creator() cio.Creator { return cio.NewCreator(cio.WithStreams(nil, o, o)) }

@@ -1,9 +1,16 @@
-package mount
+// Package tree copies, walks and removes trees of files that a container has
+// made, on the host: no symbolic link is followed, no other mount entered, and
+// depth or number of files cost neither open files nor memory without bound.
+//
+// What does not belong here: owners and id mappings, which are package uidmap's,
+// and what the files mean.
+package tree
 
 import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 
 	"golang.org/x/sys/unix"
@@ -11,13 +18,13 @@ import (
 	"sysbox/runtime/sys"
 )
 
-// copyTree copies what is in one folder into another: types, owners, modes,
+// Copy copies what is in one folder into another: types, owners, modes,
 // times, extended attributes, holes, hard links within the tree. Neither side is
 // ever followed through a symbolic link, nor into another mount.
 //
 // The tree may be a container's work, of an earlier life of its root. Two files are open
 // for each level, so folders whose paths are longer than a path can be are an error.
-func copyTree(from, to *os.File) error {
+func Copy(from, to *os.File) error {
 	var st unix.Stat_t
 	if err := unix.Fstat(int(from.Fd()), &st); err != nil {
 		return err
@@ -39,13 +46,23 @@ type copier struct {
 	links map[uint64]string // inode to the first path made for it, below root
 }
 
+// hidden is how an overlay lists a whiteout that lies in a folder of one layer
+// alone: the name is shown, and that there is no such file. It is none of that
+// overlay's own but a file of what is copied, an overlay's in the container.
+const hidden = fs.ModeDevice | fs.ModeCharDevice
+
 func (c *copier) folder(from, to *os.File, prefix string) error {
-	names, err := from.Readdirnames(-1)
+	entries, err := from.ReadDir(-1)
 	if err != nil {
 		return err
 	}
-	for _, name := range names {
-		if err := c.entry(from, to, prefix, name); err != nil {
+	for _, e := range entries {
+		name := e.Name()
+		err := c.entry(from, to, prefix, name)
+		if errors.Is(err, unix.ENOENT) && e.Type() == hidden {
+			err = unix.Mknodat(int(to.Fd()), name, unix.S_IFCHR, 0)
+		}
+		if err != nil {
 			var inner *os.PathError
 			if errors.As(err, &inner) {
 				return err // has its path already; one for each level would be a long story

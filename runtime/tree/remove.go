@@ -1,7 +1,6 @@
-package runtime
+package tree
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -9,23 +8,28 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// removeAll removes a folder with all that is in it; that there is none is no error.
+// RemoveAll removes a folder with all that is in it, below the folder dir (nil: an
+// absolute path); that there is none is no error.
 //
 // What is in it was a container's: folders can be nested deeper than this process can
 // have files open, and paths be longer than any that can be opened. os.RemoveAll keeps
 // a file and a buffer for each level. This has one folder open at a time and remembers
 // sixteen bytes for each.
-func removeAll(dir string) error {
-	at, err := openFolder(unix.AT_FDCWD, dir)
+func RemoveAll(dir *os.File, name string) error {
+	in := unix.AT_FDCWD
+	if dir != nil {
+		in = int(dir.Fd())
+	}
+	at, err := openFolder(in, name)
 	if err == unix.ENOENT {
 		return nil
 	}
 	if err != nil {
-		return &os.PathError{Op: "open", Path: dir, Err: err}
+		return &os.PathError{Op: "open", Path: name, Err: err}
 	}
 	defer func() { unix.Close(at) }()
 	id, err := fileOf(at)
-	way := []file{id} // from dir to at
+	way := []file{id} // from the folder to at
 	for err == nil {
 		var sub int
 		if sub, err = thin(at); err != nil {
@@ -50,14 +54,14 @@ func removeAll(dir string) error {
 		way = way[:len(way)-1]
 		// Another container may have been given one of the folders, and move it.
 		if id, err = fileOf(at); err == nil && id != way[len(way)-1] {
-			err = errors.New("somebody moves folders there")
+			err = errMoved
 		}
 	}
 	if err == nil {
-		err = unix.Rmdir(dir)
+		err = unix.Unlinkat(in, name, unix.AT_REMOVEDIR)
 	}
 	if err != nil {
-		return fmt.Errorf("remove %s: %w", dir, err)
+		return fmt.Errorf("remove %s: %w", name, err)
 	}
 	return nil
 }

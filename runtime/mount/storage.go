@@ -1,0 +1,258 @@
+package mount
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"sysbox/runtime/plan"
+	"sysbox/runtime/sys"
+	"sysbox/runtime/tree"
+	"sysbox/runtime/whiteout"
+	"sysbox/uidmap"
+)
+
+// Storage has what is made for the folders that cannot live on overlayfs.
+//
+// Where the root is an overlay, such a folder is the one of its upper layer
+// itself, bound over its place: it survives the container's task and goes with
+// the snapshot, and nothing is copied at either end. A root on a file system on
+// which overlays can lie needs nothing. All others get a folder of the host's
+// that lives as long as the task.
+type Storage struct {
+	// Host is asked for the host's folder for all that need one, at the first of
+	// them: it records the folder, and makes it.
+	Host func() (string, error)
+	// Upper is the root's upper layer, if a folder lies in it, and InUpper
+	// those that do, relative to it. The layer is this container's alone while
+	// Lock is open.
+	Upper   string
+	InUpper []string
+	Lock    *os.File
+
+	mounts []folder
+}
+
+// folder is a storage folder, ready to be attached; without a mount the root's
+// own is to be attached over itself, to stay writable.
+type folder struct {
+	path  string
+	mount *os.File
+}
+
+func (s *Storage) close() {
+	for _, f := range s.mounts {
+		if f.mount != nil {
+			f.mount.Close()
+		}
+	}
+	s.mounts = nil
+}
+
+// errElsewhere: a folder cannot lie in the upper layer.
+var errElsewhere = errors.New("the folder of the upper layer cannot be used")
+
+// PrepareStorage makes the plan's storage folders ready, with what the image
+// has there, before the root is attached. If it answers true, it has changed a
+// layer in a way that a mounted overlay does not see, and the root is to be
+// mounted again.
+func (t *Tree) PrepareStorage(rootfs *os.File, upper *uidmap.Upper) (again bool, err error) {
+	if len(t.Plan.Storage) == 0 {
+		return false, nil
+	}
+	t.root = rootfs
+	defer func() {
+		if err != nil {
+			t.Storage.close()
+		}
+	}()
+	var st unix.Statfs_t
+	if err := unix.Fstatfs(int(rootfs.Fd()), &st); err != nil {
+		return false, os.NewSyscallError("fstatfs", err)
+	}
+	writable := st.Flags&unix.ST_RDONLY == 0
+	if upper == nil && writable && holdsOverlays(st.Type) {
+		return false, t.preparePlain()
+	}
+	var u *upperLayer
+	if upper != nil {
+		if u, err = openUpper(upper, rootfs); err != nil {
+			return false, err
+		}
+		defer u.close()
+	}
+	for _, s := range t.Plan.Storage {
+		if err := t.prepare(s, u); err != nil {
+			return false, fmt.Errorf("storage for %s: %w", s.Path, err)
+		}
+	}
+	if u == nil {
+		return false, nil
+	}
+	if len(t.Storage.InUpper) > 0 {
+		t.Storage.Upper, t.Storage.Lock = upper.Dir, u.lock()
+	}
+	return u.changed, nil
+}
+
+// holdsOverlays tells whether overlays can have their upper layers on a file
+// system, and it is no one's memory.
+func holdsOverlays(magic int64) bool {
+	const bcachefs = 0xca451a4e
+	switch magic {
+	case unix.EXT4_SUPER_MAGIC, unix.XFS_SUPER_MAGIC, unix.BTRFS_SUPER_MAGIC, unix.F2FS_SUPER_MAGIC, bcachefs:
+		return true
+	}
+	return false
+}
+
+// preparePlain: the folders are fit as they are.
+func (t *Tree) preparePlain() error {
+	for _, s := range t.Plan.Storage {
+		if t.Plan.Rootfs.Readonly {
+			t.Storage.mounts = append(t.Storage.mounts, folder{path: s.Path})
+		}
+		at, err := t.lookup(s.Path, unix.O_RDONLY|unix.O_DIRECTORY)
+		if err != nil {
+			continue
+		}
+		err = whiteout.Restore(at)
+		at.Close()
+		if err != nil {
+			return fmt.Errorf("storage for %s: %w", s.Path, err)
+		}
+	}
+	return nil
+}
+
+func (t *Tree) prepare(s plan.Storage, u *upperLayer) error {
+	at, err := t.storagePlace(s)
+	if errors.Is(err, unix.EROFS) {
+		t.Warn(fmt.Sprintf("no storage for %s: the root is read-only and has no such folder", s.Path))
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer at.Close()
+	var m *os.File
+	err = errElsewhere
+	if u != nil {
+		var below string
+		if m, below, err = u.folder(at); err == nil {
+			t.Storage.InUpper = append(t.Storage.InUpper, below)
+		}
+	}
+	if errors.Is(err, errElsewhere) {
+		m, err = t.hostFolder(s, at)
+	}
+	if err != nil {
+		return err
+	}
+	t.Storage.mounts = append(t.Storage.mounts, folder{s.Path, m})
+	return nil
+}
+
+// storagePlace opens a storage folder's place in the root. One that is missing
+// is made with its mode: in an overlay it is then the upper layer's.
+func (t *Tree) storagePlace(s plan.Storage) (*os.File, error) {
+	const flags = unix.O_RDONLY | unix.O_DIRECTORY
+	at, err := t.lookup(s.Path, flags)
+	if !errors.Is(err, unix.ENOENT) {
+		return at, err
+	}
+	p, err := t.folderWith(s.Path, s.Mode)
+	if err != nil {
+		return nil, err
+	}
+	defer p.Close()
+	return sys.Openat2(p, ".", unix.OpenHow{Flags: flags})
+}
+
+// hostFolder makes a folder of the host's, with what the root has at the place.
+func (t *Tree) hostFolder(s plan.Storage, at *os.File) (*os.File, error) {
+	dir, err := t.newHostFolder(s)
+	if err != nil {
+		return nil, err
+	}
+	fd, err := uidmap.IDMapped(dir, t.UserNS, false)
+	if errors.Is(err, uidmap.ErrNotIDMappable) {
+		fd, err = t.given(dir)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err = tree.Copy(at, fd); err == nil {
+		err = whiteout.Restore(fd)
+	}
+	if err != nil {
+		fd.Close()
+		return nil, fmt.Errorf("copy what the image has there: %w", err)
+	}
+	return fd, nil
+}
+
+// newHostFolder works on another goroutine: this thread has the container's
+// fsuid, to which the folder would belong.
+func (t *Tree) newHostFolder(s plan.Storage) (dir string, err error) {
+	done := make(chan error)
+	go func() {
+		done <- func() error {
+			all, err := t.Storage.Host()
+			if err != nil {
+				return err
+			}
+			dir = all + "/" + strings.ReplaceAll(strings.Trim(s.Path, "/"), "/", "-")
+			return os.Mkdir(dir, 0o700)
+		}()
+	}()
+	err = <-done
+	return dir, err
+}
+
+// given gives a new, empty folder of the host's to the container's root, where
+// ids cannot be shifted, and clones its mount.
+func (t *Tree) given(host string) (*os.File, error) {
+	dir, err := sys.Openat2(nil, host, unix.OpenHow{Flags: unix.O_RDONLY | unix.O_DIRECTORY | unix.O_NOFOLLOW})
+	if err != nil {
+		return nil, err
+	}
+	defer dir.Close()
+	if err := dir.Chown(int(t.UID), int(t.GID)); err != nil {
+		return nil, err
+	}
+	return sys.OpenTree(nil, host, false)
+}
+
+// attachStorage puts the storage folders in their places.
+func (t *Tree) attachStorage() error {
+	defer t.Storage.close()
+	for _, f := range t.Storage.mounts {
+		if err := t.attachFolderOf(f); err != nil {
+			return fmt.Errorf("storage for %s: %w", f.path, err)
+		}
+	}
+	return nil
+}
+
+func (t *Tree) attachFolderOf(f folder) error {
+	at, err := t.folder(f.path)
+	if err != nil {
+		return err
+	}
+	defer at.Close()
+	m := f.mount
+	if m == nil {
+		if m, err = sys.OpenTree(at, "", false); err != nil {
+			return err
+		}
+		defer m.Close()
+	}
+	if err := sys.MoveMount(m, at); err != nil {
+		return err
+	}
+	return sys.MountSetattr(m, false, 0, 0, unix.MS_PRIVATE)
+}

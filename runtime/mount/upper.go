@@ -1,0 +1,300 @@
+package mount
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"sysbox/runtime/sys"
+	"sysbox/runtime/tree"
+	"sysbox/runtime/whiteout"
+	"sysbox/uidmap"
+)
+
+// upperLayer is the upper layer of the root's overlay, of which storage folders
+// are bound.
+//
+// An earlier life of the container controlled all that is in it. Nothing of it
+// is reached but by names of real folders below it, in its own mount.
+type upperLayer struct {
+	*uidmap.Upper
+	dir     *os.File // open for reading, which a lock needs
+	prefix  string   // of paths in the root, as /proc shows them
+	changed bool
+	locked  bool // by what lock returned
+}
+
+// stage is the folder in workdir in which a copy is made.
+const stage = "sysbox"
+
+// openUpper opens the upper layer of the overlay whose root is given, for this
+// container alone: another one on the same layer, with other ids, would be
+// neither apart from it nor safe.
+func openUpper(u *uidmap.Upper, root *os.File) (*upperLayer, error) {
+	dir, err := sys.Openat2(nil, u.Dir, unix.OpenHow{Flags: unix.O_RDONLY | unix.O_DIRECTORY})
+	if err != nil {
+		return nil, fmt.Errorf("the upper layer of the root file system: %w", err)
+	}
+	l := &upperLayer{Upper: u, dir: dir}
+	if err := unix.Flock(int(dir.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		dir.Close()
+		if errors.Is(err, unix.EWOULDBLOCK) {
+			return nil, fmt.Errorf("the upper layer of the root file system, %s, is that of another container, which runs; give each a snapshot of its own", u.Dir)
+		}
+		return nil, os.NewSyscallError("flock "+u.Dir, err)
+	}
+	if l.prefix, err = shownPath(root); err != nil {
+		l.close()
+		return nil, err
+	}
+	return l, nil
+}
+
+func (u *upperLayer) close() {
+	if !u.locked {
+		unlock(u.dir)
+	}
+}
+
+// lock hands the lock to the caller.
+func (u *upperLayer) lock() *os.File {
+	u.locked = true
+	return u.dir
+}
+
+// unlock closes a locked folder; that alone would not unlock it while a child is
+// between fork and exec.
+func unlock(f *os.File) {
+	_ = unix.Flock(int(f.Fd()), unix.LOCK_UN)
+	f.Close()
+}
+
+// Unlock ends the container's hold of its root's upper layer.
+func (s *Storage) Unlock() {
+	if s.Lock != nil {
+		unlock(s.Lock)
+		s.Lock = nil
+	}
+}
+
+// ParkUpper makes the storage folders in an upper layer ready for a commit, after
+// the container's last process (package whiteout). A folder that it cannot do that
+// with is as good for the next task as it was.
+func ParkUpper(ctx context.Context, dir string, folders []string) {
+	f, err := sys.Openat2(nil, dir, unix.OpenHow{Flags: unix.O_RDONLY | unix.O_DIRECTORY})
+	if err != nil {
+		return // gone with its snapshot
+	}
+	if unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) != nil {
+		f.Close()
+		return // used again already
+	}
+	defer unlock(f)
+	u := upperLayer{dir: f}
+	for _, below := range folders {
+		if folder, err := u.open(below, unix.O_RDONLY); err == nil {
+			_ = whiteout.Park(ctx, folder)
+			folder.Close()
+		}
+	}
+}
+
+// shownPath is what /proc shows as an open file's path.
+func shownPath(f *os.File) (string, error) {
+	return os.Readlink(fmt.Sprintf("/proc/thread-self/fd/%d", f.Fd()))
+}
+
+// open opens a folder of the layer.
+func (u *upperLayer) open(below string, flags uint64) (*os.File, error) {
+	return sys.Openat2(u.dir, below, unix.OpenHow{Flags: flags | unix.O_DIRECTORY | unix.O_NOFOLLOW, Resolve: realFolders})
+}
+
+// realFolders are the only way in a layer.
+const realFolders = unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_XDEV
+
+// folder returns a mount of the layer's folder that belongs to the open folder
+// of the root, with all in it that the lower layers have there, and its path
+// below the layer.
+func (u *upperLayer) folder(at *os.File) (m *os.File, below string, err error) {
+	shown, err := shownPath(at)
+	if err != nil {
+		return nil, "", err
+	}
+	below, ok := strings.CutPrefix(shown, strings.TrimSuffix(u.prefix, "/")+"/")
+	if !ok {
+		return nil, "", errElsewhere
+	}
+	up, err := u.open(below, unix.O_RDONLY)
+	if errors.Is(err, unix.ENOENT) {
+		if err := copiedUp(at); err != nil {
+			return nil, "", err
+		}
+		up, err = u.open(below, unix.O_RDONLY)
+	}
+	if err != nil {
+		return nil, "", fmt.Errorf("%w: %w", errElsewhere, err)
+	}
+	defer func() { up.Close() }()
+	if m, err = u.mount(up); err != nil {
+		return nil, "", err
+	}
+	if err := sameFolder(at, m); err != nil {
+		m.Close()
+		return nil, "", err
+	}
+	alone, err := u.alone(at, up)
+	if err != nil {
+		m.Close()
+		return nil, "", err
+	}
+	if !alone {
+		m.Close()
+		if err := u.copyLower(at, below); err != nil {
+			return nil, "", fmt.Errorf("copy what the image has there: %w", err)
+		}
+		up.Close()
+		if up, err = u.open(below, unix.O_RDONLY); err != nil {
+			return nil, "", err
+		}
+		if m, err = u.mount(up); err != nil {
+			return nil, "", err
+		}
+	}
+	if err := whiteout.Restore(m); err != nil {
+		m.Close()
+		return nil, "", err
+	}
+	return m, below, nil
+}
+
+// copiedUp has the overlay copy a folder of a lower layer to the upper one, by a
+// change that changes nothing.
+func copiedUp(at *os.File) error {
+	var st unix.Stat_t
+	err := unix.Fstat(int(at.Fd()), &st)
+	if err == nil {
+		err = unix.Fchmod(int(at.Fd()), st.Mode&0o7777)
+	}
+	return os.NewSyscallError("copy the folder to the upper layer: fchmod", err)
+}
+
+// mount clones the layer's mount at a folder, shifted as the overlay shifts it.
+func (u *upperLayer) mount(dir *os.File) (*os.File, error) {
+	m, err := sys.OpenTree(dir, "", false)
+	if err != nil || u.UserNS == nil {
+		return m, err
+	}
+	if err := sys.SetAttr(m, false, sys.Attr{IDMap: u.UserNS}); err != nil {
+		m.Close()
+		return nil, err
+	}
+	return m, nil
+}
+
+// sameFolder compares what the overlay and the mount of its upper folder show:
+// a caller's overlay may shift its upper layer in ways that cannot be seen.
+func sameFolder(at, m *os.File) error {
+	var a, b unix.Stat_t
+	err := unix.Fstat(int(at.Fd()), &a)
+	if err == nil {
+		err = unix.Fstat(int(m.Fd()), &b)
+	}
+	if err != nil {
+		return os.NewSyscallError("fstat", err)
+	}
+	if a.Uid != b.Uid || a.Gid != b.Gid || a.Mode != b.Mode {
+		return fmt.Errorf("%w: its owner is %d:%d in the root and %d:%d in the layer", errElsewhere, a.Uid, a.Gid, b.Uid, b.Gid)
+	}
+	return nil
+}
+
+func (u *upperLayer) opaque() string {
+	if u.UserXattr {
+		return "user.overlay.opaque"
+	}
+	return "trusted.overlay.opaque"
+}
+
+// alone tells whether all that the root has in a folder is in the upper layer,
+// as is said by the overlay's own mark, "opaque". The kernel sets it on most
+// folders that are made in an overlay; where there is nothing to be hidden it is
+// set here, so that what comes later needs no second look.
+func (u *upperLayer) alone(at, up *os.File) (bool, error) {
+	var b [1]byte
+	if n, err := unix.Fgetxattr(int(up.Fd()), u.opaque(), b[:]); err == nil && n == 1 && b[0] == 'y' {
+		return true, nil
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(int(at.Fd()), &st); err != nil {
+		return false, os.NewSyscallError("fstat", err)
+	}
+	if st.Nlink < 2 { // an overlay's way to show a folder that several layers have
+		if _, err := at.Readdirnames(1); err == nil {
+			_, err = at.Seek(0, io.SeekStart)
+			return false, err
+		} else if !errors.Is(err, io.EOF) {
+			return false, err
+		}
+	}
+	return true, u.setOpaque(up)
+}
+
+func (u *upperLayer) setOpaque(dir *os.File) error {
+	return os.NewSyscallError("fsetxattr "+u.opaque(), unix.Fsetxattr(int(dir.Fd()), u.opaque(), []byte("y"), 0))
+}
+
+// copyLower copies all that the root has in a folder into one that takes the
+// place of the upper layer's, opaque. It is made in workdir, where neither the
+// container nor a commit sees one that is half, and it is on the disk before it
+// is in its place: the mark is believed after any crash.
+func (u *upperLayer) copyLower(at *os.File, below string) error {
+	work, err := sys.Openat2(nil, u.Work, unix.OpenHow{Flags: unix.O_PATH | unix.O_DIRECTORY})
+	if err != nil {
+		return err
+	}
+	defer work.Close()
+	if err := tree.RemoveAll(work, stage); err != nil { // a crash has left it
+		return err
+	}
+	defer tree.RemoveAll(work, stage) //nolint:errcheck // the next one does, and it goes with the snapshot
+	if err := u.copyTo(at, work); err != nil {
+		return err
+	}
+	parent, err := u.open(path.Dir(below), unix.O_PATH)
+	if err != nil {
+		return err
+	}
+	defer parent.Close()
+	u.changed = true
+	err = unix.Renameat2(int(work.Fd()), stage, int(parent.Fd()), path.Base(below), unix.RENAME_EXCHANGE)
+	return os.NewSyscallError("renameat2", err)
+}
+
+func (u *upperLayer) copyTo(at, work *os.File) error {
+	m, err := u.mount(work)
+	if err != nil {
+		return err
+	}
+	defer m.Close()
+	if err := unix.Mkdirat(int(m.Fd()), stage, 0o700); err != nil {
+		return &os.PathError{Op: "mkdir", Path: u.Work + "/" + stage, Err: err}
+	}
+	dst, err := sys.Openat2(m, stage, unix.OpenHow{Flags: unix.O_RDONLY | unix.O_DIRECTORY | unix.O_NOFOLLOW, Resolve: realFolders})
+	if err != nil {
+		return err
+	}
+	defer dst.Close()
+	if err := tree.Copy(at, dst); err != nil {
+		return err
+	}
+	if err := u.setOpaque(dst); err != nil {
+		return err
+	}
+	return os.NewSyscallError("syncfs", unix.Syncfs(int(dst.Fd())))
+}

@@ -1,0 +1,112 @@
+package tree
+
+import (
+	"errors"
+	"io"
+	"os"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"sysbox/runtime/sys"
+)
+
+// Walk calls f with each folder of a tree, root itself first, and with what is in
+// it, in parts of some hundred entries. path makes the folder's path below root,
+// "" for root, or the path of what has a name there.
+//
+// One folder is open at a time; that above it is found by "..", and compared.
+func Walk(root *os.File, f func(dir *os.File, entries []os.DirEntry, path func(name string) string) error) error {
+	w := walker{f: f}
+	dir, err := w.open(root, ".")
+	if err != nil {
+		return err
+	}
+	defer func() { dir.Close() }()
+	if err := w.enter(dir, ""); err != nil {
+		return err
+	}
+	for {
+		top := &w.way[len(w.way)-1]
+		next := ".."
+		if n := len(top.below); n > 0 {
+			next, top.below = top.below[n-1], top.below[:n-1]
+		} else if len(w.way) == 1 {
+			return nil
+		}
+		sub, err := w.open(dir, next)
+		if next != ".." && (errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EXDEV)) {
+			continue // removed meanwhile; a mount
+		}
+		if err != nil {
+			return err
+		}
+		dir.Close()
+		dir = sub
+		if next != ".." {
+			if err := w.enter(dir, next); err != nil {
+				return err
+			}
+			continue
+		}
+		w.way = w.way[:len(w.way)-1]
+		if id, err := fileOf(int(dir.Fd())); err != nil || id != w.way[len(w.way)-1].id {
+			return errors.Join(err, errMoved)
+		}
+	}
+}
+
+var errMoved = errors.New("somebody moves folders there")
+
+type walker struct {
+	f   func(*os.File, []os.DirEntry, func(string) string) error
+	way []level // from root to the open folder
+}
+
+type level struct {
+	id    file
+	name  string
+	below []string // folders that are yet to be visited
+}
+
+func (w *walker) open(at *os.File, name string) (*os.File, error) {
+	// Up, the root of the walk is never left, as it has no way above it.
+	return sys.Openat2(at, name, unix.OpenHow{
+		Flags:   unix.O_RDONLY | unix.O_DIRECTORY | unix.O_NOFOLLOW,
+		Resolve: unix.RESOLVE_NO_XDEV | unix.RESOLVE_NO_MAGICLINKS,
+	})
+}
+
+func (w *walker) enter(dir *os.File, name string) error {
+	id, err := fileOf(int(dir.Fd()))
+	if err != nil {
+		return err
+	}
+	w.way = append(w.way, level{id: id, name: name})
+	top := &w.way[len(w.way)-1]
+	for {
+		entries, err := dir.ReadDir(512)
+		if err := w.f(dir, entries, w.path); err != nil {
+			return err
+		}
+		for _, e := range entries {
+			if e.IsDir() {
+				top.below = append(top.below, e.Name())
+			}
+		}
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+func (w *walker) path(name string) string {
+	var b strings.Builder
+	for _, l := range w.way[1:] {
+		b.WriteString(l.name + "/")
+	}
+	return b.String() + name
+}

@@ -1,0 +1,215 @@
+package whiteout
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// folder is a folder with whiteouts, opaque folders and other things in it.
+func folder(t testing.TB) *os.File {
+	t.Helper()
+	dir := t.TempDir()
+	err := errors.Join(
+		os.MkdirAll(dir+"/a/b\n c", 0o755),
+		os.Mkdir(dir+"/o", 0o755),
+		os.WriteFile(dir+"/a/f", []byte("x"), 0o644),
+		os.Symlink("/etc", dir+"/link"),
+		unix.Mkfifo(dir+"/fifo", 0o644),
+		unix.Mknod(dir+"/w", unix.S_IFCHR, 0),
+		unix.Mknod(dir+"/a/b\n c/w", unix.S_IFCHR, 0),
+		unix.Setxattr(dir+"/o", opaque, []byte("y"), 0),
+	)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { f.Close() })
+	return f
+}
+
+// shown lists a folder: each path with its kind, and "opaque".
+func shown(t testing.TB, dir *os.File) string {
+	t.Helper()
+	var out []string
+	err := filepath.WalkDir(dir.Name(), func(p string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		s := strings.TrimPrefix(p, dir.Name()) + " " + d.Type().String()
+		var b [1]byte
+		if n, err := unix.Lgetxattr(p, opaque, b[:]); err == nil && n == 1 {
+			s += " opaque"
+		}
+		out = append(out, s)
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.Join(out, "|")
+}
+
+// TestParkAndRestore: parked, a folder has no whiteouts; restored it is what it was,
+// also if an archive has dropped its attributes.
+func TestParkAndRestore(t *testing.T) {
+	dir := folder(t)
+	before := shown(t, dir)
+	for range 2 { // a second one parks what is parked
+		if err := Park(t.Context(), dir); err != nil {
+			t.Fatal(err)
+		}
+	}
+	parked := shown(t, dir)
+	if strings.Contains(parked, "/w ") || !strings.Contains(parked, "/"+list) || !strings.Contains(parked, "/fifo") {
+		t.Errorf("parked: %s", parked)
+	}
+	if err := unix.Removexattr(dir.Name()+"/o", opaque); err != nil {
+		t.Fatal(err)
+	}
+	if err := Restore(dir); err != nil {
+		t.Fatal(err)
+	}
+	if got := shown(t, dir); got != before {
+		t.Errorf("restored: %s\nwant %s", got, before)
+	}
+}
+
+// TestParkNothing: a folder without marks gets no list.
+func TestParkNothing(t *testing.T) {
+	dir := folder(t)
+	for _, name := range []string{"/w", "/a/b\n c/w", "/o"} {
+		if err := os.Remove(dir.Name() + name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	before := shown(t, dir)
+	if err := Park(t.Context(), dir); err != nil {
+		t.Fatal(err)
+	}
+	if got := shown(t, dir); got != before {
+		t.Errorf("%s, was %s", got, before)
+	}
+}
+
+// TestParkInterrupted: whenever a Park ends early, Restore makes the folder whole.
+func TestParkInterrupted(t *testing.T) {
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	for name, park := range map[string]func(dir *os.File) error{
+		"by its context": func(dir *os.File) error {
+			if err := Park(gone, dir); !errors.Is(err, context.Canceled) {
+				return err
+			}
+			return nil
+		},
+		"before a whiteout is removed": func(dir *os.File) error {
+			if err := Park(t.Context(), dir); err != nil {
+				return err
+			}
+			return unix.Mknod(dir.Name()+"/w", unix.S_IFCHR, 0)
+		},
+		"with half a list beside": func(dir *os.File) error {
+			return os.WriteFile(dir.Name()+"/"+unfinished, []byte(heading+"\x00w"), 0o600)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := folder(t)
+			before := shown(t, dir)
+			if err := park(dir); err != nil {
+				t.Fatal(err)
+			}
+			if err := Park(t.Context(), dir); err != nil {
+				t.Fatal(err)
+			}
+			if err := Restore(dir); err != nil {
+				t.Fatal(err)
+			}
+			if got := shown(t, dir); got != before {
+				t.Errorf("%s\nwant %s", got, before)
+			}
+		})
+	}
+}
+
+// TestRestoreHostile: what stands in the list's place is not waited for, not followed,
+// and, if it is no list, of no effect.
+func TestRestoreHostile(t *testing.T) {
+	outside := t.TempDir()
+	for name, make := range map[string]func(p string) error{
+		"a link":            func(p string) error { return os.Symlink(outside+"/list", p) },
+		"a FIFO":            func(p string) error { return unix.Mkfifo(p, 0o644) },
+		"a folder":          func(p string) error { return os.Mkdir(p, 0o755) },
+		"a whiteout":        func(p string) error { return unix.Mknod(p, unix.S_IFCHR, 0) },
+		"a huge sparse one": func(p string) error { return errors.Join(os.WriteFile(p, nil, 0o644), os.Truncate(p, 1<<40)) },
+		"zeroes":            func(p string) error { return os.WriteFile(p, make([]byte, 1<<16), 0o644) },
+		"a way out": func(p string) error {
+			return os.WriteFile(p, []byte(heading+"\x00w../x\x00w/etc/x\x00wlink/x\x00w"+outside+"/x\x00wa/../../x\x00o..\x00olink\x00w.\x00"), 0o644)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := folder(t)
+			before := shown(t, dir)
+			up, err := os.ReadDir(filepath.Dir(dir.Name()))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := make(dir.Name() + "/" + list); err != nil {
+				t.Fatal(err)
+			}
+			if err := Restore(dir); err != nil {
+				t.Fatal(err)
+			}
+			os.Remove(dir.Name() + "/" + list) // the folder
+			if got := shown(t, dir); got != before {
+				t.Errorf("%s\nwant %s", got, before)
+			}
+			now, _ := os.ReadDir(filepath.Dir(dir.Name()))
+			if left, _ := os.ReadDir(outside); len(left) > 0 || len(now) != len(up) {
+				t.Errorf("made outside: %v, %v", left, now)
+			}
+		})
+	}
+}
+
+// FuzzRestore: whatever a list says, files that are there stay as they are, and what is
+// new is a whiteout.
+func FuzzRestore(f *testing.F) {
+	f.Add([]byte(heading + "\x00wa/new\x00oa\x00w./w2\x00wa/f\x00"))
+	f.Add([]byte(heading + "\x00w../x\x00w/etc/x\x00wlink/passwd\x00\x00w\x00wfifo/x"))
+	f.Add([]byte("other\x00wa\x00"))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		dir := folder(t)
+		before := strings.Split(shown(t, dir), "|")
+		if err := os.WriteFile(dir.Name()+"/"+list, text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := Restore(dir); err != nil {
+			t.Fatalf("%q: %v", text, err)
+		}
+		old := map[string]bool{}
+		for _, s := range before {
+			old[s], old[s+" opaque"] = true, true
+		}
+		n := 0
+		for _, s := range strings.Split(shown(t, dir), "|") {
+			if old[s] {
+				n++
+			} else if !strings.HasSuffix(s, " Dc---------") {
+				t.Errorf("%q: new is %q", text, s)
+			}
+		}
+		if n != len(before) {
+			t.Errorf("%q: %d of %d are left", text, n, len(before))
+		}
+	})
+}
