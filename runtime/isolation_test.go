@@ -243,3 +243,29 @@ func TestNothingToExecute(t *testing.T) {
 		}
 	}
 }
+
+// TestExecAffinity: an exec begins on the CPUs of initial, before it is in the
+// container's cgroup, and runs on those of final.
+func TestExecAffinity(t *testing.T) {
+	c := started(t, func(s *specs.Spec) { s.Process.ExecCPUAffinity = &specs.CPUAffinity{Final: "0"} })
+	exec := func(a *specs.CPUAffinity) (string, error) {
+		w, text := pipe(t)
+		p, err := c.Exec(t.Context(), ExecRequest{
+			Process: &specs.Process{Args: []string{"/bin/grep", "Cpus_allowed_list", "/proc/self/status"}, Cwd: "/", ExecCPUAffinity: a},
+			Stdio:   Stdio{Stdout: w, Stderr: w},
+		})
+		if err == nil {
+			wait(t, p)
+		}
+		return strings.TrimSpace(strings.TrimPrefix(text(), "Cpus_allowed_list:")), err
+	}
+	for _, a := range []*specs.CPUAffinity{nil, {Initial: "0", Final: "0"}} {
+		if got, err := exec(a); got != "0" {
+			t.Errorf("%+v: runs on %q, %v", a, got, err)
+		}
+	}
+	// The kernel refuses a list of which no CPU is there: it was asked.
+	if _, err := exec(&specs.CPUAffinity{Initial: "8191", Final: "0"}); err == nil || !strings.Contains(err.Error(), "outside of the cgroup") {
+		t.Errorf("an initial CPU that is not there: %v", err)
+	}
+}

@@ -37,8 +37,6 @@ var refusedFields = map[string]func(*specs.Spec){
 // unseenFields do not show in a plan, for the reason given.
 var unseenFields = map[string]string{
 	"Process.Terminal":    "the caller's request counts; a difference is noted",
-	"CPUAffinity.Initial": "not for init (runtime-spec 1.3); TestExecAffinity",
-	"CPUAffinity.Final":   "not for init (runtime-spec 1.3); TestExecAffinity",
 }
 
 // fullSpec has every field that is not refused.
@@ -244,17 +242,24 @@ func TestExecAffinity(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if p.Process.InitialCPUs != nil || p.Process.FinalCPUs != nil {
+	if !reflect.DeepEqual(p.Process.CPUs, ExecCPUs{}) {
 		t.Error("init has an affinity")
 	}
 	proc := fullSpec().Process
-	proc.ExecCPUAffinity = &specs.CPUAffinity{Initial: "3,0-1,1", Final: "7"}
+	proc.ExecCPUAffinity = nil
 	got, err := MakeProcess(proc, false, p, testFacts())
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !reflect.DeepEqual(got.InitialCPUs, []int{0, 1, 3}) || !reflect.DeepEqual(got.FinalCPUs, []int{7}) {
-		t.Errorf("got %v and %v", got.InitialCPUs, got.FinalCPUs)
+	if want := (ExecCPUs{Initial: []int{0}, Final: []int{1}}); !reflect.DeepEqual(got.CPUs, want) {
+		t.Errorf("of an exec that says nothing: %v, want the container's %v", got.CPUs, want)
+	}
+	proc.ExecCPUAffinity = &specs.CPUAffinity{Initial: "3,0-1,1", Final: "7"}
+	if got, err = MakeProcess(proc, false, p, testFacts()); err != nil {
+		t.Fatal(err)
+	}
+	if want := (ExecCPUs{Initial: []int{0, 1, 3}, Final: []int{7}}); !reflect.DeepEqual(got.CPUs, want) {
+		t.Errorf("got %v, want %v", got.CPUs, want)
 	}
 	for _, bad := range []string{"1-0", "-1", "a", "0,,1", "0-", "8192", "0-99999999999", "1-2-3", "+1"} {
 		proc.ExecCPUAffinity = &specs.CPUAffinity{Final: bad}

@@ -182,7 +182,7 @@ func FuzzExec(f *testing.F) {
 				t.Errorf("%.50q cannot be given to a program", s)
 			}
 		}
-		if p.Terminal != terminal || len(p.Args) == 0 || !filepath.IsAbs(p.Cwd) || len(p.InitialCPUs) > maxCPU || len(p.FinalCPUs) > maxCPU {
+		if p.Terminal != terminal || len(p.Args) == 0 || !filepath.IsAbs(p.Cwd) || len(p.CPUs.Initial) > maxCPU || len(p.CPUs.Final) > maxCPU {
 			t.Errorf("%+v", p)
 		}
 	})

@@ -166,7 +166,7 @@ func makeProcessPlan(in Input, p *Plan) error {
 		return err
 	}
 	// runtime-spec 1.3: execCPUAffinity is not for init.
-	proc.InitialCPUs, proc.FinalCPUs = nil, nil
+	p.ExecCPUs, proc.CPUs = proc.CPUs, ExecCPUs{}
 	p.Notes = append(p.Notes, proc.Notes...)
 	proc.Notes = nil
 	p.Process = *proc
@@ -181,15 +181,15 @@ func makeRootfs(in Input, p *Plan) error {
 	if err := checkString("root.path", r.Path, maxPath); err != nil {
 		return err
 	}
-	p.Rootfs = Rootfs{Path: path.Clean(r.Path), Mounts: slices.Clone(in.RootfsMounts), Readonly: r.Readonly, MountLabel: in.Spec.Linux.MountLabel}
+	p.Rootfs = Rootfs{Path: path.Clean(r.Path), Mounts: slices.Clone(in.RootfsMounts), Readonly: r.Readonly}
 	if !path.IsAbs(p.Rootfs.Path) {
 		p.Rootfs.Path = path.Join(in.Bundle, p.Rootfs.Path)
 	}
 	if p.Rootfs.Path == "/" {
 		return refuse("root.path", r.Path, "it is the host's own root", "give the container a root of its own")
 	}
-	if p.Rootfs.MountLabel != "" && !in.Facts.SELinux {
-		return refuse("linux.mountLabel", p.Rootfs.MountLabel, "SELinux is not enabled on this host", "enable it, or leave the label out")
+	if label := in.Spec.Linux.MountLabel; label != "" && !in.Facts.SELinux {
+		return refuse("linux.mountLabel", label, "SELinux is not enabled on this host", "enable it, or leave the label out")
 	}
 	if prop := in.Spec.Linux.RootfsPropagation; prop != "" {
 		flag, ok := propagationOptions[prop]
@@ -239,7 +239,33 @@ func makeMounts(in Input, p *Plan) error {
 	} else if !slices.ContainsFunc(p.Mounts, func(m Mount) bool { return m.Destination == "/dev" }) {
 		ownDev(&rule{name: "own-dev"}, in, p) // the default devices need a place
 	}
+	if err := labelMounts(in.Spec.Linux.MountLabel, p); err != nil {
+		return err
+	}
 	return settleOwners(p)
+}
+
+// labelled are the file systems whose files SELinux lets a user namespace's mount
+// label as a whole. Those of proc, sysfs, cgroup and mqueue have labels by the policy;
+// the root's comes with the mounts that Create is given, and a bind shows its files
+// with their own.
+var labelled = []string{"tmpfs", "ramfs", "devpts"}
+
+// labelMounts gives the label to the file systems that are made for the container.
+func labelMounts(label string, p *Plan) error {
+	if label == "" {
+		return nil
+	}
+	if err := checkString("linux.mountLabel", label, maxPath); err != nil {
+		return err
+	}
+	for i, m := range p.Mounts {
+		own := slices.ContainsFunc(m.Data, func(d string) bool { return strings.HasPrefix(d, "context=") })
+		if slices.Contains(labelled, m.Type) && !own {
+			p.Mounts[i].Data = append(slices.Clip(m.Data), "context="+label)
+		}
+	}
+	return nil
 }
 
 func maskPaths(field string, list []string) ([]string, error) {

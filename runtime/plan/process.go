@@ -31,11 +31,12 @@ func MakeProcess(p *specs.Process, terminal bool, c *Plan, f Facts) (*Process, e
 	if err != nil {
 		return nil, err
 	}
+	out.CPUs = c.ExecCPUs
 	if a := p.ExecCPUAffinity; a != nil {
-		if out.InitialCPUs, err = parseCPUs("process.execCPUAffinity.initial", a.Initial); err != nil {
+		if out.CPUs.Initial, err = parseCPUs("process.execCPUAffinity.initial", a.Initial); err != nil {
 			return nil, err
 		}
-		if out.FinalCPUs, err = parseCPUs("process.execCPUAffinity.final", a.Final); err != nil {
+		if out.CPUs.Final, err = parseCPUs("process.execCPUAffinity.final", a.Final); err != nil {
 			return nil, err
 		}
 	}

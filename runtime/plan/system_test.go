@@ -339,3 +339,23 @@ func TestMasksAreNotHidden(t *testing.T) {
 		t.Errorf("got %v, want a refusal", err)
 	}
 }
+
+// TestMountLabel: the new file systems that SELinux labels as a whole get the label.
+func TestMountLabel(t *testing.T) {
+	const label = "system_u:object_r:container_file_t:s0:c1,c2"
+	in := testInput(t, "ctr")
+	in.Facts.SELinux = true
+	in.Spec.Linux.MountLabel = label
+	in.Spec.Mounts = append(in.Spec.Mounts, specs.Mount{Destination: "/own", Type: "tmpfs", Source: "tmpfs", Options: []string{"context=other"}})
+	p, err := Make(in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for destination, want := range map[string]bool{
+		"/dev": true, "/dev/pts": true, "/dev/shm": true, "/run": true, "/proc": false, "/sys": false, "/dev/mqueue": false, "/own": false,
+	} {
+		if got := slices.Contains(find(t, p, destination).Data, "context="+label); got != want {
+			t.Errorf("%s has the label: %v, want %v", destination, got, want)
+		}
+	}
+}

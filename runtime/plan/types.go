@@ -44,6 +44,9 @@ type Plan struct {
 	Sysctl     []Setting // sorted by name, "net.ipv4.ip_forward" form
 	Cgroup     Cgroup
 	Process    Process
+	// ExecCPUs are the affinity of processes executed later whose own spec says
+	// nothing of it.
+	ExecCPUs ExecCPUs
 	Seccomp    *specs.LinuxSeccomp // widened; nil: no filter
 	Hooks      *specs.Hooks
 	// State's annotations and version for hooks.
@@ -120,7 +123,6 @@ type Rootfs struct {
 	// with MS_REC; 0 is the default (slave of the host's, recursively private
 	// towards it).
 	Propagation uintptr
-	MountLabel  string
 }
 
 // RootfsMount is one of the mounts given in Create, in order.
@@ -232,14 +234,18 @@ type Process struct {
 	Personality *Personality
 	Scheduler   *Scheduler
 	IOPriority  *IOPriority
-	// CPUs are the initial and final affinity, as sorted lists of numbers
-	// (runtime-spec 1.3, execCPUAffinity); empty: as inherited.
-	InitialCPUs, FinalCPUs []int
+	// CPUs are those that it may run on, where it is not init.
+	CPUs ExecCPUs
 
 	// Notes are sentences for the log, as in [Plan]; [Make] moves those of init
 	// there.
 	Notes []string
 }
+
+// ExecCPUs are runtime-spec's execCPUAffinity as sorted lists of numbers: Initial
+// before the process is in the container's cgroup, Final from then on. Empty: as
+// inherited.
+type ExecCPUs struct{ Initial, Final []int }
 
 // Rlimit is one limit: Type is RLIMIT_*'s number.
 type Rlimit struct {

@@ -71,13 +71,7 @@ func (c *calls) scheduling(p plan.Process) {
 	if p.Personality != nil {
 		c.do("set the personality", unix.SYS_PERSONALITY, num(p.Personality.Value))
 	}
-	if cpus := p.FinalCPUs; len(cpus) > 0 {
-		mask := make([]uint64, cpus[len(cpus)-1]/64+1)
-		for _, n := range cpus {
-			mask[n/64] |= 1 << (n % 64)
-		}
-		c.do("set the cpu affinity", unix.SYS_SCHED_SETAFFINITY, num(0), num(8*len(mask)), words(mask...))
-	}
+	c.affinity("set the cpu affinity", p.CPUs.Final)
 	if s := p.Scheduler; s != nil {
 		// struct sched_attr, sched_setattr(2).
 		c.do("set the scheduler", unix.SYS_SCHED_SETATTR, num(0), words(
@@ -87,6 +81,17 @@ func (c *calls) scheduling(p plan.Process) {
 	if p.IOPriority != nil {
 		c.do("set the io priority", unix.SYS_IOPRIO_SET, num(1), num(0), num(p.IOPriority.Value))
 	}
+}
+
+func (c *calls) affinity(name string, cpus []int) {
+	if len(cpus) == 0 {
+		return
+	}
+	mask := make([]uint64, cpus[len(cpus)-1]/64+1)
+	for _, n := range cpus {
+		mask[n/64] |= 1 << (n % 64)
+	}
+	c.do(name, unix.SYS_SCHED_SETAFFINITY, num(0), num(8*len(mask)), words(mask...))
 }
 
 // limits sets the limits as asked; the first leg has raised what had to be.

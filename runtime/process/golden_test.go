@@ -75,7 +75,7 @@ func TestInitOfUserWithTerminal(t *testing.T) {
 		UID: 1000, GID: 1000, AdditionalGIDs: []uint32{4, 24}, Umask: &umask, OOMScoreAdj: &adj, NoNewPrivs: true,
 		Caps:            plan.Capabilities{Bounding: 1 << 10, Permitted: 1 << 10, Inheritable: 1 << 10, Ambient: 1 << 10},
 		Rlimits:         []plan.Rlimit{{Type: unix.RLIMIT_NOFILE, Name: "RLIMIT_NOFILE", Soft: 1024, Hard: 4096}},
-		AppArmorProfile: "sysbox-default", FinalCPUs: []int{0, 65},
+		AppArmorProfile: "sysbox-default", CPUs: plan.ExecCPUs{Final: []int{0, 65}},
 		Scheduler:  &plan.Scheduler{Policy: 3, Nice: 5},
 		IOPriority: &plan.IOPriority{Value: 2<<13 | 4},
 	}
@@ -90,6 +90,7 @@ func TestInitOfUserWithTerminal(t *testing.T) {
 
 func TestExecOfRoot(t *testing.T) {
 	p := rootProcess()
+	p.CPUs.Initial = []int{1}
 	golden(t, "exec-root", Exec(Join{
 		Trap: trapFilter, Keyring: Keyring{Name: "_ses.c1", Serial: 77},
 		Process: &p, Shim: 42, CapLast: 40, Tasks: 1, Unified: true,

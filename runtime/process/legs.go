@@ -20,6 +20,7 @@ func (c *calls) hostLeg(shim int, p plan.Process, limits map[int]unix.Rlimit) {
 				words(own.Cur, l.Hard), num(0))
 		}
 	}
+	c.affinity("set the cpu affinity outside of the cgroup", p.CPUs.Initial)
 	if p.OOMScoreAdj != nil {
 		v := itoa(*p.OOMScoreAdj)
 		fd := c.open("open oom_score_adj", num(FDProc), "self/oom_score_adj", unix.O_WRONLY)
