@@ -100,3 +100,18 @@ func inside(t testing.TB, routine string, change func(*specs.Spec)) (string, int
 	exit := wait(t, c.Init())
 	return text(), exit.Status
 }
+
+// execScript runs a script in a container and returns what it printed.
+func execScript(t testing.TB, c *Container, script string) string {
+	t.Helper()
+	w, text := pipe(t)
+	p, err := c.Exec(t.Context(), ExecRequest{
+		Process: &specs.Process{Args: []string{"sh", "-c", script}, Cwd: "/", Env: []string{"PATH=/bin"}},
+		Stdio:   Stdio{Stdout: w, Stderr: w},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	wait(t, p)
+	return text()
+}

@@ -2,12 +2,14 @@ package runtime
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
 
 	"sysbox/runtime/plan"
 )
@@ -267,5 +269,69 @@ func TestExecAffinity(t *testing.T) {
 	// The kernel refuses a list of which no CPU is there: it was asked.
 	if _, err := exec(&specs.CPUAffinity{Initial: "8191", Final: "0"}); err == nil || !strings.Contains(err.Error(), "outside of the cgroup") {
 		t.Errorf("an initial CPU that is not there: %v", err)
+	}
+}
+
+// TestPropagation: each option is what the container sees, and what the host mounts
+// later comes to where it was asked for only.
+func TestPropagation(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("mounts, which takes root")
+	}
+	shared := t.TempDir()
+	mountAt := func(dir string, flags uintptr) {
+		t.Helper()
+		if err := unix.Mount("none", dir, "tmpfs", flags, ""); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { unix.Unmount(dir, unix.MNT_DETACH) })
+		if err := os.MkdirAll(filepath.Join(dir, "sub"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	mountAt(shared, 0)
+	mountAt(filepath.Join(shared, "sub"), 0)
+	if err := unix.Mount("", shared, "", unix.MS_SHARED|unix.MS_REC, ""); err != nil {
+		t.Fatal(err)
+	}
+	wants := map[string]string{ // of the mount and of the one below it
+		"private": "private private", "rprivate": "private private", "slave": "slave slave", "rslave": "slave slave",
+		"unbindable": "unbindable private", "runbindable": "unbindable unbindable",
+	}
+	c := started(t, func(s *specs.Spec) {
+		for option := range wants {
+			s.Mounts = append(s.Mounts, specs.Mount{Destination: "/" + option, Type: "bind", Source: shared, Options: []string{"rbind", option}})
+		}
+	})
+	mountAt(filepath.Join(shared, "sub/sub"), 0)
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/mountinfo", c.Init().Pid()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	is := map[string]string{}
+	for line := range strings.Lines(string(b)) {
+		head, _, _ := strings.Cut(line, " - ")
+		f := strings.Fields(head)
+		is[f[4]] = "private"
+		if tags := strings.Join(f[6:], " "); strings.Contains(tags, "master:") {
+			is[f[4]] = "slave"
+		} else if strings.Contains(tags, "unbindable") {
+			is[f[4]] = "unbindable"
+		} else if strings.Contains(tags, "shared:") {
+			is[f[4]] = "shared"
+		}
+	}
+	for option, want := range wants {
+		at := "/" + option
+		if got := is[at] + " " + is[at+"/sub"]; got != want {
+			t.Errorf("%s: %s, want %s", option, got, want)
+		}
+		if _, came := is[at+"/sub/sub"]; came != strings.Contains(want, "slave") {
+			t.Errorf("%s: what the host has mounted came in: %v", option, came)
+		}
+		out := execScript(t, c, "mkdir /tmp/"+option+" && mount --rbind "+at+" /tmp/"+option+" && echo bound")
+		if bound := strings.Contains(out, "bound"); bound != (is[at] != "unbindable") {
+			t.Errorf("%s: a bind of it: %s", option, out)
+		}
 	}
 }

@@ -58,6 +58,7 @@ func TestInitOfSystemContainer(t *testing.T) {
 		Namespaces: newNamespaces(), Process: rootProcess(), Hostname: "box",
 		Mounts: []plan.Mount{
 			{Destination: "/proc", Type: "proc"},
+			{Destination: "/data", Type: "bind", Source: "/srv", Propagation: unix.MS_UNBINDABLE | unix.MS_REC},
 			{Destination: "/sys/fs/cgroup", Type: "cgroup2", Source: "cgroup", Set: unix.MOUNT_ATTR_NOSUID, Own: true},
 			{Destination: "/dev/pts", Type: "devpts", Source: "devpts", Data: []string{"newinstance", "gid=5"}, Own: true},
 			{Destination: "/run", Type: "tmpfs", Source: "tmpfs", Own: true},
