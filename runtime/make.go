@@ -295,6 +295,9 @@ func (c *Container) complete(ctx context.Context) error {
 	if c.keyring.Serial, err = c.setup.expect(process.TagReady); err != nil {
 		return notExecuted(err, c.plan.Process.Args[0])
 	}
+	if err := c.schedule(); err != nil {
+		return err
+	}
 	if err := c.takeConsole(hostProc); err != nil {
 		return err
 	}

@@ -36,7 +36,7 @@ var refusedFields = map[string]func(*specs.Spec){
 
 // unseenFields do not show in a plan, for the reason given.
 var unseenFields = map[string]string{
-	"Process.Terminal":    "the caller's request counts; a difference is noted",
+	"Process.Terminal": "the caller's request counts; a difference is noted",
 }
 
 // fullSpec has every field that is not refused.

@@ -47,8 +47,8 @@ type Plan struct {
 	// ExecCPUs are the affinity of processes executed later whose own spec says
 	// nothing of it.
 	ExecCPUs ExecCPUs
-	Seccomp    *specs.LinuxSeccomp // widened; nil: no filter
-	Hooks      *specs.Hooks
+	Seccomp  *specs.LinuxSeccomp // widened; nil: no filter
+	Hooks    *specs.Hooks
 	// State's annotations and version for hooks.
 	Annotations map[string]string
 	OCIVersion  string

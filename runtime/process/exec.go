@@ -38,6 +38,7 @@ func Exec(in Join) program.Program {
 	c.fork(0, in.Unified)
 
 	c.joinCgroups(in.Tasks)
+	c.scheduling(*in.Process)
 	if rest := in.Namespaces &^ unix.CLONE_NEWPID; rest != 0 {
 		c.do("join the namespaces", unix.SYS_SETNS, num(FDTarget), num(rest))
 	}

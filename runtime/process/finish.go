@@ -17,7 +17,10 @@ func (c *calls) finish(p plan.Process, capLast int, f, trap *Filter, env env) {
 		c.do("take the terminal", unix.SYS_IOCTL, num(0), num(unix.TIOCSCTTY), num(0))
 	}
 	c.labels(p)
-	c.scheduling(p)
+	if p.Personality != nil {
+		c.do("set the personality", unix.SYS_PERSONALITY, num(p.Personality.Value))
+	}
+	c.affinity("set the cpu affinity", p.CPUs.Final)
 	if p.Umask != nil {
 		c.do("set the umask", unix.SYS_UMASK, num(*p.Umask))
 	} else {
@@ -65,22 +68,6 @@ func (c *calls) label(what, file, value string) {
 	fd := c.open("open "+file, num(FDProc), file, unix.O_WRONLY)
 	c.want("set the "+what+" "+value, int64(len(value)), unix.SYS_WRITE, fd, str(value), num(len(value)))
 	c.do("close "+file, unix.SYS_CLOSE, fd)
-}
-
-func (c *calls) scheduling(p plan.Process) {
-	if p.Personality != nil {
-		c.do("set the personality", unix.SYS_PERSONALITY, num(p.Personality.Value))
-	}
-	c.affinity("set the cpu affinity", p.CPUs.Final)
-	if s := p.Scheduler; s != nil {
-		// struct sched_attr, sched_setattr(2).
-		c.do("set the scheduler", unix.SYS_SCHED_SETATTR, num(0), words(
-			48|uint64(s.Policy)<<32, s.Flags, uint64(uint32(s.Nice))|uint64(s.Priority)<<32,
-			s.Runtime, s.Deadline, s.PeriodNs), num(0))
-	}
-	if p.IOPriority != nil {
-		c.do("set the io priority", unix.SYS_IOPRIO_SET, num(1), num(0), num(p.IOPriority.Value))
-	}
 }
 
 func (c *calls) affinity(name string, cpus []int) {

@@ -92,6 +92,7 @@ func TestInitOfUserWithTerminal(t *testing.T) {
 func TestExecOfRoot(t *testing.T) {
 	p := rootProcess()
 	p.CPUs.Initial = []int{1}
+	p.Scheduler, p.IOPriority = &plan.Scheduler{Policy: 1, Priority: 5}, &plan.IOPriority{Value: 1<<13 | 3}
 	golden(t, "exec-root", Exec(Join{
 		Trap: trapFilter, Keyring: Keyring{Name: "_ses.c1", Serial: 77},
 		Process: &p, Shim: 42, CapLast: 40, Tasks: 1, Unified: true,

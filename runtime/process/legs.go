@@ -39,6 +39,28 @@ func (c *calls) joinCgroups(tasks int) {
 	}
 }
 
+// SchedulerStep and IOPriorityStep are the names of the steps that the kernel may
+// refuse to the host as well.
+const (
+	SchedulerStep  = "set the scheduler"
+	IOPriorityStep = "set the io priority"
+)
+
+// scheduling sets what a user namespace has no right to raise, as the host. It is the
+// leg's own, as some policies are not for children. The shim does this for init, which
+// is born in its user namespace.
+func (c *calls) scheduling(p plan.Process) {
+	if s := p.Scheduler; s != nil {
+		// struct sched_attr, sched_setattr(2).
+		c.do(SchedulerStep, unix.SYS_SCHED_SETATTR, num(0), words(
+			48|uint64(s.Policy)<<32, s.Flags, uint64(uint32(s.Nice))|uint64(s.Priority)<<32,
+			s.Runtime, s.Deadline, s.PeriodNs), num(0))
+	}
+	if p.IOPriority != nil {
+		c.do(IOPriorityStep, unix.SYS_IOPRIO_SET, num(1), num(0), num(p.IOPriority.Value))
+	}
+}
+
 // becomeRoot takes on the ids of the container's root.
 func (c *calls) becomeRoot() {
 	c.do("become gid 0", unix.SYS_SETRESGID, num(0), num(0), num(0))

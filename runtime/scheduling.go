@@ -1,0 +1,57 @@
+package runtime
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"sysbox/runtime/process"
+	"sysbox/runtime/program"
+	"sysbox/runtime/sys"
+)
+
+// schedule sets init's scheduling from outside: a user namespace has no right to most
+// policies and priorities.
+func (c *Container) schedule() error {
+	p, pid := c.plan.Process, c.init.Pid()
+	if s := p.Scheduler; s != nil {
+		err := sys.SetScheduler(pid, unix.SchedAttr{
+			Policy: s.Policy, Flags: s.Flags, Nice: s.Nice, Priority: s.Priority,
+			Runtime: s.Runtime, Deadline: s.Deadline, Period: s.PeriodNs,
+		})
+		if err != nil {
+			return notScheduled(err)
+		}
+	}
+	if p.IOPriority != nil {
+		if err := sys.SetIOPriority(pid, p.IOPriority.Value); err != nil {
+			return noIOPriority(err)
+		}
+	}
+	return nil
+}
+
+func notScheduled(err error) error {
+	return fmt.Errorf("process.scheduler: the host's kernel refuses it: %w; real-time policies need CAP_SYS_NICE of the shim, and with cgroup version 1 linux.resources.cpu.realtimeRuntime", err)
+}
+
+func noIOPriority(err error) error {
+	return fmt.Errorf("process.ioPriority: the host's kernel refuses it: %w; IOPRIO_CLASS_RT needs CAP_SYS_NICE of the shim", err)
+}
+
+// refusedScheduling says the same of an exec, whose program does it itself.
+func refusedScheduling(err error) error {
+	var step *program.StepError
+	if !errors.As(err, &step) || step.Errno == 0 {
+		return err
+	}
+	switch {
+	case strings.HasPrefix(step.Step.Name, process.SchedulerStep):
+		return notScheduled(step.Errno)
+	case strings.HasPrefix(step.Step.Name, process.IOPriorityStep):
+		return noIOPriority(step.Errno)
+	}
+	return err
+}

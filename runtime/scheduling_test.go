@@ -1,0 +1,93 @@
+package runtime
+
+import (
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+)
+
+func init() {
+	routines["scheduling"] = func() error {
+		a, err := unix.SchedGetAttr(0, 0)
+		if err != nil {
+			return err
+		}
+		io, _, e := unix.Syscall(unix.SYS_IOPRIO_GET, 1, 0, 0)
+		if e != 0 {
+			return e
+		}
+		fmt.Printf("policy %d priority %d nice %d runtime %d io %d/%d\n", a.Policy, a.Priority, a.Nice, a.Runtime, io>>13, io&7)
+		return nil
+	}
+}
+
+// TestScheduling: what a user namespace may not raise is the host's to give, to init
+// and to an exec, and each has it.
+func TestScheduling(t *testing.T) {
+	realtime := int64(10000)
+	for _, c := range []struct {
+		name string
+		s    *specs.Scheduler
+		io   *specs.LinuxIOPriority
+		want string
+	}{
+		{"real time", &specs.Scheduler{Policy: specs.SchedFIFO, Priority: 5}, nil, "policy 1 priority 5 "},
+		{"round robin, not for children", &specs.Scheduler{Policy: specs.SchedRR, Priority: 7, Flags: []specs.LinuxSchedulerFlag{specs.SchedFlagResetOnFork}}, nil, "policy 2 priority 7 "},
+		{"deadline", &specs.Scheduler{Policy: specs.SchedDeadline, Runtime: 1e6, Deadline: 5e7, Period: 1e8, Flags: []specs.LinuxSchedulerFlag{specs.SchedFlagResetOnFork}}, nil, "policy 6 priority 0 nice 0 runtime 1000000 "},
+		{"above others", &specs.Scheduler{Policy: specs.SchedOther, Nice: -7}, nil, "policy 0 priority 0 nice -7 "},
+		{"io before all others", nil, &specs.LinuxIOPriority{Class: specs.IOPRIO_CLASS_RT, Priority: 3}, "io 1/3\n"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			change := func(s *specs.Spec) {
+				s.Process.Scheduler, s.Process.IOPriority = c.s, c.io
+				// At the top, since with version 1 each parent must have real time to give.
+				s.Linux.CgroupsPath = fmt.Sprintf("/sysbox-test-%d-scheduling", os.Getpid())
+				s.Linux.Resources = &specs.LinuxResources{CPU: &specs.LinuxCPU{RealtimeRuntime: &realtime}}
+			}
+			if _, err := os.Stat("/sys/fs/cgroup/cpu/cpu.rt_runtime_us"); err != nil {
+				realtime = 0
+			}
+			if out, status := inside(t, "scheduling", change); status != 0 || !strings.Contains(out, c.want) {
+				t.Errorf("init: %q, want %q", out, c.want)
+			}
+			ctr := create(t, testPod(t, "pod"), CreateRequest{ID: "c1", Bundle: insideBundle(t, "scheduling", func(s *specs.Spec) {
+				change(s)
+				s.Process.Args, s.Process.Scheduler, s.Process.IOPriority = []string{"/bin/sleep", "1000"}, nil, nil
+			})})
+			if err := ctr.Start(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			p := insideProcess("scheduling", 1000)
+			p.Scheduler, p.IOPriority = c.s, c.io
+			w, text := pipe(t)
+			proc, err := ctr.Exec(t.Context(), ExecRequest{Process: p, Stdio: Stdio{Stdout: w, Stderr: w}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			wait(t, proc)
+			if out := text(); !strings.Contains(out, c.want) {
+				t.Errorf("exec: %q, want %q", out, c.want)
+			}
+		})
+	}
+}
+
+// TestSchedulingRefused: what the host's kernel refuses is told at Create and at Exec,
+// with the field's name.
+func TestSchedulingRefused(t *testing.T) {
+	// A longer period than the kernel allows (sched_deadline_period_max_us).
+	greedy := &specs.Scheduler{Policy: specs.SchedDeadline, Runtime: 1e6, Deadline: 1e10, Period: 1e10}
+	bundle := busybox(t, func(s *specs.Spec) { s.Process.Scheduler = greedy }, "true")
+	_, err := testPod(t, "pod").Create(t.Context(), CreateRequest{ID: "c1", Bundle: bundle})
+	if err == nil || !strings.HasPrefix(err.Error(), "process.scheduler: ") {
+		t.Errorf("create: %v", err)
+	}
+	_, err = started(t, nil).Exec(t.Context(), ExecRequest{Process: &specs.Process{Args: []string{"/bin/true"}, Cwd: "/", Scheduler: greedy}})
+	if err == nil || !strings.HasPrefix(err.Error(), "process.scheduler: ") {
+		t.Errorf("exec: %v", err)
+	}
+}
