@@ -53,7 +53,8 @@ type Container struct {
 	trapSocket *os.File
 	guarded    map[uint64]bool // the mounts with masks, see mount.Tree
 	storage    func()          // ends the hold of the root's upper layer, see mount.Storage; nil without
-	homes      map[uint32]string
+	initHome   string          // of init's user, where its environment has none
+	reading    chan struct{}   // a slot for each reading of /etc/passwd
 	stopOOM    func()
 	usesIDs    bool
 

@@ -9,8 +9,11 @@ import (
 	"path"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
+
+	"sysbox/runtime/process"
 )
 
 // maxPasswd bounds how much of an image's /etc/passwd is looked at.
@@ -33,18 +36,62 @@ func openInRoot(root *os.File, p string) (*os.File, error) {
 	if err := unix.Fstat(fd, &st); err != nil || st.Mode&unix.S_IFMT != unix.S_IFREG {
 		return nil, &os.PathError{Op: "open in the image", Path: p, Err: errors.New("not a regular file")}
 	}
-	return os.Open(fmt.Sprintf("/proc/thread-self/fd/%d", fd))
+	// A lease on the file must not hold the reader up.
+	return os.OpenFile(fmt.Sprintf("/proc/self/fd/%d", fd), os.O_RDONLY|unix.O_NONBLOCK, 0)
 }
 
-// homes reads the home folders of an image's /etc/passwd by uid. An image
-// without one, or with nonsense there, has none.
-func homes(root *os.File) map[uint32]string {
-	f, err := openInRoot(root, "/etc/passwd")
-	if err != nil {
-		return nil
+// homeDeadline bounds how long a process waits for the reading of /etc/passwd, which a
+// file system that the container serves itself may never answer.
+var homeDeadline = 2 * time.Second
+
+// homeReaders bounds how many such readings of one container can be stuck.
+const homeReaders = 8
+
+// home is the home folder of a user by the /etc/passwd below root, which home closes;
+// "/" if that does not say, or not in time.
+func (c *Container) home(root *os.File, uid uint32) string {
+	deadline := time.NewTimer(homeDeadline)
+	defer deadline.Stop()
+	select {
+	case c.reading <- struct{}{}:
+	case <-deadline.C:
+		root.Close()
+		return "/"
 	}
-	defer f.Close()
-	return parseHomes(io.LimitReader(f, maxPasswd))
+	found := make(chan string, 1)
+	go func() {
+		defer func() { <-c.reading }()
+		defer root.Close()
+		f, err := openInRoot(root, "/etc/passwd")
+		if err != nil {
+			found <- ""
+			return
+		}
+		defer f.Close()
+		found <- parseHomes(io.LimitReader(f, maxPasswd))[uid]
+	}()
+	select {
+	case h := <-found:
+		if h != "" && len(h) < process.GoSize-len("HOME=")-1 {
+			return h
+		}
+	case <-deadline.C:
+	}
+	return "/"
+}
+
+// homeNow is the same by the root that init has now. Another process cannot be taken
+// for init: it still lives when its root is open.
+func (c *Container) homeNow(uid uint32) string {
+	root, err := os.OpenFile(fmt.Sprintf("/proc/%d/root", c.init.Pid()), unix.O_PATH|unix.O_DIRECTORY, 0)
+	if err != nil {
+		return "/"
+	}
+	if c.init.Signal(0) != nil {
+		root.Close()
+		return "/"
+	}
+	return c.home(root, uid)
 }
 
 // parseHomes reads passwd(5); of lines for one uid the first counts.

@@ -287,7 +287,7 @@ func (c *Container) complete(ctx context.Context) error {
 		return err
 	}
 	block := make([]byte, process.GoSize)
-	copy(block, "HOME="+c.home(c.plan.Process.UID))
+	copy(block, "HOME="+c.initHome)
 	block[len(block)-1] = 0
 	if _, err := c.start.Write(block); err != nil {
 		return fmt.Errorf("let init go on: %w", err)
@@ -333,7 +333,14 @@ func (c *Container) buildTree(ctx context.Context, ns map[string]*os.File) error
 		if err := t.Build(rootfs); err != nil {
 			return err
 		}
-		c.homes, c.guarded = homes(rootfs), t.Guarded()
+		c.guarded = t.Guarded()
+		if !hasEnv(c.plan.Process.Env, "HOME") {
+			root, err := sys.Openat2(rootfs, ".", unix.OpenHow{Flags: unix.O_PATH | unix.O_DIRECTORY})
+			if err != nil {
+				return err
+			}
+			c.initHome = c.home(root, c.plan.Process.UID)
+		}
 		for _, kind := range []hooks.Kind{hooks.Prestart, hooks.CreateRuntime, hooks.CreateContainer} {
 			if err := c.runHooks(ctx, kind); err != nil {
 				return err
@@ -395,14 +402,6 @@ func (c *Container) hostStorage() (string, error) {
 		return "", err
 	}
 	return c.rec.Storage, os.MkdirAll(c.rec.Storage, 0o700)
-}
-
-// home of a user by the image's passwd, "/" if it does not say.
-func (c *Container) home(uid uint32) string {
-	if h := c.homes[uid]; h != "" && len(h) < process.GoSize-len("HOME=")-1 {
-		return h
-	}
-	return "/"
 }
 
 // takeConsole takes the master of init's terminal, and a handle by which

@@ -143,7 +143,7 @@ func (c *Container) Exec(ctx context.Context, r ExecRequest) (*Process, error) {
 	}
 	c.warn(p.Notes...)
 	if !hasEnv(p.Env, "HOME") {
-		p.Env = append(p.Env, "HOME="+c.home(p.UID))
+		p.Env = append(p.Env, "HOME="+c.homeNow(p.UID))
 	}
 	var master *os.File
 	if r.Terminal {
