@@ -47,21 +47,21 @@ test-upstream: install build ## containerd's own client suite (TEST_UPSTREAM=pat
 	$(GO) test -count=1 -v -timeout 20m ./tests/upstream
 
 KERNEL ?= newest
-VMTESTS := ./uidmap ./runtime ./runtime/cgroup ./runtime/feature ./runtime/hooks ./tests/e2e
+VMTESTS := ./uidmap ./runtime ./runtime/cgroup ./runtime/feature ./runtime/hooks ./runtime/process ./runtime/program \
+	./runtime/seccomp ./runtime/sys ./runtime/trap ./shim ./tests/e2e
 
 test-vm: install build ## the tests in a virtual machine (KERNEL=6.1, 6.12 or newest); an hour each
 	@.ci/install qemu-system-x86 e2fsprogs
 	$(GO) test -run '^$$' ./tests/e2e
-	$(GO) test -json -count=1 -p 1 -timeout 90m -exec "$(CURDIR)/tests/vm/run -kernel $(KERNEL) -timeout 90m" $(VMTESTS) | $(GO) run ./tests/summary
+	@mkdir -p .cache/runs
+	$(GO) run ./tests/vm -kernel $(KERNEL) -timeout 120m -test $(VMTESTS) | tee .cache/runs/$(KERNEL).json | $(GO) run ./tests/summary -machine
 
-test-vm-all: ## the same on all kernels
-	$(MAKE) test-vm KERNEL=6.1
-	$(MAKE) test-vm KERNEL=6.12
-	$(MAKE) test-vm KERNEL=newest
+test-vm-all: ## the same on all kernels, and the tables of docs/compatibility.md
+	@failed=; for k in 6.1 6.12 newest; do $(MAKE) test-vm KERNEL=$$k || failed="$$failed $$k"; done; \
+	$(MAKE) compatibility && { test -z "$$failed" || { echo "failed on$$failed"; exit 1; }; }
 
-compatibility: install build ## write the table of kernels in docs/compatibility.md
-	@.ci/install qemu-system-x86 e2fsprogs
-	$(GO) run ./tests/compatibility
+compatibility: build ## write the tables of docs/compatibility.md from the last runs of test-vm
+	$(GO) run ./tests/compatibility .cache/runs/*.json
 
 demo: install build ## boot systemd and run Docker in a system container (SHELL_IN=1: stay in it)
 	$(GO) run ./tests/demo

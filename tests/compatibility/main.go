@@ -1,37 +1,46 @@
-// Command compatibility writes the table of kernels and features in
-// docs/compatibility.md, from the shim's own check in virtual machines.
+// Command compatibility writes the tables of kernels in docs/compatibility.md: what the
+// shim's check said and how the tests went, in the runs of `make test-vm` whose events are
+// in the given files, and what check says on this host.
 //
-// What does not belong here: the checks (package feature).
+//	go run ./tests/compatibility .cache/runs/*.json
+//
+// A row of results whose kernel has no file stays as it is.
+//
+// What does not belong here: the checks (package feature), the runs (command tests/vm).
 package main
 
 import (
 	"bufio"
 	"bytes"
-	"context"
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
+	"time"
 
 	"sysbox/tests/peers"
 )
 
-// The table stands between these lines.
+// A table stands between two lines.
 const (
-	begin = "<!-- kernels: made by `make compatibility` -->\n"
-	end   = "<!-- end of kernels -->\n"
+	features      = "<!-- kernels: made by `make compatibility` -->\n"
+	endOfFeatures = "<!-- end of kernels -->\n"
+	results       = "<!-- results: made by `make compatibility` -->\n"
+	endOfResults  = "<!-- end of results -->\n"
 )
 
 func main() {
-	if err := run(context.Background()); err != nil {
+	if err := write(os.Args[1:]); err != nil {
 		fmt.Fprintln(os.Stderr, "compatibility:", err)
 		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context) error {
+func write(files []string) error {
 	root, err := peers.Repository()
 	if err != nil {
 		return err
@@ -40,41 +49,70 @@ func run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	check := []string{filepath.Join(shim, "containerd-shim-sysbox-v1"), "check"}
-	var kernels []kernel
-	for _, name := range []string{"6.1", "6.12", "", "newest"} { // "" is this host's
-		cmd := exec.CommandContext(ctx, check[0], check[1:]...)
-		if name != "" {
-			cmd = exec.CommandContext(ctx, filepath.Join(root, "tests/vm/run"), append([]string{"-kernel", name}, check...)...)
-		}
-		cmd.Stderr = os.Stderr
-		out, err := cmd.Output()
-		var exit *exec.ExitError
-		if err != nil && !errors.As(err, &exit) { // by its exit status check says that something is lacking
+	out, err := exec.Command(filepath.Join(shim, "containerd-shim-sysbox-v1"), "check").Output()
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) { // by its exit status check says that something is lacking
+		return err
+	}
+	kernels := []kernel{parse(out)}
+	kernels[0].date = time.Now().Format(time.DateOnly)
+	var runs []*outcome
+	for _, name := range files {
+		f, err := os.Open(name)
+		if err != nil {
 			return err
 		}
-		k := parse(out)
-		if k.release == "" {
-			return fmt.Errorf("the check on kernel %q printed no release:\n%s", name, out)
+		o, err := read(f)
+		f.Close()
+		if err != nil {
+			return fmt.Errorf("%s: %w", name, err)
 		}
+		k := parse([]byte(o.check))
+		if k.release == "" {
+			return fmt.Errorf("%s: check printed no release: %q", name, o.check)
+		}
+		k.date = o.date
 		kernels = append(kernels, k)
+		runs = append(runs, o)
 	}
+	slices.SortFunc(kernels, func(a, b kernel) int { return older(a.release, b.release) })
 	file := filepath.Join(root, "docs/compatibility.md")
 	text, err := os.ReadFile(file)
 	if err != nil {
 		return err
 	}
-	before, rest, ok := strings.Cut(string(text), begin)
-	_, after, found := strings.Cut(rest, end)
-	if !ok || !found {
-		return fmt.Errorf("%s lacks the lines between which the table stands", file)
+	s, err := replace(string(text), features, endOfFeatures, func(string) string { return table(kernels) })
+	if err != nil {
+		return err
 	}
-	return os.WriteFile(file, []byte(before+begin+table(kernels)+end+after), 0o644)
+	if s, err = replace(s, results, endOfResults, func(old string) string { return resultTable(old, runs) }); err != nil {
+		return err
+	}
+	return os.WriteFile(file, []byte(s), 0o644)
+}
+
+// older compares releases such as 6.1 and 6.12.
+func older(a, b string) int {
+	var x, y [2]int
+	_, _ = fmt.Sscanf(a, "%d.%d", &x[0], &x[1])
+	_, _ = fmt.Sscanf(b, "%d.%d", &y[0], &y[1])
+	return cmp.Or(cmp.Compare(x[0], y[0]), cmp.Compare(x[1], y[1]))
+}
+
+// replace changes what stands between two lines.
+func replace(text, begin, end string, change func(old string) string) (string, error) {
+	before, rest, ok := strings.Cut(text, begin)
+	old, after, found := strings.Cut(rest, end)
+	if !ok || !found {
+		return "", fmt.Errorf("the document lacks the line %q or %q", begin, end)
+	}
+	return before + begin + change(old) + end + after, nil
 }
 
 // kernel is what check printed on one.
 type kernel struct {
 	release  string
+	date     string   // of the run
 	features []string // in the order of the list
 	has      map[string]bool
 }
@@ -102,7 +140,7 @@ func table(kernels []kernel) string {
 	var b strings.Builder
 	b.WriteString("| |")
 	for _, k := range kernels {
-		fmt.Fprintf(&b, " %s |", k.release)
+		fmt.Fprintf(&b, " %s (%s) |", k.release, k.date)
 	}
 	b.WriteString("\n|---|" + strings.Repeat("---|", len(kernels)) + "\n")
 	for _, f := range kernels[0].features {

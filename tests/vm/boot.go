@@ -15,9 +15,10 @@ import (
 	"time"
 )
 
-// boot runs the machine until its job has ended, writes what the job writes to out, and
-// returns the job's exit status. Its disk is as before afterwards.
-func (m *machine) boot(ctx context.Context, job string, out io.Writer) (int, error) {
+// boot runs the machine until its job has ended, and returns the job's exit status. What
+// the job writes goes to the writer that next returns when a program begins. The disk is
+// as before afterwards.
+func (m *machine) boot(ctx context.Context, job string, next func(name string) (io.Writer, error)) (int, error) {
 	console := filepath.Join(job, "console")
 	args := []string{
 		"-accel", "tcg,thread=multi", "-cpu", "max", "-M", "q35", "-smp", "2", "-m", strconv.Itoa(m.memory),
@@ -44,6 +45,7 @@ func (m *machine) boot(ctx context.Context, job string, out io.Writer) (int, err
 		return 1, fmt.Errorf("%w; install qemu-system-x86", err)
 	}
 	code, said := 1, false
+	var out io.Writer = os.Stderr // until something begins
 	lines := bufio.NewReader(pipe)
 	for {
 		line, end := lines.ReadString('\n')
@@ -52,6 +54,10 @@ func (m *machine) boot(ctx context.Context, job string, out io.Writer) (int, err
 				return 1, err
 			}
 			said = true
+		} else if name, ok := strings.CutPrefix(line, begins); ok {
+			if out, err = next(strings.TrimSpace(name)); err != nil {
+				return 1, err
+			}
 		} else if _, err := io.WriteString(out, line); err != nil {
 			return 1, err
 		}

@@ -11,30 +11,29 @@ import (
 	"sysbox/tests/peers"
 )
 
-// machine is one run of one program.
+// machine is one run of programs, one after the other.
 type machine struct {
-	disk   string // the folder that images.Machine made
-	cwd    string
+	disk   string   // the folder that images.Machine made
 	memory int      // MiB
 	shares []string // the host's folders that the machine sees at the same paths
 }
 
-// ended begins the last line that a job writes; the program's exit status follows.
-const ended = "\x01exit status "
+// program is one of them.
+type program struct {
+	name string // for whom its output is
+	dir  string // working folder
+	args []string
+}
 
-// write makes the job: a script that mounts the shares and runs the program.
-func (m *machine) write(job string, args []string) error {
-	program, err := exec.LookPath(args[0])
-	if err == nil {
-		program, err = filepath.Abs(program)
-	}
-	if err != nil {
-		return err
-	}
-	cwd, err := filepath.Abs(m.cwd)
-	if err != nil {
-		return err
-	}
+// What the job says of its programs, each on a line: which one's output follows, and the
+// last one's exit status, of those that failed.
+const (
+	begins = "\x01program "
+	ended  = "\x01exit status "
+)
+
+// write makes the job: a script that mounts the shares and runs the programs.
+func (m *machine) write(job string, programs []program) error {
 	repository, err := peers.Repository()
 	if err != nil {
 		return err
@@ -50,7 +49,22 @@ func (m *machine) write(job string, args []string) error {
 	if err != nil {
 		return err
 	}
-	for _, dir := range []string{repository, cache, shim, filepath.Dir(program), cwd} {
+	dirs := []string{repository, cache, shim}
+	for i, p := range programs {
+		file, err := exec.LookPath(p.args[0])
+		if err == nil {
+			file, err = filepath.Abs(file)
+		}
+		if err != nil {
+			return err
+		}
+		if programs[i].dir, err = filepath.Abs(p.dir); err != nil {
+			return err
+		}
+		programs[i].args = append([]string{file}, p.args[1:]...)
+		dirs = append(dirs, filepath.Dir(file), programs[i].dir)
+	}
+	for _, dir := range dirs {
 		if system(dir) { // the machine has its own
 			continue
 		}
@@ -70,11 +84,15 @@ func (m *machine) write(job string, args []string) error {
 			fmt.Fprintf(s, "export %s=%s\n", k, quote(v))
 		}
 	}
-	fmt.Fprintf(s, "cd %s\n%s", quote(cwd), quote(program))
-	for _, a := range args[1:] {
-		fmt.Fprintf(s, " %s", quote(a))
+	fmt.Fprintf(s, "echo\nfailed=0\n") // ends the line that the firmware began
+	for _, p := range programs {
+		fmt.Fprintf(s, "echo '%s'%s\ncd %s\n", begins, quote(p.name), quote(p.dir))
+		for _, a := range p.args {
+			fmt.Fprintf(s, "%s ", quote(a))
+		}
+		fmt.Fprintf(s, "\nstatus=$?\n[ $status = 0 ] || failed=$status\n")
 	}
-	fmt.Fprintf(s, "\necho '%s'$?\n", ended)
+	fmt.Fprintf(s, "echo '%s'$failed\n", ended)
 	return os.WriteFile(filepath.Join(job, "run"), []byte(s.String()), 0o600)
 }
 

@@ -3,6 +3,11 @@
 //
 //	go test -exec "$PWD/tests/vm/run -kernel 6.1" ./runtime/...
 //
+// With -test it boots once for the tests of all the packages named, and writes what
+// go test -json would, after what the shim's check said there (as package "check"):
+//
+//	tests/vm/run -kernel 6.1 -test -run 'TestTraps|TestAll' ./runtime ./runtime/feature
+//
 // The machine sees the repository, the cache and the program's folder, read-only, where
 // the host has them. The exit status is the program's.
 //
@@ -14,6 +19,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
 	"time"
@@ -23,18 +29,29 @@ import (
 
 func main() {
 	var m machine
-	kernel := flag.String("kernel", "newest", "the kernel: 6.1, 6.12 or newest")
-	flag.StringVar(&m.cwd, "dir", ".", "working `folder` of the program")
+	kernel := flag.String("kernel", "newest", "the kernel: 5.10, 6.1, 6.12 or newest")
+	dir := flag.String("dir", ".", "working `folder` of the program")
+	tests := flag.Bool("test", false, "the arguments are packages whose tests are run")
+	pattern := flag.String("run", "", "with -test: the tests' names, as of go test -run")
+	skip := flag.String("skip", "", "with -test: the names of those that are not run")
 	flag.IntVar(&m.memory, "memory", 4096, "memory in MiB")
 	timeout := flag.Duration("timeout", 30*time.Minute, "when to give up")
 	flag.Parse()
 	if flag.NArg() == 0 {
-		fmt.Fprintln(os.Stderr, "vm: no program given; usage: vm [flags] PROGRAM ARGS...")
+		fmt.Fprintln(os.Stderr, "vm: no program given; usage: vm [flags] PROGRAM ARGS..., or vm [flags] -test PACKAGES...")
 		os.Exit(2)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	ctx, cancel := context.WithTimeout(ctx, *timeout)
-	code, err := run(ctx, m, *kernel, flag.Args())
+	var code int
+	var err error
+	if m.disk, err = images.Machine(*kernel); err != nil {
+		code = 1
+	} else if *tests {
+		code, err = m.test(ctx, os.Stdout, *dir, *pattern, *skip, *timeout, flag.Args())
+	} else {
+		code, err = m.run(ctx, []program{{dir: *dir, args: flag.Args()}}, func(string) (io.Writer, error) { return os.Stdout, nil })
+	}
 	cancel()
 	stop()
 	if err != nil {
@@ -44,17 +61,15 @@ func main() {
 	os.Exit(code)
 }
 
-func run(ctx context.Context, m machine, kernel string, args []string) (code int, err error) {
-	if m.disk, err = images.Machine(kernel); err != nil {
-		return 1, err
-	}
+// run boots the machine for the programs.
+func (m *machine) run(ctx context.Context, programs []program, next func(name string) (io.Writer, error)) (code int, err error) {
 	job, err := os.MkdirTemp("", "vm-*")
 	if err != nil {
 		return 1, err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(job)) }()
-	if err := m.write(job, args); err != nil {
+	if err := m.write(job, programs); err != nil {
 		return 1, err
 	}
-	return m.boot(ctx, job, os.Stdout)
+	return m.boot(ctx, job, next)
 }
