@@ -6,8 +6,6 @@ import (
 	"errors"
 	"os"
 	"os/exec"
-	"path"
-	"slices"
 	"strings"
 	"time"
 
@@ -33,8 +31,7 @@ func finitModule(w *worker, c *call) verdict {
 		if err != nil {
 			return "", unix.EBADF
 		}
-		name, _, _ := strings.Cut(path.Base(string(buf[:n])), ".ko")
-		return name, nil
+		return fileModule(string(buf[:n])), nil
 	})
 }
 
@@ -65,7 +62,7 @@ func (w *worker) module(c *call, name func() (string, error)) verdict {
 		return pass
 	case loaded(module):
 		return fail(unix.EEXIST)
-	case !slices.ContainsFunc(s.cfg.Modules, func(m string) bool { return moduleName(m) == module }):
+	case !allowed(module, s.cfg.Modules):
 		s.say("the container asked for the kernel module " + module + "; to allow it, add it to modules in the configuration")
 		return pass
 	}
@@ -95,17 +92,12 @@ func loaded(module string) bool {
 	if _, err := os.Stat("/sys/module/" + module); err == nil {
 		return true
 	}
-	var u unix.Utsname
-	if unix.Uname(&u) != nil {
-		return false
-	}
-	b, err := os.ReadFile("/lib/modules/" + unix.ByteSliceToString(u.Release[:]) + "/modules.builtin")
+	b, err := os.ReadFile(moduleDir() + "/modules.builtin")
 	if err != nil {
 		return false
 	}
 	for line := range bytes.Lines(b) {
-		name, _, _ := strings.Cut(path.Base(string(line)), ".ko")
-		if moduleName(name) == module {
+		if fileModule(string(line)) == module {
 			return true
 		}
 	}

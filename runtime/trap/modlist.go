@@ -1,0 +1,49 @@
+package trap
+
+import (
+	"bufio"
+	"os"
+	"path"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// moduleDir is where the running kernel's modules are.
+func moduleDir() string {
+	var u unix.Utsname
+	if unix.Uname(&u) != nil {
+		return ""
+	}
+	return "/lib/modules/" + unix.ByteSliceToString(u.Release[:])
+}
+
+// allowed tells whether the administrator's list has a module, or has one that needs it:
+// modprobe(8) loads what a module needs before the module, a call for each.
+func allowed(module string, list []string) bool {
+	for _, l := range list {
+		if moduleName(l) == module {
+			return true
+		}
+	}
+	f, err := os.Open(moduleDir() + "/modules.dep")
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	needed := false
+	for s := bufio.NewScanner(f); s.Scan() && !needed; {
+		file, needs, _ := strings.Cut(s.Text(), ":")
+		if slices.ContainsFunc(list, func(l string) bool { return moduleName(l) == fileModule(file) }) {
+			needed = slices.ContainsFunc(strings.Fields(needs), func(n string) bool { return fileModule(n) == module })
+		}
+	}
+	return needed
+}
+
+// fileModule is the name of the module in a file.
+func fileModule(file string) string {
+	name, _, _ := strings.Cut(path.Base(file), ".ko")
+	return moduleName(name)
+}
