@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"sysbox/runtime/cgroup"
+	"sysbox/runtime/feature"
 	"sysbox/runtime/plan"
 )
 
@@ -42,9 +43,13 @@ var hostFacts = sync.OnceValue(func() plan.Facts {
 	if l, err := cgroup.Host(); err == nil { // Create says what is wrong
 		f.Cgroup1, f.Cgroup2 = len(l.V1) > 0, l.Unified != ""
 	}
-	f.BinfmtMiscNS = exists("/proc/sys/fs/binfmt_misc") && kernelAtLeast(f.KernelRelease, 6, 7)
+	// From 6.7 on the mount itself is the probe: it may fail. Before, some distributor
+	// may have brought it back.
+	f.BinfmtMiscNS = exists(binfmtMisc) && (kernelAtLeast(f.KernelRelease, 6, 7) || feature.OwnBinfmt() == nil)
 	return f
 })
+
+const binfmtMisc = "/proc/sys/fs/binfmt_misc"
 
 func exists(p string) bool {
 	_, err := os.Stat(p)

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"sysbox/runtime/cgroup"
+	"sysbox/runtime/feature"
 	"sysbox/runtime/hooks"
 	"sysbox/runtime/mount"
 	"sysbox/runtime/plan"
@@ -378,6 +379,7 @@ func (c *Container) mountRootfs(userns *os.File) (*os.File, *uidmap.Upper, error
 		Dir: r.Path, UserNS: userns, UID: c.plan.IDs.UID, GID: c.plan.IDs.GID, Shift: c.plan.IDs.ShiftRootfs,
 		Journal: filepath.Join(c.cfg.DataDir, "chown"),
 		BeforeChown: func(root string) error {
+			c.warn("root file system " + r.Path + ": this kernel or file system has no overlay over idmapped layers: " + feature.NoIDMappedOverlay)
 			c.rec.Shifted = root
 			return c.rec.write(c.cfg)
 		},

@@ -65,6 +65,9 @@ func parseVersion(release string) (Version, error) {
 	return Version{a, b}, nil
 }
 
+// NoIDMappedOverlay is what happens without overlays over idmapped layers.
+const NoIDMappedOverlay = "each container's files are copied to its upper layer and change their owners, which takes time and room; use Linux 5.19 or newer"
+
 // All are the features that the runtime uses, the oldest first.
 var All = []Feature{
 	{
@@ -124,7 +127,7 @@ var All = []Feature{
 	},
 	{
 		Name: "overlay over idmapped layers", MinKernel: Version{5, 19},
-		WayOut: "each container's files are copied to its upper layer and change their owners, which takes time and room; use Linux 5.19 or newer",
+		WayOut: NoIDMappedOverlay,
 		Probe:  func() error { return OverlayOfIDMapped(snapshots) },
 	},
 	{
@@ -150,7 +153,7 @@ var All = []Feature{
 	{
 		Name: "binfmt_misc of a user namespace's own", MinKernel: Version{6, 7},
 		WayOut: "programs for other processors run inside only if the host has them registered with the flag F; use Linux 6.7 or newer with CONFIG_BINFMT_MISC",
-		Probe:  ownBinfmt,
+		Probe:  OwnBinfmt,
 	},
 	{
 		Name: "overlay layers as open files", MinKernel: Version{6, 13},

@@ -71,8 +71,8 @@ func timeNamespace() error {
 	})
 }
 
-// ownBinfmt makes a binfmt_misc of a user namespace's own.
-func ownBinfmt() error {
+// OwnBinfmt makes a binfmt_misc of a user namespace's own.
+func OwnBinfmt() error {
 	p, err := program.Start(program.Program{
 		{Nr: unix.SYS_UNSHARE, Args: []program.Arg{program.Int(unix.CLONE_NEWUSER | unix.CLONE_NEWNS)}},
 		{Nr: unix.SYS_FSOPEN, Label: "fs", Args: []program.Arg{program.Str("binfmt_misc"), program.Int(unix.FSOPEN_CLOEXEC)}},

@@ -249,11 +249,16 @@ func kernelFiles(r *rule, in Input, p *Plan) {
 	}
 }
 
+// NoBinfmt is what happens without binfmt_misc of a user namespace's own.
+const NoBinfmt = "programs for other processors run inside only if the host has them registered with the flag F; use Linux 6.7 or newer with CONFIG_BINFMT_MISC"
+
 // binfmt: since Linux 6.7 each user namespace has interpreters of its own.
 func binfmt(r *rule, in Input, p *Plan) {
-	if in.Facts.BinfmtMiscNS {
-		p.add(r, Mount{Destination: binfmtMisc, Type: "binfmt_misc", Source: "binfmt_misc", Own: true, Set: hardened, Optional: true})
+	if !in.Facts.BinfmtMiscNS {
+		p.note("binfmt_misc left out, as the kernel makes none for a user namespace: %s", NoBinfmt)
+		return
 	}
+	p.add(r, Mount{Destination: binfmtMisc, Type: "binfmt_misc", Source: "binfmt_misc", Own: true, Set: hardened, Optional: true})
 }
 
 // storageFolders cannot live on overlayfs: container engines mount overlays on
