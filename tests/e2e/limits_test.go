@@ -9,6 +9,8 @@ import (
 
 	containerd "github.com/containerd/containerd/v2/client"
 	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"sysbox/tests/peers"
 )
 
 // cgroupFile reads a file of a process's cgroup: of the v1 controller, where
@@ -72,4 +74,23 @@ func TestLimitsTakeEffect(t *testing.T) {
 		}
 		check("after the update", "134217728", "60", "30000")
 	})
+}
+
+// TestLimitsAreKept: a container at its limit of memory is killed, and the host goes on;
+// at its limit of processes it makes no more.
+func TestLimitsAreKept(t *testing.T) {
+	h := on(t, peers.Newest)
+	memory, pids := int64(32<<20), int64(20)
+	out, status := h.run(t, "tail /dev/zero", edit(func(s *specs.Spec) {
+		s.Linux.Resources.Memory = &specs.LinuxMemory{Limit: &memory, Swap: &memory}
+	}))
+	if status != 137 {
+		t.Errorf("a container that takes all memory: exit status %d, output %q, want 137", status, out)
+	}
+	out, _ = h.run(t, "i=0; while [ $i -lt 40 ]; do i=$((i+1)); sleep 1000 & done", edit(func(s *specs.Spec) {
+		s.Linux.Resources.Pids = &specs.LinuxPids{Limit: &pids}
+	}))
+	if !strings.Contains(out, "can't fork") {
+		t.Errorf("a container that makes 40 processes under a limit of 20: %q, want that it cannot fork", out)
+	}
 }

@@ -3,9 +3,11 @@ package e2e
 import (
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 
+	"github.com/containerd/containerd/v2/pkg/cio"
 	"github.com/containerd/containerd/v2/pkg/oci"
 	"github.com/opencontainers/runtime-spec/specs-go"
 
@@ -46,10 +48,81 @@ func TestSystemdDriver(t *testing.T) {
 		if status != 0 || out != "67108864\n" {
 			t.Errorf("a unit with a limit inside: exit status %d, output %q", status, out)
 		}
+		for _, c := range []struct{ name, script, want string }{
+			{"the container's limit of processes", "cat /sys/fs/cgroup/pids.max", "2000"},
+			{"a unit's limit is kept", "systemd-run --wait -q -p MemoryMax=32M -p MemorySwapMax=0 tail /dev/zero; systemctl is-system-running; echo", "running"},
+			{"Docker", "docker load -q -i /opt/busybox.tar; docker run --rm busybox:test echo inner", "inner"},
+			{"a limit of Docker's", "docker run --rm -m 48m --pids-limit 77 busybox:test cat /sys/fs/cgroup/memory.max /sys/fs/cgroup/pids.max", "50331648\n77"},
+			{"which is kept", "docker run --rm -m 32m --memory-swap 32m busybox:test tail /dev/zero; echo $?", "137"},
+		} {
+			if out, status := h.exec(t, task, nil, "sh", "-c", c.script); status != 0 || !strings.Contains(out, c.want) {
+				t.Errorf("%s: exit status %d, output %q, want %q", c.name, status, out, c.want)
+			}
+		}
 	})
 	if got := onHost(t, "systemctl is-active "+unit+" || true"); got != "inactive\n" {
 		t.Errorf("the scope is %s after the container's end", got)
 	}
+}
+
+// TestModprobe: the unmodified modprobe(8) of a container succeeds for what the host has
+// in its kernel or has loaded, and for what the administrator's list names, with what that
+// needs; for others it fails, and the log says why, once.
+func TestModprobe(t *testing.T) {
+	if !harness.Machine() {
+		t.Skip("loads modules into the host's kernel, which is for a machine that the tests have to themselves (tests/vm)")
+	}
+	h := on(t, peers.Newest)
+	config := filepath.Join(h.Dir, "sysbox.toml")
+	old, err := os.ReadFile(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(config, append([]byte("modules = [\"wireguard\"]\n"), old...), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := os.WriteFile(config, old, 0o600); err != nil {
+			t.Error(err)
+		}
+	}()
+	archive, err := images.Debian()
+	if err != nil {
+		t.Fatal(err)
+	}
+	image, err := h.Load(background(t), archive)
+	if err != nil {
+		t.Fatal(err)
+	}
+	task, _ := h.task(t, h.container(t, image, oci.WithProcessArgs("sleep", "1000")), cio.NullIO)
+	if _, err := os.Stat("/sys/module/udp_tunnel"); err == nil {
+		t.Error("udp_tunnel, which wireguard needs, is loaded already: the test shows too little")
+	}
+	builtin := strings.TrimSpace(onHost(t, "basename $(head -1 /lib/modules/$(uname -r)/modules.builtin) .ko"))
+	for _, c := range []struct {
+		name, module string
+		status       uint32
+		want         string
+	}{
+		{"in the kernel", builtin, 0, ""},
+		{"loaded", "overlay", 0, ""},
+		{"on the list", "wireguard", 0, ""},
+		{"on the list and loaded", "wireguard", 0, ""},
+		{"not on the list", "dummy", 1, "Operation not permitted"},
+		{"none at all", "no-such", 1, "not found"},
+	} {
+		out, status := h.exec(t, task, nil, "modprobe", c.module)
+		if status != c.status || !strings.Contains(out, c.want) || c.want == "" && out != "" {
+			t.Errorf("%s: modprobe %s: exit status %d, output %q, want %d, %q", c.name, c.module, status, out, c.status, c.want)
+		}
+	}
+	if _, err := os.Stat("/sys/module/wireguard"); err != nil {
+		t.Error(err)
+	}
+	if n := strings.Count(h.Log(), "asked for the kernel module dummy"); n != 1 {
+		t.Errorf("the log says %d times that the module is not on the list, want once:\n%s", n, h.Log())
+	}
+	onHost(t, "modprobe -r wireguard")
 }
 
 // onHost runs a command on the host.

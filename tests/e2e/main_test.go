@@ -81,6 +81,9 @@ func prepare() error {
 	if _, err := images.Debian(); err != nil { // and busybox, which it has in it
 		return err
 	}
+	if _, err := images.NFS(); err != nil {
+		return err
+	}
 	_, err := images.Inner()
 	return err
 }

@@ -33,6 +33,11 @@ var base = []string{
 // stable is a suite whose Docker is 26 or newer.
 var stable = debian{suite: "trixie", packages: base}
 
+// nfs has servers of NFS, in the kernel and out of it, and a client that needs no kernel.
+var nfs = debian{suite: "trixie", packages: []string{
+	"iproute2", "procps", "util-linux", "nfs-kernel-server", "nfs-ganesha", "nfs-ganesha-mem", "nfs-ganesha-vfs", "libnfs-utils",
+}}
+
 // newest has the newest that Debian has of what runs containers.
 var newest = debian{
 	suite: "forky", script: "sid",
@@ -69,6 +74,9 @@ func Debian() (string, error) { return stable.image("debian", DebianName) }
 // busybox image, the newest runc, a program for arm64, and what debootstrap needs to work
 // without a network.
 func Inner() (string, error) { return newest.image("inner", InnerName) }
+
+// NFS makes an image with nfs-ganesha, the kernel server's tools and libnfs.
+func NFS() (string, error) { return nfs.image("nfs", NFSName) }
 
 func (d debian) image(name, ref string) (string, error) {
 	busybox, err := Busybox()

@@ -24,6 +24,7 @@ const (
 	BusyboxName = "docker.io/library/busybox:test"
 	PauseName   = "docker.io/library/pause:test"
 	DebianName  = "docker.io/library/debian:test"
+	NFSName     = "docker.io/library/nfs:test"
 	InnerName   = "docker.io/library/inner:test"
 )
 
