@@ -3,9 +3,7 @@ package runtime
 import (
 	"context"
 	"fmt"
-	"io"
 	"os"
-	"strings"
 	"time"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -62,11 +60,8 @@ func (c *Container) enterHooks(ctx context.Context, kind hooks.Kind, list []spec
 }
 
 func (c *Container) enterHook(ctx context.Context, h specs.Hook, input []byte, namespaces uint64) error {
-	if h.Timeout != nil {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, time.Duration(*h.Timeout)*time.Second)
-		defer cancel()
-	}
+	ctx, cancel := hooks.Limit(ctx, h)
+	defer cancel()
 	stdin, feed, err := os.Pipe()
 	if err != nil {
 		return err
@@ -80,10 +75,9 @@ func (c *Container) enterHook(ctx context.Context, h specs.Hook, input []byte, n
 	defer said.Close()
 	all := uint64(1)<<(hostFacts().CapLast+1) - 1
 	p := plan.Process{
-		Args: hooks.Argv(h), Env: hooks.Env(h), Cwd: "/",
+		Program: h.Path, Args: hooks.Argv(h), Env: hooks.Env(h), Cwd: "/",
 		Caps: plan.Capabilities{Bounding: all, Effective: all, Permitted: all},
 	}
-	p.Args = append([]string{h.Path}, p.Args[min(1, len(p.Args)):]...)
 	proc, err := c.enter(p, Stdio{Stdin: stdin, Stderr: stderr}, namespaces, nil, nil)
 	stdin.Close()
 	stderr.Close()
@@ -96,19 +90,20 @@ func (c *Container) enterHook(ctx context.Context, h specs.Hook, input []byte, n
 		feed.Close()
 	}()
 	text := make(chan string, 1)
-	go func() {
-		b, _ := io.ReadAll(io.LimitReader(said, 1024))
-		text <- strings.TrimSpace(string(b))
-	}()
+	go func() { text <- hooks.Tail(said) }()
 	exit, err := proc.Wait(ctx)
 	if err != nil {
 		proc.Signal(int(unix.SIGKILL))
 		<-proc.done
-		return fmt.Errorf("killed after its timeout: %w", err)
+		return context.Cause(ctx)
 	}
 	said.SetReadDeadline(time.Now().Add(50 * time.Millisecond))
-	if exit.Status != 0 {
-		return fmt.Errorf("exit status %d: %s", exit.Status, <-text)
+	if exit.Status == 0 {
+		return nil
 	}
-	return nil
+	err = fmt.Errorf("exit status %d", exit.Status)
+	if said := <-text; said != "" {
+		err = fmt.Errorf("%w: %s", err, said)
+	}
+	return err
 }

@@ -121,12 +121,8 @@ func Run(ctx context.Context, h specs.Hook, state *specs.State, dir string) erro
 	if err != nil {
 		return err
 	}
-	if h.Timeout != nil {
-		limit := time.Duration(*h.Timeout) * time.Second
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeoutCause(ctx, limit, fmt.Errorf("killed after its timeout of %v", limit))
-		defer cancel()
-	}
+	ctx, cancel := Limit(ctx, h)
+	defer cancel()
 	// The pipes are ours, since os/exec would wait for everybody who holds an
 	// end, and a hook's background processes do.
 	inR, inW, err := os.Pipe()
@@ -158,7 +154,7 @@ func Run(ctx context.Context, h specs.Hook, state *specs.State, dir string) erro
 		inW.Close()
 	}()
 	said := make(chan string, 1)
-	go func() { said <- tail(errR) }()
+	go func() { said <- Tail(errR) }()
 
 	err = cmd.Wait()
 	// Whoever still holds the other ends doesn't hold us up for long.
@@ -181,8 +177,9 @@ func Run(ctx context.Context, h specs.Hook, state *specs.State, dir string) erro
 // a stack trace's last lines, little enough for an event in kubectl describe.
 const tailSize = 1024
 
-// tail reads to the end and returns the last of it in one line of text.
-func tail(r io.Reader) string {
+// Tail reads what a hook writes to its standard error, to the end, and returns the last
+// of it in one line of text.
+func Tail(r io.Reader) string {
 	var kept []byte
 	cut := false
 	buf := make([]byte, 4096)
@@ -196,6 +193,15 @@ func tail(r io.Reader) string {
 			return oneLine(kept, cut)
 		}
 	}
+}
+
+// Limit ends a context after the hook's timeout, if it has one, with that as the cause.
+func Limit(ctx context.Context, h specs.Hook) (context.Context, context.CancelFunc) {
+	if h.Timeout == nil {
+		return context.WithCancel(ctx)
+	}
+	limit := time.Duration(*h.Timeout) * time.Second
+	return context.WithTimeoutCause(ctx, limit, fmt.Errorf("killed after its timeout of %v", limit))
 }
 
 // Encode gives the bytes for a hook's standard input.

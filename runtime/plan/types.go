@@ -214,8 +214,10 @@ type Capabilities struct {
 // Process is a process to be executed in the container: its init or another.
 type Process struct {
 	Args, Env []string
-	Cwd       string
-	Terminal  bool
+	// Program is the file that is executed where that is not Args[0]: a hook's.
+	Program  string `json:",omitempty"`
+	Cwd      string
+	Terminal bool
 	// Width and Height of the terminal in characters; 0: the kernel's default.
 	Width, Height uint16
 

@@ -145,10 +145,14 @@ func (c *calls) identity(p plan.Process, capLast int) {
 	}
 }
 
-// execute tries the places where args[0] may be, as execvp(3) does. That the
+// execute tries the places where the program, args[0] mostly, may be, as execvp(3) does. That the
 // last one fails is the failure of the program.
 func (c *calls) execute(p plan.Process, env env) {
-	places := Candidates(p.Args[0], p.Env)
+	program := p.Args[0]
+	if p.Program != "" {
+		program = p.Program
+	}
+	places := Candidates(program, p.Env)
 	for i, at := range places {
 		do := c.try
 		if i == len(places)-1 {
