@@ -465,7 +465,7 @@ func writeTimeOffsets(proc string, ns plan.Namespaces) error {
 // the container's namespaces for it: the kernel takes the tables of the
 // writer's, and no mount of the container's can redirect the path. Those of
 // the ipc namespace ask for the effective uid of its root, whatever the
-// capabilities.
+// capabilities, and that of the uts namespace for the host's root.
 func (c *Container) writeSysctls(proc *os.File) error {
 	if len(c.plan.Sysctl) == 0 {
 		return nil
@@ -481,20 +481,36 @@ func (c *Container) writeSysctls(proc *os.File) error {
 			return err
 		}
 	}
+	ofUTS := func(s plan.Setting) bool { return s.Name == "kernel.domainname" }
+	for _, s := range c.plan.Sysctl {
+		if ofUTS(s) {
+			if err := writeSysctl(proc, s); err != nil {
+				return err
+			}
+		}
+	}
 	root := c.root()
 	if err := sys.SetEffectiveIDs(int(root.UID), int(root.GID)); err != nil {
 		return err
 	}
 	for _, s := range c.plan.Sysctl {
-		p := "sys/" + s.ProcPath()
-		fd, err := unix.Openat2(int(proc.Fd()), p, &unix.OpenHow{Flags: unix.O_WRONLY | unix.O_CLOEXEC, Resolve: unix.RESOLVE_BENEATH})
-		if err == nil {
-			_, err = unix.Write(fd, []byte(s.Value))
-			unix.Close(fd)
+		if !ofUTS(s) {
+			if err := writeSysctl(proc, s); err != nil {
+				return err
+			}
 		}
-		if err != nil {
-			return fmt.Errorf("linux.sysctl: set %s to %q: %w", s.Name, s.Value, err)
-		}
+	}
+	return nil
+}
+
+func writeSysctl(proc *os.File, s plan.Setting) error {
+	fd, err := unix.Openat2(int(proc.Fd()), "sys/"+s.ProcPath(), &unix.OpenHow{Flags: unix.O_WRONLY | unix.O_CLOEXEC, Resolve: unix.RESOLVE_BENEATH})
+	if err == nil {
+		_, err = unix.Write(fd, []byte(s.Value))
+		unix.Close(fd)
+	}
+	if err != nil {
+		return fmt.Errorf("linux.sysctl: set %s to %q: %w", s.Name, s.Value, err)
 	}
 	return nil
 }
