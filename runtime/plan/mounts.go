@@ -90,7 +90,7 @@ func specMount(field string, m specs.Mount, in Input, p *Plan) (Mount, error) {
 		return out, err
 	}
 	if out.Propagation&unix.MS_SHARED != 0 {
-		return out, refuse(field+".options", "shared", notShared, "use rslave (Kubernetes: HostToContainer) or rprivate (None) instead of Bidirectional")
+		return out, refuse(field+".options", o.shared, notShared, "use rslave (Kubernetes: HostToContainer) or rprivate (None) instead of Bidirectional")
 	}
 	if out.Type == "bind" {
 		return out, bindMount(field, m, o, in, p, &out)

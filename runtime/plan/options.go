@@ -83,6 +83,7 @@ var refusedOptions = map[string]struct{ why, wayOut string }{
 type options struct {
 	set, clear, recSet, recClear uint64
 	propagation                  uintptr
+	shared                       string // the word for it, if it is shared
 	bind, recursive              bool
 	idmap                        IDMapMode // "explicit" modes also for a bare "idmap"
 	uid, gid                     uidmap.Map
@@ -102,7 +103,9 @@ func parseOptions(field string, list []string) (options, error) {
 		}
 		name, value, hasValue := strings.Cut(word, "=")
 		if p, ok := propagationOptions[word]; ok {
-			o.propagation = p
+			if o.propagation = p; p&unix.MS_SHARED != 0 {
+				o.shared = word
+			}
 			continue
 		}
 		if a, ok := attrOptions[word]; ok {

@@ -17,8 +17,11 @@ var schedPolicies = map[specs.LinuxSchedulerPolicy]uint32{
 // schedFlags are the bits of sched_attr.sched_flags (sched_setattr(2)).
 var schedFlags = map[specs.LinuxSchedulerFlag]uint64{
 	specs.SchedFlagResetOnFork: 1, specs.SchedFlagReclaim: 2, specs.SchedFlagDLOverrun: 4, specs.SchedFlagKeepPolicy: 8,
-	specs.SchedFlagKeepParams: 16, specs.SchedFlagUtilClampMin: 32, specs.SchedFlagUtilClampMax: 64,
+	specs.SchedFlagKeepParams: 16,
 }
+
+// clampFlags say that the call has values which runtime-spec 1.3 does not have.
+var clampFlags = []specs.LinuxSchedulerFlag{specs.SchedFlagUtilClampMin, specs.SchedFlagUtilClampMax}
 
 // ioClasses are the numbers of ioprio_set(2).
 var ioClasses = map[specs.IOPriorityClass]int{specs.IOPRIO_CLASS_RT: 1, specs.IOPRIO_CLASS_BE: 2, specs.IOPRIO_CLASS_IDLE: 3}
@@ -74,6 +77,9 @@ func scheduler(s *specs.Scheduler, out *Process) error {
 	}
 	var flags uint64
 	for i, name := range s.Flags {
+		if slices.Contains(clampFlags, name) {
+			return refuse(item(f+".flags", i), string(name), "the specification has no field for the value that it sets", "remove it")
+		}
 		bit, ok := schedFlags[name]
 		if !ok {
 			return refuse(item(f+".flags", i), string(name), "Linux has no such flag", "remove it")
