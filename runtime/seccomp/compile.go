@@ -58,6 +58,9 @@ func compile(p *specs.LinuxSeccomp, goarch string) (*Filter, error) {
 		f.Listener = f.Listener || r.action == unix.SECCOMP_RET_USER_NOTIF
 	}
 	f.Listener = f.Listener || def == unix.SECCOMP_RET_USER_NOTIF
+	if !f.Listener { // nobody waits for an answer, and the kernel refuses the flag then
+		f.Flags &^= unix.SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV
+	}
 	f.Insns, err = assemble(list, rules, def)
 	if err != nil {
 		return nil, err
