@@ -61,7 +61,7 @@ func openJoins(ns plan.Namespaces, podUser *os.File) (_ []join, err error) {
 		out = append(out, join{k.flag, f})
 		kind, err := unix.IoctlRetInt(int(f.Fd()), unix.NS_GET_NSTYPE)
 		if err != nil || kind != k.flag {
-			return out, fmt.Errorf("linux.namespaces: path %s is not a %s namespace; give the path of one", p, k.name)
+			return out, fmt.Errorf("linux.namespaces: path %s is no namespace of the kind %q; give the path of one", p, k.name)
 		}
 		if same, err := isHosts(f, k.name); err != nil {
 			return out, err

@@ -82,6 +82,8 @@ func (c *Cgroup) write(s *setting) error {
 	switch {
 	case err == nil:
 		return nil
+	case errors.Is(err, unix.EOPNOTSUPP) && s.way != "" && s.way != checkUsage: // a disk that bfq does not serve
+		return fmt.Errorf("%s: %w: %s", s.field, err, s.way)
 	case !errors.Is(err, unix.ENOENT):
 		return fmt.Errorf("%s: %w", s.field, err)
 	case !exists(dir):
