@@ -48,7 +48,7 @@ test-upstream: install build ## containerd's own client suite (TEST_UPSTREAM=pat
 
 KERNEL ?= newest
 VMTESTS := ./uidmap ./runtime ./runtime/cgroup ./runtime/feature ./runtime/hooks ./runtime/process ./runtime/program \
-	./runtime/seccomp ./runtime/sys ./runtime/trap ./shim ./tests/e2e
+	./runtime/seccomp ./runtime/sys ./runtime/trap ./shim ./tests/conformance ./tests/e2e
 
 test-vm: install build ## the tests in a virtual machine (KERNEL=6.1, 6.12 or newest); an hour each
 	@.ci/install qemu-system-x86 e2fsprogs

@@ -4,9 +4,11 @@
 //
 //	go run ./tests/compatibility .cache/runs/*.json
 //
-// A row of results whose kernel has no file stays as it is.
+// A row of results whose kernel has no file stays as it is. The table of the runtime
+// specification's fields is written as well; with -specification it alone is.
 //
-// What does not belong here: the checks (package feature), the runs (command tests/vm).
+// What does not belong here: the checks (package feature), the runs (command tests/vm), the
+// fields (package conformance).
 package main
 
 import (
@@ -14,6 +16,7 @@ import (
 	"bytes"
 	"cmp"
 	"errors"
+	"flag"
 	"fmt"
 	"os"
 	"os/exec"
@@ -22,6 +25,7 @@ import (
 	"strings"
 	"time"
 
+	"sysbox/tests/conformance"
 	"sysbox/tests/peers"
 )
 
@@ -34,10 +38,33 @@ const (
 )
 
 func main() {
-	if err := write(os.Args[1:]); err != nil {
+	alone := flag.Bool("specification", false, "write the table of the specification's fields alone")
+	flag.Parse()
+	err := writeSpecification()
+	if err == nil && !*alone {
+		err = write(flag.Args())
+	}
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "compatibility:", err)
 		os.Exit(1)
 	}
+}
+
+func writeSpecification() error {
+	root, err := peers.Repository()
+	if err != nil {
+		return err
+	}
+	file := filepath.Join(root, "docs/compatibility.md")
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return err
+	}
+	s, err := replace(string(text), conformance.Begin, conformance.End, func(string) string { return conformance.Document() })
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(file, []byte(s), 0o644)
 }
 
 func write(files []string) error {

@@ -1,0 +1,199 @@
+package conformance
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+)
+
+// look answers a question of [Row.Look], as want has it if it may be several.
+func (m *made) look(ctx context.Context, question, want, first string) (string, error) {
+	words := strings.Fields(question)
+	a := words[1:]
+	switch words[0] {
+	case "cgroup":
+		if a[0] == "path" {
+			return m.cgroup("")
+		}
+		return m.cgroupFile(a[0], a[1], want)
+	case "cgroup-word":
+		text, err := m.cgroupFile(a[0], a[1], "")
+		for _, w := range strings.Fields(text) {
+			if strings.HasPrefix(w, a[2]+"=") {
+				return w, err
+			}
+		}
+		return text, err
+	case "weight":
+		text, err := m.cgroupFile(a[0], a[2], "")
+		if errors.Is(err, os.ErrNotExist) {
+			text, err = m.cgroupFile(a[0], a[1], "")
+		}
+		for _, w := range strings.Split(want, " or ") {
+			if slices.Contains(strings.Split(text, "; "), w) {
+				return want, err
+			}
+		}
+		return text, err
+	case "mounts":
+		b, err := os.ReadFile(fmt.Sprintf("/proc/%d/mountinfo", m.pid))
+		return map[bool]string{true: a[0], false: "none such"}[strings.Contains(string(b), " - "+a[0]+" ")], err
+	case "notes":
+		said := m.w.log.since()
+		for _, n := range said {
+			if strings.Contains(n, a[0]) {
+				return n, nil
+			}
+		}
+		return strings.Join(said, "; "), nil
+	case "state", "hook", "order":
+		return m.hook(words[0], a)
+	case "namespace":
+		return m.namespace(a[0], first)
+	case "cpus":
+		var set, ours unix.CPUSet
+		err := errors.Join(unix.SchedGetaffinity(m.pid, &set), unix.SchedGetaffinity(0, &ours))
+		if set == ours {
+			return "as ours", err
+		}
+		return fmt.Sprint(set), err
+	case "sched":
+		s, err := unix.SchedGetAttr(m.pid, 0)
+		if err != nil {
+			return "", err
+		}
+		return fmt.Sprintf("policy %d flags %d nice %d priority %d", s.Policy, s.Flags, s.Nice, s.Priority), nil
+	case "ioprio":
+		n, _, e := unix.Syscall(unix.SYS_IOPRIO_GET, 1, uintptr(m.pid), 0)
+		return fmt.Sprintf("class %d level %d", n>>13, n&0x1fff), map[bool]error{false: e}[e == 0]
+	case "update":
+		err := m.Update(ctx, &specs.LinuxResources{Memory: &specs.LinuxMemory{Limit: ptr(mib / 4), CheckBeforeUpdate: ptr(true)}})
+		return map[bool]string{true: "refused", false: "done"}[err != nil], nil
+	case "before":
+		b, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", m.pid))
+		if bytes.Contains(b, []byte("/bin/inside")) {
+			return string(b), err
+		}
+		return "/bin/inside has not run", err
+	case "start":
+		return fmt.Sprint(m.Start(ctx)), nil
+	case "create":
+		_, err := m.pod.Create(ctx, m.request)
+		return fmt.Sprint(err), nil
+	case "kill":
+		m.Init().Signal(int(unix.SIGKILL))
+		ctx, cancel := context.WithTimeout(ctx, time.Minute)
+		defer cancel()
+		exit, err := m.Init().Wait(ctx)
+		return fmt.Sprint(exit.Status), err
+	case "delete":
+		err := m.Delete(ctx)
+		if err == nil && len(a) > 0 {
+			err = m.Delete(ctx)
+		}
+		if _, gone := os.Stat(fmt.Sprintf("/proc/%d", m.pid)); err == nil && gone == nil {
+			err = errors.New("init is still there")
+		}
+		return "works", err
+	}
+	return "", fmt.Errorf("nobody knows how to look at %q", question)
+}
+
+// cgroup is init's path in the hierarchy of a controller, "" for version 2's.
+func (m *made) cgroup(controller string) (string, error) {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", m.pid))
+	for line := range strings.Lines(string(b)) {
+		f := strings.SplitN(strings.TrimSpace(line), ":", 3)
+		if slices.Contains(strings.Split(f[1], ","), controller) {
+			return f[2], err
+		}
+	}
+	return "", errors.Join(err, fmt.Errorf("no controller %q", controller))
+}
+
+// cgroupFile is the text of a file of the container's cgroup, its lines joined, or the one
+// line that is wanted.
+func (m *made) cgroupFile(controller, file, want string) (string, error) {
+	root, name := v2root(), ""
+	if hasV1(controller) {
+		root, name = "/sys/fs/cgroup/"+controller, controller
+	}
+	path, err := m.cgroup(name)
+	if err != nil {
+		return "", err
+	}
+	b, err := os.ReadFile(filepath.Join(root, path, file))
+	lines := strings.Split(strings.TrimSpace(string(b)), "\n")
+	if slices.Contains(lines, want) {
+		return want, err
+	}
+	return strings.Join(lines, "; "), err
+}
+
+func (m *made) namespace(file, first string) (string, error) {
+	theirs, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/%s", m.pid, file))
+	if err != nil {
+		return "", err
+	}
+	ours, err := os.Readlink("/proc/self/ns/" + file)
+	if err != nil {
+		return "", err
+	}
+	other, _ := os.Readlink(first + file)
+	return map[string]string{ours: "the host's", other: "the other container's"}[theirs] + map[bool]string{true: "its own"}[theirs != ours && theirs != other], nil
+}
+
+// hook answers from what the hooks wrote down.
+func (m *made) hook(what string, a []string) (string, error) {
+	f, err := os.Open(filepath.Join(m.w.bundle, "log/log"))
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	var all, of []ran
+	var places []string
+	for s := bufio.NewScanner(f); s.Scan(); {
+		var h ran
+		if err := json.Unmarshal(s.Bytes(), &h); err != nil {
+			return "", err
+		}
+		all = append(all, h)
+		if h.Args[1] == a[0] {
+			of = append(of, h)
+			places = append(places, fmt.Sprint(len(all)))
+		}
+	}
+	if len(of) == 0 {
+		return "it did not run", nil
+	}
+	h := of[0]
+	switch {
+	case what == "order":
+		return strings.Join(places, " "), nil
+	case what == "hook" && a[1] == "runs":
+		return fmt.Sprint(len(of)), nil
+	case what == "hook" && a[1] == "args":
+		return strings.Join(h.Args[:len(h.Args)-1], " "), nil
+	case what == "hook" && a[1] == "env":
+		return strings.Join(h.Env, " "), nil
+	case what == "hook" && a[1] == "network":
+		ours, err := os.Readlink("/proc/self/ns/net")
+		return map[string]string{ours: "the host's", m.netns: "the container's"}[h.Network], err
+	case a[1] == "bundle" && string(h.State["bundle"]) == `"`+m.w.bundle+`"`:
+		return "the bundle", nil
+	case a[1] == "pid" && string(h.State["pid"]) == fmt.Sprint(m.pid):
+		return "init's", nil
+	}
+	return string(h.State[a[1]]), nil
+}

@@ -1,0 +1,115 @@
+package conformance
+
+import (
+	"github.com/opencontainers/runtime-spec/specs-go"
+)
+
+// namespaceKinds, with their names in /proc/PID/ns and whether one of a path is joined.
+var namespaceKinds = []struct {
+	kind  specs.LinuxNamespaceType
+	file  string
+	joins bool
+}{
+	{specs.PIDNamespace, "pid", true},
+	{specs.NetworkNamespace, "net", true},
+	{specs.IPCNamespace, "ipc", true},
+	{specs.UTSNamespace, "uts", true},
+	{specs.UserNamespace, "user", true},
+	{specs.TimeNamespace, "time", true},
+	{specs.MountNamespace, "mnt", false},
+	{specs.CgroupNamespace, "cgroup", false},
+}
+
+// setNamespace gives a namespace a path, "" for a new one.
+func setNamespace(kind specs.LinuxNamespaceType, path string) func(*specs.Spec) {
+	return func(s *specs.Spec) {
+		for i, n := range s.Linux.Namespaces {
+			if n.Type == kind {
+				s.Linux.Namespaces[i].Path = path
+				return
+			}
+		}
+		s.Linux.Namespaces = append(s.Linux.Namespaces, specs.LinuxNamespace{Type: kind, Path: path})
+	}
+}
+
+// firstNS stands for the folder with the namespaces of another container in the pod.
+const firstNS = "/first/ns/"
+
+// namespaceRows are linux.namespaces.
+func namespaceRows() []Row {
+	const typ, path = "linux.namespaces[].type", "linux.namespaces[].path"
+	var rows []Row
+	for _, n := range namespaceKinds {
+		rows = append(rows, Row{Field: typ, Case: string(n.kind), Set: setNamespace(n.kind, ""), Box: "system:namespaces", Look: "namespace " + n.file, Want: "its own"})
+		switch {
+		case n.joins:
+			set := setNamespace(n.kind, firstNS+n.file)
+			rows = append(rows, Row{Field: path, Case: string(n.kind), Set: func(s *specs.Spec) {
+				set(s)
+				if n.kind == specs.UTSNamespace {
+					s.Hostname = ""
+				}
+			}, Box: "second:" + n.file, Look: "namespace " + n.file, Want: "the other container's"},
+				Row{Field: path, Case: string(n.kind) + " of the host's", Set: setNamespace(n.kind, "/proc/1/ns/"+n.file), Refused: `linux.namespaces[` + at(n.kind) + `].path is "/proc/1/ns/` + n.file + `": it is a namespace of the host's own; leave the path out to get a new one`},
+				Row{Field: path, Case: string(n.kind) + " of another kind", Set: setNamespace(n.kind, firstNS+wrong(n.file)), Box: "second", Refused: "linux.namespaces: path " + firstNS + wrong(n.file) + ` is no namespace of the kind "` + n.file + `"; give the path of one`})
+		case n.kind == specs.MountNamespace:
+			rows = append(rows, Row{Field: path, Case: "mount", Set: setNamespace(n.kind, "/run/ns/x"), Refused: `linux.namespaces mount path is "/run/ns/x": a container always gets a mount tree of its own, which is what guards its mounts; leave the path out`})
+		case n.kind == specs.CgroupNamespace:
+			rows = append(rows, Row{Field: path, Case: "cgroup", Set: setNamespace(n.kind, "/run/ns/x"), Refused: `linux.namespaces cgroup path is "/run/ns/x": a container always gets a cgroup namespace of its own, rooted in its own cgroup; leave the path out`})
+		}
+	}
+	lacking := map[specs.LinuxNamespaceType]string{
+		specs.PIDNamespace:     "the container would see and signal the host's processes; leave out --pid=host (Kubernetes: hostPID)",
+		specs.NetworkNamespace: "the container would use the host's network, where its root has no rights; leave out --net=host (Kubernetes: hostNetwork) and publish ports instead",
+		specs.IPCNamespace:     "the container would share memory and queues with the host; leave out --ipc=host (Kubernetes: hostIPC)",
+		specs.UTSNamespace:     "the container would share the host's name; leave out --uts=host",
+		specs.MountNamespace:   `the container would see the host's mounts; add {"type": "mount"}`,
+	}
+	for _, n := range namespaceKinds {
+		drop := func(s *specs.Spec) {
+			var kept []specs.LinuxNamespace
+			for _, x := range s.Linux.Namespaces {
+				if x.Type != n.kind {
+					kept = append(kept, x)
+				}
+			}
+			s.Linux.Namespaces = kept
+		}
+		why := lacking[n.kind]
+		if why != "" {
+			rows = append(rows, Row{Field: typ, Case: "no " + string(n.kind), Set: drop, Refused: `linux.namespaces: it has no "` + string(n.kind) + `", so ` + why})
+			continue
+		}
+		want, note := "its own", "a container always has one"
+		if n.kind == specs.TimeNamespace {
+			want, note = "the host's", "whose clocks are everybody's"
+		}
+		rows = append(rows, Row{Field: typ, Case: "no " + string(n.kind), Set: drop, Box: "system:lacking", Look: "namespace " + n.file, Want: want, Note: note})
+	}
+	return append(rows,
+		Row{Field: typ, Case: "unknown", Set: setNamespace("x", ""), Refused: `linux.namespaces[5].type is "x": Linux has no such namespace; known are pid, network, ipc, uts, mount, user, cgroup and time`},
+		Row{Field: typ, Case: "twice", Set: func(s *specs.Spec) {
+			s.Linux.Namespaces = append(s.Linux.Namespaces, specs.LinuxNamespace{Type: "pid"})
+		}, Refused: `linux.namespaces[5].type is "pid": it comes twice; give each namespace once`},
+		Row{Field: path, Case: "relative", Set: setNamespace(specs.IPCNamespace, "x"), Refused: `linux.namespaces[1].path is "x": it is not an absolute path; give one`})
+}
+
+// at is the place of a namespace in the list, where those that a container need not
+// name are added.
+func at(kind specs.LinuxNamespaceType) string {
+	for i, n := range []specs.LinuxNamespaceType{"pid", "ipc", "uts", "mount", "network"} {
+		if n == kind {
+			return itoa(i)
+		}
+	}
+	return "5"
+}
+
+// wrong is a namespace of another kind.
+func wrong(file string) string {
+	if file == "ipc" {
+		return "uts"
+	}
+	return "ipc"
+}
