@@ -13,11 +13,16 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"sysbox/runtime/plan"
 	"sysbox/runtime/process"
 )
 
-// maxPasswd bounds how much of an image's /etc/passwd is looked at.
-const maxPasswd = 1 << 20
+const (
+	// maxPasswd bounds how much of an image's /etc/passwd is looked at.
+	maxPasswd = 1 << 20
+	// maxDockerConfig bounds an image's /etc/docker/daemon.json, in bytes.
+	maxDockerConfig = 64 << 10
+)
 
 // openInRoot opens a path of an image as its processes would see it, but only
 // a regular file: never a device, a FIFO or what a magic link leads to. The
@@ -38,6 +43,26 @@ func openInRoot(root *os.File, p string) (*os.File, error) {
 	}
 	// A lease on the file must not hold the reader up.
 	return os.OpenFile(fmt.Sprintf("/proc/self/fd/%d", fd), os.O_RDONLY|unix.O_NONBLOCK, 0)
+}
+
+// addDockerRoot gives storage to the data-root that the image's Docker is told to use.
+func addDockerRoot(p *plan.Plan, root *os.File) error {
+	f, err := openInRoot(root, plan.DockerConfig)
+	if errors.Is(err, unix.ENOENT) {
+		return nil
+	}
+	var text []byte
+	if err == nil {
+		defer f.Close()
+		text, err = io.ReadAll(io.LimitReader(f, maxDockerConfig+1))
+	}
+	if err == nil && len(text) > maxDockerConfig {
+		err = &os.PathError{Op: "read in the image", Path: plan.DockerConfig, Err: fmt.Errorf("more than %d bytes", maxDockerConfig)}
+	}
+	if err != nil {
+		return fmt.Errorf("no storage for Docker's data-root: %w", err)
+	}
+	return p.AddDockerRoot(text)
 }
 
 // homeDeadline bounds how long a process waits for the reading of /etc/passwd, which a

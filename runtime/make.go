@@ -358,6 +358,11 @@ func (c *Container) rootfs(t *mount.Tree) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
+	if len(c.plan.Storage) > 0 {
+		if err := addDockerRoot(c.plan, root); err != nil {
+			c.warn(err.Error())
+		}
+	}
 	again, err := t.PrepareStorage(root, upper)
 	if err == nil && len(t.Storage.InUpper) > 0 {
 		c.storage = t.Storage.Unlock

@@ -9,6 +9,8 @@ import (
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
+
+	"sysbox/runtime/plan"
 )
 
 const docker = "/var/lib/docker"
@@ -404,6 +406,74 @@ func TestStorageCommitted(t *testing.T) {
 		var b [1]byte
 		if n, err := unix.Getxattr(s.upper+docker+"/d", "user.overlay.opaque", b[:]); n != 1 || b[0] != 'y' {
 			t.Errorf("%s: the opaque folder is %q, %v", name, b[:max(n, 0)], err)
+		}
+	}
+}
+
+// TestStorageOfDataRoot: the data-root that the image's Docker is configured with has
+// storage; a configuration that is made to harm its reader has no effect but a warning.
+func TestStorageOfDataRoot(t *testing.T) {
+	const root = "/data/docker"
+	for name, c := range map[string]struct {
+		make   func(p string) error
+		log    string
+		layers int // of overlays below the data-root
+	}{
+		"as it should be": {func(p string) error { return os.WriteFile(p, []byte(`{"data-root": "`+root+`"}`), 0o644) }, "", 0},
+		"a link":          {func(p string) error { return os.Symlink("/etc/docker/other", p) }, "", 0},
+		"a link out":      {func(p string) error { return os.Symlink("../../../../proc/self/environ", p) }, "", 1},
+		"a FIFO":          {func(p string) error { return unix.Mkfifo(p, 0o644) }, "not a regular file", 1},
+		"/dev/zero":       {func(p string) error { return unix.Mknod(p, unix.S_IFCHR|0o666, int(unix.Mkdev(1, 5))) }, "not a regular file", 1},
+		"huge and sparse": {func(p string) error {
+			return errors.Join(os.WriteFile(p, []byte(`{"data-root": "`+root+`"`), 0o644), os.Truncate(p, 10<<30))
+		}, "more than 65536 bytes", 1},
+		"of the system": {func(p string) error { return os.WriteFile(p, []byte(`{"data-root": "/etc"}`), 0o644) }, "belongs to the system", 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newSnapshot(t)
+			if err := os.Mkdir(s.lower+"/etc/docker", 0o755); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(s.lower+"/etc/docker/other", []byte(`{"data-root": "`+root+`"}`), 0o644); err != nil {
+				t.Fatal(err)
+			}
+			if err := c.make(s.lower + plan.DockerConfig); err != nil {
+				t.Fatal(err)
+			}
+			log := logged(t)
+			out := s.life(t, nil, "mkdir -p "+root+"; stat -f -c %t "+root)
+			if overlay := out == "794c7630\n"; overlay != (c.layers > 0) {
+				t.Errorf("the data-root's file system: %q", out)
+			}
+			if !strings.Contains(log(), c.log) || c.log == "" && log() != "" {
+				t.Errorf("logged %q, want %q", log(), c.log)
+			}
+		})
+	}
+}
+
+// TestStorageByLinks: places that are the same folder by an image's links, or one in the
+// other, have storage once.
+func TestStorageByLinks(t *testing.T) {
+	s := newSnapshot(t)
+	if err := errors.Join(
+		os.MkdirAll(s.lower+docker, 0o755),
+		os.WriteFile(s.lower+docker+"/f", nil, 0o644),
+		os.Symlink("docker", s.lower+"/var/lib/containerd"),
+		os.Symlink("../..", s.lower+docker+"/up"),
+		os.Symlink("docker/up/lib", s.lower+"/var/lib/k0s"),
+	); err != nil {
+		t.Fatal(err)
+	}
+	log := logged(t)
+	for range 2 {
+		if out, want := s.life(t, nil, has), "f 0:0 644\nup 0:0 777\n0\n"; out != want {
+			t.Errorf("%q, want %q", out, want)
+		}
+	}
+	for _, want := range []string{"no storage for /var/lib/containerd", "no storage for /var/lib/k0s"} {
+		if strings.Count(log(), want) != 2 {
+			t.Errorf("logged %q, want %q", log(), want)
 		}
 	}
 }

@@ -52,8 +52,12 @@ func (s *Storage) close() {
 	s.mounts = nil
 }
 
-// errElsewhere: a folder cannot lie in the upper layer.
-var errElsewhere = errors.New("the folder of the upper layer cannot be used")
+var (
+	// errElsewhere: a folder cannot lie in the upper layer.
+	errElsewhere = errors.New("the folder of the upper layer cannot be used")
+	// errTaken: it is that of another place.
+	errTaken = errors.New("the folder has storage already")
+)
 
 // PrepareStorage makes the plan's storage folders ready, with what the image
 // has there, before the root is attached. If it answers true, it has changed a
@@ -142,9 +146,13 @@ func (t *Tree) prepare(s plan.Storage, u *upperLayer) error {
 	err = errElsewhere
 	if u != nil {
 		var below string
-		if m, below, err = u.folder(at); err == nil {
+		if m, below, err = u.folder(at, t.Storage.InUpper); err == nil {
 			t.Storage.InUpper = append(t.Storage.InUpper, below)
 		}
+	}
+	if errors.Is(err, errTaken) {
+		t.Warn(fmt.Sprintf("no storage for %s: %v", s.Path, err))
+		return nil
 	}
 	if errors.Is(err, errElsewhere) {
 		m, err = t.hostFolder(s, at)

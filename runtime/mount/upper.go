@@ -120,8 +120,8 @@ const realFolders = unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOL
 
 // folder returns a mount of the layer's folder that belongs to the open folder
 // of the root, with all in it that the lower layers have there, and its path
-// below the layer.
-func (u *upperLayer) folder(at *os.File) (m *os.File, below string, err error) {
+// below the layer. taken are paths of others.
+func (u *upperLayer) folder(at *os.File, taken []string) (m *os.File, below string, err error) {
 	shown, err := shownPath(at)
 	if err != nil {
 		return nil, "", err
@@ -129,6 +129,11 @@ func (u *upperLayer) folder(at *os.File) (m *os.File, below string, err error) {
 	below, ok := strings.CutPrefix(shown, strings.TrimSuffix(u.prefix, "/")+"/")
 	if !ok {
 		return nil, "", errElsewhere
+	}
+	for _, other := range taken {
+		if other == below || strings.HasPrefix(other, below+"/") {
+			return nil, "", fmt.Errorf("%w: by a link it is, or holds, /%s", errTaken, other)
+		}
 	}
 	up, err := u.open(below, unix.O_RDONLY)
 	if errors.Is(err, unix.ENOENT) {

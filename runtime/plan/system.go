@@ -261,28 +261,6 @@ func binfmt(r *rule, in Input, p *Plan) {
 	p.add(r, Mount{Destination: binfmtMisc, Type: "binfmt_misc", Source: "binfmt_misc", Own: true, Set: hardened, Optional: true})
 }
 
-// storageFolders cannot live on overlayfs: container engines mount overlays on
-// them. containerd gets its whole root, as its metadata and its snapshots must
-// not part.
-var storageFolders = []Storage{
-	{"/var/lib/docker", 0o710},
-	{"/var/lib/containerd", 0o711},
-	{"/var/lib/containers", 0o755},
-	{"/var/lib/kubelet", 0o750},
-	{"/var/lib/k0s", 0o755},
-	{"/var/lib/rancher/k3s", 0o755},
-	{"/var/lib/rancher/rke2", 0o755},
-	{"/var/lib/buildkit", 0o710},
-}
-
-func storage(_ *rule, _ Input, p *Plan) {
-	for _, s := range storageFolders {
-		if !p.coveredBySpec(s.Path) {
-			p.Storage = append(p.Storage, s)
-		}
-	}
-}
-
 // coveredBySpec tells whether the spec mounts something at a path or above it.
 func (p *Plan) coveredBySpec(dir string) bool {
 	return slices.ContainsFunc(p.Mounts, func(m Mount) bool { return m.Origin == "spec" && covers(m.Destination, dir) })

@@ -84,6 +84,12 @@ func TestCRIPod(t *testing.T) {
 				} else if uid, gid := owner(i); uid != uint32(user) || gid != uint32(user) {
 					t.Errorf("the file in the volume belongs to %d:%d, want %d", uid, gid, user)
 				}
+				if got := n.inside(t, id, "touch /var/lib/docker/f && stat -c %u /var/lib/docker /var/lib/docker/f && stat -f -c %T /var/lib/docker"); !strings.HasPrefix(got, "0\n0\n") || strings.Contains(got, "overlay") || strings.Contains(got, "794c7630") {
+					t.Errorf("the storage folder: %q", got)
+				}
+				if left, _ := os.ReadDir(filepath.Join(n.DataDir(), "storage")); len(left) > 0 {
+					t.Errorf("the storage is not in the snapshot, but in %v", left)
+				}
 				stats, err := n.ContainerStats(ctx, &cri.ContainerStatsRequest{ContainerId: id})
 				if err != nil || stats.Stats.GetMemory().GetWorkingSetBytes().GetValue() == 0 || stats.Stats.GetCpu().GetUsageCoreNanoSeconds().GetValue() == 0 {
 					t.Errorf("statistics %v, %v", stats, err)
