@@ -85,6 +85,7 @@ func (c *Container) Start(ctx context.Context) error {
 	if err := c.runHooks(ctx, hooks.StartContainer); err != nil {
 		return err
 	}
+	handed := c.handOver(c.filter, c.trapSocket, c.init, specs.StateCreated)
 	_, err := c.start.Write([]byte{1})
 	c.start.Close()
 	c.start = nil
@@ -93,7 +94,10 @@ func (c *Container) Start(ctx context.Context) error {
 	}
 	c.setup.close()
 	c.setup = nil
-	if err == nil {
+	if e := handed(); e != nil {
+		err = e
+	}
+	if err == nil && c.trap != nil {
 		err = c.serveTraps(c.trapSocket)
 		c.trapSocket = nil
 	}

@@ -2,7 +2,6 @@ package runtime
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -110,10 +109,10 @@ func (c *Container) compileFilters() (err error) {
 	if err != nil {
 		return fmt.Errorf("linux.seccomp: %w", err)
 	}
-	if f.Listener {
-		return errors.New("linux.seccomp: SCMP_ACT_NOTIFY without a listenerPath has nobody to notify; use another action")
-	}
 	c.filter = &process.Filter{Insns: f.Bytes(), Flags: uint64(f.Flags)}
+	if f.Listener {
+		c.filter.Flags |= unix.SECCOMP_FILTER_FLAG_NEW_LISTENER
+	}
 	return nil
 }
 
@@ -203,7 +202,7 @@ func (c *Container) makeInit(ctx context.Context, r CreateRequest, joins []join)
 		s.pass(j.file, process.FDFirst+s.tasks+i)
 		in.Joins = append(in.Joins, j.kind)
 	}
-	if c.trapSocket, err = s.trapSocket(c.trap); err != nil {
+	if c.trapSocket, err = s.listenerSocket(c.filter, c.trap); err != nil {
 		return err
 	}
 	c.namespaces = entered(c.plan.Namespaces)

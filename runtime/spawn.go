@@ -7,6 +7,7 @@ import (
 	"os"
 	goruntime "runtime"
 
+	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
 	"sysbox/runtime/cgroup"
@@ -177,7 +178,7 @@ func (c *Container) enter(p plan.Process, stdio Stdio, namespaces uint64, filter
 		return nil, err
 	}
 	s.pass(c.init.proc.PidFD, process.FDTarget)
-	socket, err := s.trapSocket(trap)
+	socket, err := s.listenerSocket(filter, trap)
 	if err != nil {
 		return nil, err
 	}
@@ -202,8 +203,12 @@ func (c *Container) enter(p plan.Process, stdio Stdio, namespaces uint64, filter
 		return nil, err
 	}
 	out := newProcess(second)
+	handed := c.handOver(filter, socket, out, specs.StateRunning)
 	err = setup.executed(p.Args[0])
-	if err == nil {
+	if e := handed(); e != nil {
+		err = e
+	}
+	if err == nil && trap != nil {
 		err = c.serveTraps(socket)
 	}
 	if err != nil {

@@ -54,10 +54,10 @@ func (c *Container) warn(texts ...string) {
 	}
 }
 
-// trapSocket passes a program the socket over which it sends its listener, and
-// returns the other end.
-func (s *spawn) trapSocket(trap *process.Filter) (*os.File, error) {
-	if trap == nil {
+// listenerSocket passes a program the socket over which it sends the listener of one
+// of its filters, and returns the other end; nil if none has one.
+func (s *spawn) listenerSocket(filter, trap *process.Filter) (*os.File, error) {
+	if trap == nil && !listens(filter) {
 		return nil, nil
 	}
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)

@@ -24,14 +24,12 @@ var refusedFields = map[string]func(*specs.Spec){
 	"Linux.NetDevices": func(s *specs.Spec) {
 		s.Linux.NetDevices = map[string]specs.LinuxNetDevice{"eth1": {}}
 	},
-	"Linux.MountLabel":              func(s *specs.Spec) { s.Linux.MountLabel = "system_u:object_r:x:s0" },
-	"Process.CommandLine":           func(s *specs.Spec) { s.Process.CommandLine = "cmd" },
-	"Process.ApparmorProfile":       func(s *specs.Spec) { s.Process.ApparmorProfile = "docker-default" },
-	"Process.SelinuxLabel":          func(s *specs.Spec) { s.Process.SelinuxLabel = "system_u:system_r:x:s0" },
-	"User.Username":                 func(s *specs.Spec) { s.Process.User.Username = "ContainerUser" },
-	"LinuxPersonality.Flags":        func(s *specs.Spec) { s.Linux.Personality.Flags = []specs.LinuxPersonalityFlag{"X"} },
-	"LinuxSeccomp.ListenerPath":     func(s *specs.Spec) { s.Linux.Seccomp.ListenerPath = "/run/agent.sock" },
-	"LinuxSeccomp.ListenerMetadata": func(s *specs.Spec) { s.Linux.Seccomp.ListenerMetadata = "x" },
+	"Linux.MountLabel":        func(s *specs.Spec) { s.Linux.MountLabel = "system_u:object_r:x:s0" },
+	"Process.CommandLine":     func(s *specs.Spec) { s.Process.CommandLine = "cmd" },
+	"Process.ApparmorProfile": func(s *specs.Spec) { s.Process.ApparmorProfile = "docker-default" },
+	"Process.SelinuxLabel":    func(s *specs.Spec) { s.Process.SelinuxLabel = "system_u:system_r:x:s0" },
+	"User.Username":           func(s *specs.Spec) { s.Process.User.Username = "ContainerUser" },
+	"LinuxPersonality.Flags":  func(s *specs.Spec) { s.Linux.Personality.Flags = []specs.LinuxPersonalityFlag{"X"} },
 }
 
 // unseenFields do not show in a plan, for the reason given.
@@ -90,6 +88,7 @@ func fullSpec() *specs.Spec {
 			TimeOffsets: map[string]specs.LinuxTimeOffset{"monotonic": {Secs: 1, Nanosecs: 2}},
 			Seccomp: &specs.LinuxSeccomp{
 				DefaultAction: specs.ActErrno, DefaultErrnoRet: uin(1), Architectures: []specs.Arch{specs.ArchX86_64}, Flags: []specs.LinuxSeccompFlag{specs.LinuxSeccompFlagLog},
+				ListenerPath: "/run/agent.sock", ListenerMetadata: "x",
 				Syscalls: []specs.LinuxSyscall{{Names: []string{"read"}, Action: specs.ActErrno, ErrnoRet: uin(2), Args: []specs.LinuxSeccompArg{{Index: 1, Value: 2, ValueTwo: 3, Op: specs.OpMaskedEqual}}}},
 			},
 			Resources: &specs.LinuxResources{

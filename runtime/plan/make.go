@@ -52,6 +52,9 @@ func Make(in Input) (*Plan, error) {
 			return nil, err
 		}
 	}
+	if err := checkListener(s.Linux.Seccomp, p); err != nil {
+		return nil, err
+	}
 	p.Seccomp, p.Hooks = s.Linux.Seccomp, s.Hooks
 	if p.System && p.Seccomp != nil && in.WidenSeccomp != nil {
 		p.Seccomp = in.WidenSeccomp(p.Seccomp)
@@ -116,9 +119,6 @@ func checkSpec(s *specs.Spec) error {
 	}
 	if len(l.NetDevices) > 0 {
 		return refuse("linux.netDevices", sortedKeys(l.NetDevices)[0], "moving network devices into the container is not supported", "move it with a CNI plugin or a createRuntime hook")
-	}
-	if sc := l.Seccomp; sc != nil && sc.ListenerPath+sc.ListenerMetadata != "" {
-		return refuse("linux.seccomp.listenerPath", sc.ListenerPath, "handing a seccomp listener to an agent is not supported", "remove listenerPath, listenerMetadata and SCMP_ACT_NOTIFY")
 	}
 	return checkHooks(s.Hooks)
 }

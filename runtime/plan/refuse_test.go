@@ -41,6 +41,20 @@ func TestRefusals(t *testing.T) {
 	bind := func(dest string, options ...string) func(*specs.Spec) {
 		return mount(specs.Mount{Destination: dest, Type: "bind", Source: "/srv", Options: options})
 	}
+	agent := func(path string, calls ...string) func(*specs.Spec) {
+		return func(s *specs.Spec) {
+			s.Linux.Seccomp = &specs.LinuxSeccomp{
+				DefaultAction: specs.ActAllow, ListenerPath: path,
+				Syscalls: []specs.LinuxSyscall{{Names: calls, Action: specs.ActNotify}},
+			}
+		}
+	}
+	asOrdinary := func(then func(*specs.Spec)) func(*specs.Spec) {
+		return func(s *specs.Spec) {
+			s.Process.Env = append(s.Process.Env, "SYSBOX_SYSCONT_MODE=FALSE")
+			then(s)
+		}
+	}
 	device := func(d specs.LinuxDevice) func(*specs.Spec) {
 		return func(s *specs.Spec) { s.Linux.Devices = append(s.Linux.Devices, d) }
 	}
@@ -106,6 +120,18 @@ func TestRefusals(t *testing.T) {
 			maps(specs.LinuxIDMapping{HostID: 100000, Size: 65536})(s)
 			s.Process.User.UID = 65536
 		}, "process.user.uid", "do not have it"},
+
+		{"an agent in a system container", agent("/run/a", "mkdir"), "linux.seccomp", "SYSBOX_SYSCONT_MODE=FALSE"},
+		{"an agent without a socket", asOrdinary(agent("", "mkdir")), "linux.seccomp", "listenerPath"},
+		{"an agent by a relative path", asOrdinary(agent("run/a", "mkdir")), "linux.seccomp.listenerPath", "absolute"},
+		{"an agent by a long path", asOrdinary(agent("/"+strings.Repeat("x", 107), "mkdir")), "linux.seccomp.listenerPath", "107 bytes"},
+		{"an agent that is asked for what brings it the listener", asOrdinary(agent("/run/a", "mkdir", "sendmsg")), "linux.seccomp", "hands its listener over"},
+		{"an agent that is asked for all", asOrdinary(func(s *specs.Spec) {
+			s.Linux.Seccomp = &specs.LinuxSeccomp{DefaultAction: specs.ActNotify, ListenerPath: "/run/a"}
+		}), "linux.seccomp", "by default"},
+		{"metadata without an agent", func(s *specs.Spec) {
+			s.Linux.Seccomp = &specs.LinuxSeccomp{DefaultAction: specs.ActAllow, ListenerMetadata: "x"}
+		}, "linux.seccomp.listenerMetadata", "listenerPath"},
 
 		{"no args", process(func(p *specs.Process) { p.Args = nil }), "process.args", "program"},
 		{"empty program", process(func(p *specs.Process) { p.Args = []string{""} }), "process.args[0]", "program"},

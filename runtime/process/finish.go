@@ -93,7 +93,11 @@ func (c *calls) filter(f *Filter) {
 	if f == nil {
 		return
 	}
-	c.do("install the seccomp filter", unix.SYS_SECCOMP, num(unix.SECCOMP_SET_MODE_FILTER), num(f.Flags), c.fprog(f.Insns))
+	listener := c.do("install the seccomp filter", unix.SYS_SECCOMP, num(unix.SECCOMP_SET_MODE_FILTER), num(f.Flags), c.fprog(f.Insns))
+	if f.Flags&unix.SECCOMP_FILTER_FLAG_NEW_LISTENER != 0 {
+		// The calls from here on may wait for the agent's answers, which has its listener then.
+		c.p = append(c.p, program.SendFile("give the agent's listener to the shim", FDTrap, "the listener", listener))
+	}
 }
 
 // trap installs the notification filter and sends its listener to the shim. It comes

@@ -24,7 +24,8 @@ type Create struct {
 	// Joins are the namespaces to be joined, in the order of their files,
 	// which come after the cgroups'.
 	Joins []int
-	// Filter is the compiled seccomp filter, nil for none.
+	// Filter is the compiled seccomp filter, nil for none. If its flags ask for a
+	// listener, that goes to the shim over FDTrap; there is no Trap then.
 	Filter *Filter
 	// Trap is the notification filter, whose listener goes to the shim over
 	// FDTrap; nil for none.
