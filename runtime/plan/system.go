@@ -207,10 +207,29 @@ func nodesOnTmpfs(_ *rule, _ Input, p *Plan) {
 // liftMasks: what nested containers and systemd must see. Nothing rests on a
 // mask: in a user namespace these files belong to nobody.
 func liftMasks(_ *rule, _ Input, p *Plan) {
+	p.noteMasks("linux.maskedPaths", p.Masked)
+	p.noteMasks("linux.readonlyPaths", p.Readonly)
 	lifted := []string{"/proc", "/proc/sys", "/proc/kcore", "/proc/kallsyms", "/proc/kmsg"}
 	p.Masked = without(p.Masked, lifted...)
 	p.Readonly = without(p.Readonly, lifted...)
 	p.RevealProc = true
+}
+
+// usualMasks are those that containerd, Docker, podman and CRI-O put into each spec. All
+// are safe without (TestNothingRestsOnMasks of package runtime).
+var usualMasks = []string{
+	"/proc", "/proc/acpi", "/proc/asound", "/proc/bus", "/proc/fs", "/proc/interrupts", "/proc/irq", "/proc/kallsyms", "/proc/kcore", "/proc/keys", "/proc/kmsg", "/proc/latency_stats",
+	"/proc/sched_debug", "/proc/scsi", "/proc/sys", "/proc/sysrq-trigger", "/proc/timer_list", "/proc/timer_stats",
+	"/sys", "/sys/dev/block", "/sys/devices/virtual/powercap", "/sys/firmware", "/sys/fs/selinux",
+}
+
+// noteMasks tells of masks of the kernel's files by which somebody means something.
+func (p *Plan) noteMasks(field string, list []string) {
+	for _, m := range list {
+		if (under(m, "/proc") || under(m, "/sys")) && !slices.Contains(usualMasks, m) && !strings.HasSuffix(m, "/thermal_throttle") {
+			p.note("%s: %s covers that path only: root of a system container can mount another proc or sysfs, in which the kernel alone guards it; SYSBOX_SYSCONT_MODE=FALSE makes an ordinary container, which cannot", field, m)
+		}
+	}
 }
 
 func without(list []string, drop ...string) []string {

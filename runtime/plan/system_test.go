@@ -3,6 +3,7 @@ package plan
 import (
 	"reflect"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -49,6 +50,47 @@ func TestRunIsNotHiding(t *testing.T) {
 		}
 		if !order(p, "/run", "/run/lock") || covers("/run", c.dest) && !order(p, "/run", c.dest) || covers("/run/lock", c.dest) && !order(p, "/run/lock", c.dest) {
 			t.Errorf("%s: wrong order", c.dest)
+		}
+	}
+}
+
+// TestNotesOfMasks: who masks a file of the kernel's that nobody else masks is told that
+// root of a system container can do without the mask.
+func TestNotesOfMasks(t *testing.T) {
+	for _, c := range []struct {
+		masked, readonly string
+		ordinary         bool
+		want             string
+	}{
+		{"/proc/uptime", "", false, "linux.maskedPaths: /proc/uptime"},
+		{"", "/sys/class/net", false, "linux.readonlyPaths: /sys/class/net"},
+		{"/proc/kcore", "/proc/sys", false, ""},
+		{"/etc/shadow", "/process", false, ""},
+		{"/sys/devices/system/cpu/cpu0/thermal_throttle", "", false, ""},
+		{"/proc/uptime", "", true, ""},
+	} {
+		in := testInput(t, "ctr")
+		if c.masked != "" {
+			in.Spec.Linux.MaskedPaths = append(in.Spec.Linux.MaskedPaths, c.masked)
+		}
+		if c.readonly != "" {
+			in.Spec.Linux.ReadonlyPaths = append(in.Spec.Linux.ReadonlyPaths, c.readonly)
+		}
+		if c.ordinary {
+			in.Spec.Process.Env = append(in.Spec.Process.Env, "SYSBOX_SYSCONT_MODE=FALSE")
+		}
+		p, err := Make(in)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for _, n := range p.Notes {
+			if strings.Contains(n, "the kernel alone guards it") {
+				got = append(got, n)
+			}
+		}
+		if c.want == "" && len(got) > 0 || c.want != "" && (len(got) != 1 || !strings.HasPrefix(got[0], c.want)) {
+			t.Errorf("%s%s: notes %q, want %q", c.masked, c.readonly, got, c.want)
 		}
 	}
 }
