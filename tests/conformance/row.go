@@ -52,6 +52,9 @@ type Row struct {
 	Pending string
 }
 
+// inWork is a reason of [Row.Pending]: it is being changed.
+const inWork = "in work"
+
 // Condition is something that a host has or has not.
 type Condition struct {
 	Name string

@@ -97,11 +97,7 @@ func mountOptionRows() []Row {
 	const f = "mounts[].options"
 	var rows []Row
 	row := func(name string, set func(*specs.Spec), ask, want string) {
-		r := Row{Field: f, Case: name, Set: set, Box: "ordinary:options", Ask: ask, Want: want}
-		if strings.HasSuffix(name, "unbindable") {
-			r.Pending = "in work"
-		}
-		rows = append(rows, r)
+		rows = append(rows, Row{Field: f, Case: name, Set: set, Box: "ordinary:options", Ask: ask, Want: want})
 	}
 	// What a flag adds to a plain mount, and its opposite takes from one that has it.
 	for _, o := range [][3]string{
@@ -183,7 +179,11 @@ func mountOptionRows() []Row {
 		{"tmpcopyup", "plain", "it is for tmpfs; remove it"},
 		{"idmap=1", "plain", "each mapping has three numbers; write idmap=uids=0-100000-65536;gids=0-100000-65536, or use uidMappings and gidMappings of the mount"},
 	} {
-		rows = append(rows, Row{Field: f, Case: r.option + " of a bind", Set: bind("x", r.source, "bind", r.option), Refused: `mounts[7].options is "` + r.option + `": ` + r.why})
+		pending := ""
+		if strings.Contains(r.option, "symlink") || strings.Contains(r.option, "nofollow") {
+			pending = inWork
+		}
+		rows = append(rows, Row{Field: f, Pending: pending, Case: r.option + " of a bind", Set: bind("x", r.source, "bind", r.option), Refused: `mounts[7].options is "` + r.option + `": ` + r.why})
 	}
 	return append(rows,
 		Row{Field: f, Case: "idmap of tmpfs", Set: tmpfs("x", "idmap"), Refused: `mounts[7] is "tmpfs": ids can be mapped for binds only; remove idmap and the mount's mappings`},

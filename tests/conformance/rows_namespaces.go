@@ -56,7 +56,7 @@ func namespaceRows() []Row {
 		case n.kind == specs.MountNamespace:
 			rows = append(rows, Row{Field: path, Case: "mount", Set: setNamespace(n.kind, "/run/ns/x"), Refused: `linux.namespaces mount path is "/run/ns/x": a container always gets a mount tree of its own, which is what guards its mounts; leave the path out`})
 		case n.kind == specs.CgroupNamespace:
-			rows = append(rows, Row{Field: path, Case: "cgroup", Set: setNamespace(n.kind, "/run/ns/x"), Refused: `linux.namespaces cgroup path is "/run/ns/x": a container always gets a cgroup namespace of its own, rooted in its own cgroup; leave the path out`})
+			rows = append(rows, Row{Field: path, Case: "cgroup", Pending: inWork, Set: setNamespace(n.kind, "/run/ns/x"), Refused: `linux.namespaces cgroup path is "/run/ns/x": a container always gets a cgroup namespace of its own, rooted in its own cgroup; leave the path out`})
 		}
 	}
 	lacking := map[specs.LinuxNamespaceType]string{

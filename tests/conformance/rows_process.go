@@ -206,15 +206,17 @@ func schedulingRows() []Row {
 			fmt.Sprintf(`process.scheduler is "runtime %d deadline %d period %d": SCHED_DEADLINE wants 1024 ≤ runtime ≤ deadline ≤ period, in nanoseconds; change them`, x.Runtime, x.Deadline, x.Period))
 	}
 	// What the kernel says of these depends on its configuration and on the cgroups above.
-	const realtime = "in work: set while init is the host's"
-	either := func(field, kase string, set func(*specs.Process), ask, want, message, pending string) {
-		rows = append(rows, Row{Field: field, Case: kase, Set: func(s *specs.Spec) { set(s.Process) }, Box: "ordinary:" + kase, Look: ask, Want: want, Refused: message, Pending: pending})
+	either := func(field, kase string, set func(*specs.Process), ask, want, message string) {
+		rows = append(rows, Row{Field: field, Case: kase, Set: func(s *specs.Spec) { set(s.Process) }, Box: "ordinary:" + kase, Look: ask, Want: want, Refused: message})
 	}
-	either(f+"policy", "SCHED_FIFO", s(specs.Scheduler{Policy: specs.SchedFIFO, Priority: 10}), "sched of init", "policy 1 flags 0 nice 0 priority 10", "?", realtime)
-	either(f+"policy", "SCHED_RR", s(specs.Scheduler{Policy: specs.SchedRR, Priority: 11}), "sched of init", "policy 2 flags 0 nice 0 priority 11", "?", realtime)
-	either(f+"priority", "11", s(specs.Scheduler{Policy: specs.SchedRR, Priority: 11}), "sched of init", "policy 2 flags 0 nice 0 priority 11", "?", realtime)
-	either(f+"policy", "SCHED_DEADLINE", s(specs.Scheduler{Policy: specs.SchedDeadline, Runtime: 1e6, Deadline: 1e7, Period: 1e7}), "sched of init", "policy 6 flags 0 nice 0 priority 0", "?", realtime)
-	either(f+"nice", "-5", s(specs.Scheduler{Policy: specs.SchedOther, Nice: -5}), "sched of init", "policy 0 flags 0 nice -5 priority 0", "?", realtime)
+	eperm := func(policy int) string {
+		return fmt.Sprintf("process.scheduler: the host's kernel refuses it: sched_setattr(PID, policy %d): operation not permitted; real-time policies need CAP_SYS_NICE of the shim, and with cgroup version 1 linux.resources.cpu.realtimeRuntime", policy)
+	}
+	either(f+"policy", "SCHED_FIFO", s(specs.Scheduler{Policy: specs.SchedFIFO, Priority: 10}), "sched of init", "policy 1 flags 0 nice 0 priority 10", eperm(1))
+	either(f+"policy", "SCHED_RR", s(specs.Scheduler{Policy: specs.SchedRR, Priority: 11}), "sched of init", "policy 2 flags 0 nice 0 priority 11", eperm(2))
+	either(f+"priority", "11", s(specs.Scheduler{Policy: specs.SchedRR, Priority: 11}), "sched of init", "policy 2 flags 0 nice 0 priority 11", eperm(2))
+	either(f+"policy", "SCHED_DEADLINE", s(specs.Scheduler{Policy: specs.SchedDeadline, Runtime: 1e6, Deadline: 1e7, Period: 1e7}), "sched of init", "policy 6 flags 0 nice 0 priority 0", eperm(6))
+	either(f+"nice", "-5", s(specs.Scheduler{Policy: specs.SchedOther, Nice: -5}), "sched of init", "policy 0 flags 0 nice -5 priority 0", eperm(0))
 	for _, flag := range []specs.LinuxSchedulerFlag{specs.SchedFlagReclaim, specs.SchedFlagDLOverrun, specs.SchedFlagKeepPolicy, specs.SchedFlagKeepParams} {
 		row(f+"flags[]", string(flag), s(specs.Scheduler{Policy: specs.SchedOther, Flags: []specs.LinuxSchedulerFlag{flag}}), "sched", "policy 0 flags 0 nice 0 priority 0")
 	}
@@ -229,7 +231,7 @@ func schedulingRows() []Row {
 	row("process.ioPriority.class", "IOPRIO_CLASS_BE", io(specs.IOPRIO_CLASS_BE, 6), "ioprio", "class 2 level 6")
 	row("process.ioPriority.priority", "", io(specs.IOPRIO_CLASS_BE, 1), "ioprio", "class 2 level 1")
 	row("process.ioPriority.class", "IOPRIO_CLASS_IDLE", io(specs.IOPRIO_CLASS_IDLE, 0), "ioprio", "class 3 level 0")
-	either("process.ioPriority.class", "IOPRIO_CLASS_RT", io(specs.IOPRIO_CLASS_RT, 2), "ioprio of init", "class 1 level 2", "?", realtime)
+	either("process.ioPriority.class", "IOPRIO_CLASS_RT", io(specs.IOPRIO_CLASS_RT, 2), "ioprio of init", "class 1 level 2", "process.ioPriority: the host's kernel refuses it: operation not permitted; IOPRIO_CLASS_RT needs CAP_SYS_NICE of the shim")
 	refused("process.ioPriority.class", "unknown", io("X", 0), `process.ioPriority.class is "X": Linux has no such class; known are IOPRIO_CLASS_RT, IOPRIO_CLASS_BE and IOPRIO_CLASS_IDLE`)
 	refused("process.ioPriority.priority", "8", io(specs.IOPRIO_CLASS_BE, 8), `process.ioPriority.priority is "8": it is not between 0 and 7; give a value within`)
 
@@ -237,7 +239,10 @@ func schedulingRows() []Row {
 		return func(p *specs.Process) { p.ExecCPUAffinity = &specs.CPUAffinity{Final: s} }
 	}
 	a := "process.execCPUAffinity."
+	initial := func(p *specs.Process) { p.ExecCPUAffinity = &specs.CPUAffinity{Initial: "1"} }
 	rows = append(rows,
+		Row{Field: a + "initial", Case: "of exec", Exec: initial, Ask: "cpus", Want: "1"},
+		Row{Field: a + "initial", Case: "of init", Set: func(s *specs.Spec) { initial(s.Process) }, Box: "ordinary:affinity2", Look: "cpus of init", Want: "as ours", Note: "ignored, as the specification says"},
 		Row{Field: a + "final", Case: "of exec", Exec: final("1"), Ask: "cpus", Want: "1"},
 		Row{Field: a + "final", Case: "of init", Set: func(s *specs.Spec) { final("1")(s.Process) }, Box: "ordinary:affinity", Look: "cpus of init", Want: "as ours", Note: "ignored, as the specification says"})
 	refused(a+"final", "no list", final("1-0"), `process.execCPUAffinity.final is "1-0": a range ends before it begins; write a list like "0-3,7"`)
