@@ -32,6 +32,7 @@ func kinds(ns plan.Namespaces) []struct {
 		{"uts", unix.CLONE_NEWUTS, ns.UTS},
 		{"pid", unix.CLONE_NEWPID, ns.PID},
 		{"time", unix.CLONE_NEWTIME, ns.Time},
+		{"cgroup", unix.CLONE_NEWCGROUP, ns.Cgroup},
 		{"user", unix.CLONE_NEWUSER, ns.User},
 	}
 }
@@ -99,9 +100,6 @@ func entered(ns plan.Namespaces) uint64 {
 		if k.ns.Mode == plan.NamespaceNew || k.ns.Mode == plan.NamespaceJoin {
 			flags |= uint64(k.flag)
 		}
-	}
-	if ns.Cgroup.Mode == plan.NamespaceNew {
-		flags |= unix.CLONE_NEWCGROUP
 	}
 	return flags
 }

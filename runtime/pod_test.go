@@ -164,3 +164,34 @@ func TestJoinUserNamespace(t *testing.T) {
 		t.Errorf("a range of ours was taken: %v", left)
 	}
 }
+
+// TestCgroupNamespaceByPath: a container can have another's of its pod, and so have its
+// execs.
+func TestCgroupNamespaceByPath(t *testing.T) {
+	p := testPod(t, "pod")
+	first := create(t, p, CreateRequest{ID: "c1", Bundle: busybox(t, nil, "sleep", "1000")})
+	path := fmt.Sprintf("/proc/%d/ns/cgroup", first.Init().Pid())
+	second := create(t, p, CreateRequest{ID: "c2", Bundle: busybox(t, func(s *specs.Spec) {
+		s.Linux.Namespaces = append(s.Linux.Namespaces, specs.LinuxNamespace{Type: specs.CgroupNamespace, Path: path})
+	}, "sleep", "1000")})
+	if err := second.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	want, err := os.Readlink(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := execScript(t, second, "readlink /proc/1/ns/cgroup; readlink /proc/self/ns/cgroup"); got != want+"\n"+want+"\n" {
+		t.Errorf("init and an exec are in %q, want %s", got, want)
+	}
+	link := t.TempDir() + "/cgroup"
+	if err := os.Symlink("/proc/self/ns/cgroup", link); err != nil {
+		t.Fatal(err)
+	}
+	_, err = p.Create(t.Context(), CreateRequest{ID: "c3", Bundle: busybox(t, func(s *specs.Spec) {
+		s.Linux.Namespaces = append(s.Linux.Namespaces, specs.LinuxNamespace{Type: specs.CgroupNamespace, Path: link})
+	}, "true")})
+	if err == nil || !strings.Contains(err.Error(), "the host's own cgroup namespace") {
+		t.Errorf("the host's: %v", err)
+	}
+}

@@ -160,7 +160,7 @@ func (s *setup) executed(name string) error {
 // notExecuted says of a failed step that looks for name or executes it what a user needs
 // to know; other errors stay as they are.
 func notExecuted(err error, name string) error {
-	err = refusedScheduling(err)
+	err = refusedByHost(err)
 	var step *program.StepError
 	if errors.As(err, &step) && step.Errno != 0 && strings.HasPrefix(step.Step.Name, process.CwdStep) {
 		return fmt.Errorf("process.cwd is %q: %w; give a folder of the container", strings.TrimPrefix(step.Step.Name, process.CwdStep), step.Errno)

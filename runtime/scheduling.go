@@ -41,8 +41,8 @@ func noIOPriority(err error) error {
 	return fmt.Errorf("process.ioPriority: the host's kernel refuses it: %w; IOPRIO_CLASS_RT needs CAP_SYS_NICE of the shim", err)
 }
 
-// refusedScheduling says the same of an exec, whose program does it itself.
-func refusedScheduling(err error) error {
+// refusedByHost says the same of what a program does itself.
+func refusedByHost(err error) error {
 	var step *program.StepError
 	if !errors.As(err, &step) || step.Errno == 0 {
 		return err
@@ -50,6 +50,8 @@ func refusedScheduling(err error) error {
 	switch {
 	case strings.HasPrefix(step.Step.Name, process.SchedulerStep):
 		return notScheduled(step.Errno)
+	case strings.HasPrefix(step.Step.Name, process.MemoryPolicyStep):
+		return fmt.Errorf("linux.memoryPolicy: the host's kernel refuses it: %w; give nodes that the host has and linux.resources.cpu.mems allows, and flags that go with the mode", step.Errno)
 	case strings.HasPrefix(step.Step.Name, process.IOPriorityStep):
 		return noIOPriority(step.Errno)
 	}

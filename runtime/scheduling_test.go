@@ -91,3 +91,30 @@ func TestSchedulingRefused(t *testing.T) {
 		t.Errorf("exec: %v", err)
 	}
 }
+
+// TestMemoryPolicy: init and execs have the policy, and what the kernel refuses is told.
+func TestMemoryPolicy(t *testing.T) {
+	policy := func(nodes string) func(*specs.Spec) {
+		return func(s *specs.Spec) {
+			s.Linux.MemoryPolicy = &specs.LinuxMemoryPolicy{Mode: specs.MpolBind, Nodes: nodes, Flags: []specs.MemoryPolicyFlagType{specs.MpolFStaticNodes}}
+		}
+	}
+	if _, err := os.Stat("/proc/self/numa_maps"); err != nil {
+		t.Skip("this kernel is built without NUMA")
+	}
+	c := started(t, policy("0"))
+	const script = "head -1 /proc/self/numa_maps; head -1 /proc/1/numa_maps"
+	out := execScript(t, c, script)
+	for line := range strings.Lines(out) {
+		if f := strings.Fields(line); len(f) < 2 || f[1] != "bind=static:0" {
+			t.Errorf("of an exec and of init: %s", out)
+		}
+	}
+	if strings.Count(out, "\n") != 2 {
+		t.Errorf("of an exec and of init: %s", out)
+	}
+	_, err := testPod(t, "pod").Create(t.Context(), CreateRequest{ID: "c1", Bundle: busybox(t, policy("1023"), "true")})
+	if err == nil || !strings.HasPrefix(err.Error(), "linux.memoryPolicy: ") {
+		t.Errorf("a node that is not there: %v", err)
+	}
+}

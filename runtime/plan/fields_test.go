@@ -14,13 +14,12 @@ import (
 
 // refusedFields are the parts of a spec that are refused whatever is in them.
 var refusedFields = map[string]func(*specs.Spec){
-	"Spec.Solaris":       func(s *specs.Spec) { s.Solaris = &specs.Solaris{} },
-	"Spec.Windows":       func(s *specs.Spec) { s.Windows = &specs.Windows{} },
-	"Spec.VM":            func(s *specs.Spec) { s.VM = &specs.VM{} },
-	"Spec.ZOS":           func(s *specs.Spec) { s.ZOS = &specs.ZOS{} },
-	"Spec.FreeBSD":       func(s *specs.Spec) { s.FreeBSD = &specs.FreeBSD{} },
-	"Linux.IntelRdt":     func(s *specs.Spec) { s.Linux.IntelRdt = &specs.LinuxIntelRdt{} },
-	"Linux.MemoryPolicy": func(s *specs.Spec) { s.Linux.MemoryPolicy = &specs.LinuxMemoryPolicy{} },
+	"Spec.Solaris":   func(s *specs.Spec) { s.Solaris = &specs.Solaris{} },
+	"Spec.Windows":   func(s *specs.Spec) { s.Windows = &specs.Windows{} },
+	"Spec.VM":        func(s *specs.Spec) { s.VM = &specs.VM{} },
+	"Spec.ZOS":       func(s *specs.Spec) { s.ZOS = &specs.ZOS{} },
+	"Spec.FreeBSD":   func(s *specs.Spec) { s.FreeBSD = &specs.FreeBSD{} },
+	"Linux.IntelRdt": func(s *specs.Spec) { s.Linux.IntelRdt = &specs.LinuxIntelRdt{} },
 	"Linux.NetDevices": func(s *specs.Spec) {
 		s.Linux.NetDevices = map[string]specs.LinuxNetDevice{"eth1": {}}
 	},
@@ -84,8 +83,9 @@ func fullSpec() *specs.Spec {
 			},
 			Devices:           []specs.LinuxDevice{{Path: "/dev/x", Type: "c", Major: 240, Minor: 1, FileMode: &mode, UID: u32(1), GID: u32(2)}},
 			RootfsPropagation: "rslave", MaskedPaths: []string{"/m"}, ReadonlyPaths: []string{"/r"},
-			Personality: &specs.LinuxPersonality{Domain: specs.PerLinux32},
-			TimeOffsets: map[string]specs.LinuxTimeOffset{"monotonic": {Secs: 1, Nanosecs: 2}},
+			Personality:  &specs.LinuxPersonality{Domain: specs.PerLinux32},
+			MemoryPolicy: &specs.LinuxMemoryPolicy{Mode: specs.MpolBind, Nodes: "1", Flags: []specs.MemoryPolicyFlagType{specs.MpolFStaticNodes}},
+			TimeOffsets:  map[string]specs.LinuxTimeOffset{"monotonic": {Secs: 1, Nanosecs: 2}},
 			Seccomp: &specs.LinuxSeccomp{
 				DefaultAction: specs.ActErrno, DefaultErrnoRet: uin(1), Architectures: []specs.Arch{specs.ArchX86_64}, Flags: []specs.LinuxSeccompFlag{specs.LinuxSeccompFlagLog},
 				ListenerPath: "/run/agent.sock", ListenerMetadata: "x",

@@ -114,9 +114,6 @@ func checkSpec(s *specs.Spec) error {
 	if l.IntelRdt != nil {
 		return refuse("linux.intelRdt", "", "Intel RDT is not supported", "remove it")
 	}
-	if l.MemoryPolicy != nil {
-		return refuse("linux.memoryPolicy", string(l.MemoryPolicy.Mode), "NUMA policies are not supported", "use linux.resources.cpu.mems")
-	}
 	if len(l.NetDevices) > 0 {
 		return refuse("linux.netDevices", sortedKeys(l.NetDevices)[0], "moving network devices into the container is not supported", "move it with a CNI plugin or a createRuntime hook")
 	}
@@ -159,6 +156,9 @@ func checkHooks(h *specs.Hooks) error {
 func makeProcessPlan(in Input, p *Plan) error {
 	var err error
 	if p.Process.Personality, err = personality(in.Spec.Linux.Personality); err != nil {
+		return err
+	}
+	if p.Process.MemoryPolicy, err = memoryPolicy(in.Spec.Linux.MemoryPolicy); err != nil {
 		return err
 	}
 	proc, err := MakeProcess(in.Spec.Process, in.Terminal, p, in.Facts)

@@ -59,14 +59,14 @@ func makeNamespaces(l *specs.Linux, p *Plan) error {
 	if m := found[specs.MountNamespace]; m.Mode == NamespaceJoin {
 		return refuse("linux.namespaces mount path", m.Path, "a container always gets a mount tree of its own, which is what guards its mounts", "leave the path out")
 	}
-	if c := found[specs.CgroupNamespace]; c.Mode == NamespaceJoin {
-		return refuse("linux.namespaces cgroup path", c.Path, "a container always gets a cgroup namespace of its own, rooted in its own cgroup", "leave the path out")
-	}
 	n := &p.Namespaces
 	n.PID, n.Network, n.IPC, n.UTS = found[specs.PIDNamespace], found[specs.NetworkNamespace], found[specs.IPCNamespace], found[specs.UTSNamespace]
 	n.User, n.Cgroup, n.Time = Namespace{Mode: NamespaceNew}, Namespace{Mode: NamespaceNew}, Namespace{Mode: NamespaceHost}
 	if u, ok := found[specs.UserNamespace]; ok {
 		n.User = u // the caller of Make's plan compares inodes with the host's own, as for the others
+	}
+	if c := found[specs.CgroupNamespace]; c.Mode == NamespaceJoin {
+		n.Cgroup = c
 	}
 	if t, ok := found[specs.TimeNamespace]; ok {
 		n.Time = t

@@ -47,7 +47,7 @@ func makeProcess(p *specs.Process, terminal bool, c *Plan, f Facts) (*Process, e
 	if p == nil {
 		return nil, refuse("process", "", "there is none, so there is nothing to run", "give process.args and process.cwd")
 	}
-	out := &Process{Args: slices.Clone(p.Args), Terminal: terminal, Personality: c.Process.Personality}
+	out := &Process{Args: slices.Clone(p.Args), Terminal: terminal, Personality: c.Process.Personality, MemoryPolicy: c.Process.MemoryPolicy}
 	if p.Terminal != terminal {
 		out.Notes = append(out.Notes, fmt.Sprintf("process.terminal is %v, but the request says %v, which counts", p.Terminal, terminal))
 	}

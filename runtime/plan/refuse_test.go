@@ -68,6 +68,11 @@ func TestRefusals(t *testing.T) {
 	sysctl := func(name string) func(*specs.Spec) {
 		return func(s *specs.Spec) { s.Linux.Sysctl = map[string]string{name: "1"} }
 	}
+	memory := func(mode specs.MemoryPolicyModeType, nodes string, flags ...specs.MemoryPolicyFlagType) func(*specs.Spec) {
+		return func(s *specs.Spec) {
+			s.Linux.MemoryPolicy = &specs.LinuxMemoryPolicy{Mode: mode, Nodes: nodes, Flags: flags}
+		}
+	}
 	mode := os.FileMode(1 << 30)
 
 	for _, c := range []struct {
@@ -91,7 +96,13 @@ func TestRefusals(t *testing.T) {
 		{"init's network", ns("network", "/proc/1/ns/net"), "linux.namespaces[4].path", "host's own"},
 		{"init's user namespace", ns("user", "/proc/./1/ns/user"), "linux.namespaces[5].path", "host's own"},
 		{"mount path", ns("mount", "/ns/mnt"), "linux.namespaces mount path", "leave the path out"},
-		{"cgroup path", ns("cgroup", "/ns/cgroup"), "linux.namespaces cgroup path", "leave the path out"},
+		{"the host's cgroup namespace", ns("cgroup", "/proc/1/ns/cgroup"), "linux.namespaces[5].path", "leave the path out"},
+		{"memory policy", memory("MPOL_NEAR", "0"), "linux.memoryPolicy.mode", "MPOL_BIND"},
+		{"memory policy without nodes", memory(specs.MpolBind, ""), "linux.memoryPolicy.nodes", "give some"},
+		{"memory policy with nodes", memory(specs.MpolLocal, "0"), "linux.memoryPolicy.nodes", "remove"},
+		{"memory nodes", memory(specs.MpolBind, "0-1024"), "linux.memoryPolicy.nodes", "0-3,7"},
+		{"memory flag", memory(specs.MpolBind, "0", "MPOL_F_X"), "linux.memoryPolicy.flags[0]", "MPOL_F_STATIC_NODES"},
+		{"memory flags", memory(specs.MpolBind, "0", specs.MpolFRelativeNodes, specs.MpolFStaticNodes), "linux.memoryPolicy.flags", "one of the two"},
 		{"relative path", ns("network", "ns/net"), "linux.namespaces[4].path", "absolute"},
 		{"unknown namespace", ns("disk", ""), "linux.namespaces[5].type", "disk"},
 		{"twice", func(s *specs.Spec) { s.Linux.Namespaces = append(s.Linux.Namespaces, s.Linux.Namespaces[0]) }, "linux.namespaces[5].type", "twice"},

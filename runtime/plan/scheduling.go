@@ -2,9 +2,6 @@ package plan
 
 import (
 	"fmt"
-	"slices"
-	"strconv"
-	"strings"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 )
@@ -91,49 +88,6 @@ func scheduler(s *specs.Scheduler, out *Process) error {
 		Runtime: s.Runtime, Deadline: s.Deadline, PeriodNs: s.Period,
 	}
 	return nil
-}
-
-// maxCPU is the largest NR_CPUS that Linux can be built with.
-const maxCPU = 8192
-
-// parseCPUs reads a list of CPUs, "0-3,7", as sorted numbers. Which of them
-// are there is the kernel's to say: it ignores the others unless none is.
-func parseCPUs(field, list string) ([]int, error) {
-	if list == "" {
-		return nil, nil
-	}
-	bad := func(why string) ([]int, error) {
-		return nil, refuse(field, list, why, `write a list like "0-3,7"`)
-	}
-	var cpus []int
-	for part := range strings.SplitSeq(list, ",") {
-		from, to, isRange := strings.Cut(strings.TrimSpace(part), "-")
-		if !isRange {
-			to = from
-		}
-		a, err := strconv.ParseUint(from, 10, 32)
-		if err != nil {
-			return bad("it is not a list of numbers and ranges")
-		}
-		b, err := strconv.ParseUint(to, 10, 32)
-		if err != nil {
-			return bad("it is not a list of numbers and ranges")
-		}
-		if a > b {
-			return bad("a range ends before it begins")
-		}
-		if b >= maxCPU {
-			return bad(fmt.Sprintf("Linux has at most %d CPUs", maxCPU))
-		}
-		for n := a; n <= b; n++ {
-			cpus = append(cpus, int(n))
-		}
-		if len(cpus) > maxCPU {
-			return bad("it names CPUs many times over")
-		}
-	}
-	slices.Sort(cpus)
-	return slices.Compact(cpus), nil
 }
 
 // personalities are the domains of personality(2) that the spec has.

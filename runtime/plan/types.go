@@ -233,9 +233,10 @@ type Process struct {
 	AppArmorProfile string
 	SELinuxLabel    string
 
-	Personality *Personality
-	Scheduler   *Scheduler
-	IOPriority  *IOPriority
+	Personality  *Personality
+	MemoryPolicy *MemoryPolicy
+	Scheduler    *Scheduler
+	IOPriority   *IOPriority
 	// CPUs are those that it may run on, where it is not init.
 	CPUs ExecCPUs
 
@@ -258,6 +259,13 @@ type Rlimit struct {
 
 // Personality is the argument of personality(2).
 type Personality struct{ Value uint64 }
+
+// MemoryPolicy is the argument of set_mempolicy(2): Mode with its MPOL_F_* flags, and
+// a sorted list of nodes.
+type MemoryPolicy struct {
+	Mode  uint64
+	Nodes []int
+}
 
 // Scheduler is the argument of sched_setattr(2).
 type Scheduler struct {

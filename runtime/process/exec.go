@@ -39,6 +39,7 @@ func Exec(in Join) program.Program {
 
 	c.joinCgroups(in.Tasks)
 	c.scheduling(*in.Process)
+	c.memoryPolicy(in.Process.MemoryPolicy)
 	if rest := in.Namespaces &^ unix.CLONE_NEWPID; rest != 0 {
 		c.do("join the namespaces", unix.SYS_SETNS, num(FDTarget), num(rest))
 	}

@@ -70,14 +70,37 @@ func (c *calls) label(what, file, value string) {
 	c.do("close "+file, unix.SYS_CLOSE, fd)
 }
 
+// MemoryPolicyStep is the name of the step that sets it.
+const MemoryPolicyStep = "set the memory policy"
+
+// memoryPolicy is inherited from here on; the kernel looks for its nodes among those of
+// the process's cgroups.
+func (c *calls) memoryPolicy(m *plan.MemoryPolicy) {
+	if m == nil {
+		return
+	}
+	if len(m.Nodes) == 0 {
+		c.do(MemoryPolicyStep, unix.SYS_SET_MEMPOLICY, num(m.Mode), num(0), num(0))
+		return
+	}
+	mask := bitmap(m.Nodes)
+	// The kernel takes one bit less than it is told.
+	c.do(MemoryPolicyStep, unix.SYS_SET_MEMPOLICY, num(m.Mode), words(mask...), num(64*len(mask)+1))
+}
+
+func bitmap(numbers []int) []uint64 {
+	mask := make([]uint64, numbers[len(numbers)-1]/64+1)
+	for _, n := range numbers {
+		mask[n/64] |= 1 << (n % 64)
+	}
+	return mask
+}
+
 func (c *calls) affinity(name string, cpus []int) {
 	if len(cpus) == 0 {
 		return
 	}
-	mask := make([]uint64, cpus[len(cpus)-1]/64+1)
-	for _, n := range cpus {
-		mask[n/64] |= 1 << (n % 64)
-	}
+	mask := bitmap(cpus)
 	c.do(name, unix.SYS_SCHED_SETAFFINITY, num(0), num(8*len(mask)), words(mask...))
 }
 

@@ -76,7 +76,7 @@ func TestInitOfUserWithTerminal(t *testing.T) {
 		UID: 1000, GID: 1000, AdditionalGIDs: []uint32{4, 24}, Umask: &umask, OOMScoreAdj: &adj, NoNewPrivs: true,
 		Caps:            plan.Capabilities{Bounding: 1 << 10, Permitted: 1 << 10, Inheritable: 1 << 10, Ambient: 1 << 10},
 		Rlimits:         []plan.Rlimit{{Type: unix.RLIMIT_NOFILE, Name: "RLIMIT_NOFILE", Soft: 1024, Hard: 4096}},
-		AppArmorProfile: "sysbox-default", CPUs: plan.ExecCPUs{Final: []int{0, 65}},
+		AppArmorProfile: "sysbox-default", MemoryPolicy: &plan.MemoryPolicy{Mode: 2 | 1<<15, Nodes: []int{0, 65}}, CPUs: plan.ExecCPUs{Final: []int{0, 65}},
 		Scheduler:  &plan.Scheduler{Policy: 3, Nice: 5},
 		IOPriority: &plan.IOPriority{Value: 2<<13 | 4},
 	}
