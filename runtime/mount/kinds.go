@@ -225,6 +225,20 @@ func (t *Tree) ownTmpfs(data []string) []string {
 // bind clones a host's file or folder, idmapped as the plan says, and
 // attaches it.
 func (t *Tree) bind(m plan.Mount) error {
+	if m.Links.Copy {
+		if target, err := os.Readlink(m.Source); err == nil {
+			return t.link(target, m.Destination)
+		}
+	}
+	if m.Links.Source {
+		link, err := os.OpenFile(m.Source, unix.O_PATH|unix.O_NOFOLLOW, 0)
+		if err != nil {
+			return noSource(err)
+		}
+		defer link.Close()
+		// It leads to the open file and no further.
+		m.Source = "/proc/thread-self/fd/" + strconv.Itoa(int(link.Fd()))
+	}
 	fd, err := t.clone(m)
 	if err != nil {
 		return err
@@ -235,11 +249,7 @@ func (t *Tree) bind(m plan.Mount) error {
 			return err
 		}
 	}
-	place := t.file
-	if isFolder(fd) {
-		place = t.folder
-	}
-	at, err := place(m.Destination)
+	at, err := t.placeFor(isFolder(fd), m.Destination, m.Links.Destination)
 	if err != nil {
 		return err
 	}

@@ -87,6 +87,42 @@ func (t *Tree) file(p string) (*os.File, error) {
 	})
 }
 
+// link makes a symbolic link in the root. One that is there already and leads to the
+// same is as good.
+func (t *Tree) link(target, p string) error {
+	dir, err := t.folder(path.Dir(p))
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	err = unix.Symlinkat(target, int(dir.Fd()), path.Base(p))
+	if errors.Is(err, unix.EEXIST) {
+		buf := make([]byte, len(target)+1)
+		if n, rerr := unix.Readlinkat(int(dir.Fd()), path.Base(p), buf); rerr == nil && string(buf[:n]) == target {
+			return nil
+		}
+		return fmt.Errorf("make the symbolic link %s to %s (copy-symlink): the image has something else there; take it out of the image or mount elsewhere: %w", p, target, err)
+	}
+	if err != nil {
+		return &os.LinkError{Op: "symlink", Old: target, New: p, Err: err}
+	}
+	return nil
+}
+
+// placeFor opens what a mount is put on, making it if it is missing.
+func (t *Tree) placeFor(folder bool, p string, nofollow bool) (*os.File, error) {
+	if nofollow {
+		f, err := t.lookup(p, unix.O_PATH|unix.O_NOFOLLOW)
+		if !errors.Is(err, unix.ENOENT) {
+			return f, err
+		}
+	}
+	if folder {
+		return t.folder(p)
+	}
+	return t.file(p)
+}
+
 // realFolder opens a folder of the root that must not be reached through a
 // symbolic link: /proc, /sys and /dev, whose places the runtime relies on.
 func (t *Tree) realFolder(p string) (*os.File, error) {

@@ -85,7 +85,7 @@ func specMount(field string, m specs.Mount, in Input, p *Plan) (Mount, error) {
 		out.Type = "bind"
 	}
 	out.Set, out.Clear, out.RecSet, out.RecClear = o.set, o.clear, o.recSet, o.recClear
-	out.Propagation, out.CopyUp, out.Recursive = o.propagation, o.copyUp, o.recursive
+	out.Propagation, out.CopyUp, out.Recursive, out.Links = o.propagation, o.copyUp, o.recursive, o.links
 	if err := mountIDs(field, m, o, in, &out); err != nil {
 		return out, err
 	}
@@ -181,6 +181,9 @@ func fsMount(field string, m specs.Mount, o options, in Input, out *Mount) error
 	}
 	if o.recursive {
 		return refuse(field+".options", "rbind", "it is for binds", "remove it")
+	}
+	if o.links != (Links{}) {
+		return refuse(field+".options", strings.Join(m.Options, ","), "copy-symlink, src-nofollow and dest-nofollow are for binds", "remove them")
 	}
 	if o.copyUp {
 		if m.Type != "tmpfs" {

@@ -71,12 +71,9 @@ var emptyOptions = map[string]bool{
 
 // refusedOptions cannot be honoured.
 var refusedOptions = map[string]struct{ why, wayOut string }{
-	"remount":       {"a spec describes new mounts, not changes to old ones", "give the option on the mount itself"},
-	"copy-symlink":  {"copying a symbolic link instead of mounting is not supported", "put the link into the image"},
-	"src-nofollow":  {"mounting a symbolic link itself is not supported", "name the link's target as the source"},
-	"dest-nofollow": {"mounting on a symbolic link itself is not supported", "remove the option: links in the image are resolved inside the container's root"},
-	"iversion":      {"Linux has no such option for a new mount any more", "remove it"},
-	"move":          {"moving a mount of the host's into a container is not supported", "use rbind"},
+	"remount":  {"a spec describes new mounts, not changes to old ones", "give the option on the mount itself"},
+	"iversion": {"Linux has no such option for a new mount any more", "remove it"},
+	"move":     {"moving a mount of the host's into a container is not supported", "use rbind"},
 }
 
 // options are a mount's options, sorted out.
@@ -88,6 +85,7 @@ type options struct {
 	idmap                        IDMapMode // "explicit" modes also for a bare "idmap"
 	uid, gid                     uidmap.Map
 	copyUp                       bool
+	links                        Links
 	data                         []string
 	superblock                   []string // of data, those no bind can have
 }
@@ -133,6 +131,12 @@ func parseOptions(field string, list []string) (options, error) {
 			o.bind = true
 		case word == "rbind":
 			o.bind, o.recursive = true, true
+		case word == "copy-symlink":
+			o.links.Copy = true
+		case word == "src-nofollow":
+			o.links.Source = true
+		case word == "dest-nofollow":
+			o.links.Destination = true
 		case word == "tmpcopyup":
 			o.copyUp = true
 		case name == "idmap" || name == "ridmap":

@@ -203,7 +203,7 @@ func TestRefusals(t *testing.T) {
 		{"data on a bind", bind("/x", "size=1m"), "mounts[7].options", "size=1m"},
 		{"sync on a bind", bind("/x", "sync"), "mounts[7].options", "sync"},
 		{"remount", bind("/x", "remount"), "mounts[7].options", "remount"},
-		{"copy-symlink", bind("/x", "copy-symlink"), "mounts[7].options", "image"},
+		{"copy-symlink", mount(specs.Mount{Destination: "/x", Type: "tmpfs", Options: []string{"copy-symlink"}}), "mounts[7].options", "remove"},
 		{"tmpcopyup on a bind", bind("/x", "tmpcopyup"), "mounts[7].options", "tmpfs"},
 		{"idmap on tmpfs", mount(specs.Mount{Destination: "/x", Type: "tmpfs", Options: []string{"idmap"}}), "mounts[7]", "binds"},
 		{"unbindable tmpfs", mount(specs.Mount{Destination: "/x", Type: "tmpfs", Options: []string{"unbindable"}}), "mounts[7].options", "binds"},

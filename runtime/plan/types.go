@@ -165,12 +165,22 @@ type Mount struct {
 	UID, GID uidmap.Map
 	// Own: made by the container's init and so not locked by the kernel.
 	Own bool
+	// Links says what of a bind is done to symbolic links themselves.
+	Links Links
 	// CopyUp: a tmpfs that is filled with what the image has there (tmpcopyup).
 	CopyUp bool
 	// Optional: left out without an error where the source or the kernel lacks it.
 	Optional bool
 	// Origin says who asked: "spec", or the rule of this project that added it.
 	Origin string
+}
+
+// Links are the options of a bind that do not follow a symbolic link.
+type Links struct {
+	// Copy makes a link such as the source instead of a mount, if that is one.
+	Copy bool
+	// Source and Destination mount the link, or on the link.
+	Source, Destination bool
 }
 
 // IDMapMode is how a bind's ids are shifted.
