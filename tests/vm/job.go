@@ -98,7 +98,7 @@ func (m *machine) write(job string, programs []program) error {
 
 // system tells whether a folder is one of those that packages fill.
 func system(dir string) bool {
-	return slices.ContainsFunc([]string{"/usr", "/bin", "/sbin", "/lib", "/etc"}, func(s string) bool { return dir == s || strings.HasPrefix(dir, s+"/") })
+	return dir == "/" || slices.ContainsFunc([]string{"/usr", "/bin", "/sbin", "/lib", "/etc"}, func(s string) bool { return dir == s || strings.HasPrefix(dir, s+"/") })
 }
 
 // quote is for the shell.
