@@ -24,7 +24,7 @@ func TestCheck(t *testing.T) {
 			switch answer, what, _ := strings.Cut(l, " "); {
 			case answer == "yes" && strings.TrimSpace(what) == f.Name:
 				found = true
-			case answer == "no" && strings.Contains(what, f.Name):
+			case answer == "no" && strings.HasPrefix(strings.TrimSpace(what), f.Name+" (since Linux "):
 				found = strings.TrimSpace(lines[i+1]) == f.WayOut
 			}
 		}

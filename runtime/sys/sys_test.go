@@ -72,6 +72,9 @@ func TestFS(t *testing.T) {
 		}
 		defer copied.Close()
 		attr, err := OpenTreeAttr(nil, dir, true, Attr{Clear: unix.MOUNT_ATTR_RDONLY})
+		if errors.Is(err, unix.ENOSYS) { // before 6.15; package feature's tests see that it is there since
+			return nil
+		}
 		if err != nil {
 			return err
 		}
