@@ -20,6 +20,9 @@ type BPFInsn struct {
 	Imm  int32
 }
 
+// loadAttempts bounds how often a load that a signal interrupted is made again.
+const loadAttempts = 1000
+
 // LoadDeviceProgram has the kernel check and keep a program until its file and its
 // attachments are gone. Of the name 15 bytes are kept.
 func LoadDeviceProgram(name string, insns []BPFInsn) (*os.File, error) {
@@ -39,8 +42,14 @@ func LoadDeviceProgram(name string, insns []BPFInsn) (*os.File, error) {
 	pin.Pin(&insns[0])
 	pin.Pin(&license[0])
 	attr.insns, attr.license = uint64(uintptr(unsafe.Pointer(&insns[0]))), uint64(uintptr(unsafe.Pointer(&license[0])))
-	return open(func() (int, error) {
-		return bpf(unix.BPF_PROG_LOAD, unsafe.Pointer(&attr), unsafe.Sizeof(attr))
+	return open(func() (fd int, err error) {
+		// The verifier gives up at a signal (EAGAIN), of which Go's scheduler sends many.
+		for range loadAttempts {
+			if fd, err = bpf(unix.BPF_PROG_LOAD, unsafe.Pointer(&attr), unsafe.Sizeof(attr)); err != unix.EAGAIN {
+				break
+			}
+		}
+		return fd, err
 	}, "BPF program "+name, "bpf", "BPF_PROG_LOAD, %q, %d instructions", name, len(insns))
 }
 
