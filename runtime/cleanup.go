@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"io/fs"
-	"os"
-	"path/filepath"
 	"syscall"
 	"time"
 
@@ -22,9 +20,17 @@ func Cleanup(ctx context.Context, cfg *Config, namespace, id, _ string) (Exit, e
 	if err != nil {
 		return exit, err
 	}
-	r, err := readRecord(name)
+	unlock, err := lockRecord(ctx, name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return exit, nil // deleted in order, or never made
+	}
+	if err != nil {
+		return exit, err
+	}
+	defer unlock()
+	r, err := readRecord(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return exit, nil // by its shim, at this moment
 	}
 	if errors.Is(err, errNoRecord) {
 		// The shim was killed before it had written a line, which it does before
@@ -88,29 +94,4 @@ func (r *record) reclaim(ctx context.Context, cfg *Config) error {
 		}
 	}
 	return r.remove(cfg)
-}
-
-// Reclaim removes what dead shims left of all containers in a namespace of
-// containerd's, for callers that never run delete (CRI-O).
-func Reclaim(ctx context.Context, cfg *Config, namespace string) error {
-	dir := filepath.Join(cfg.StateDir, "containers", namespace)
-	entries, err := os.ReadDir(dir)
-	if err != nil {
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil
-		}
-		return err
-	}
-	var errs []error
-	for _, e := range entries {
-		if filepath.Ext(e.Name()) != ".json" {
-			continue
-		}
-		r, err := readRecord(filepath.Join(dir, e.Name()))
-		if err != nil || r.Shim.alive() {
-			continue
-		}
-		errs = append(errs, r.reclaim(ctx, cfg))
-	}
-	return errors.Join(errs...)
 }

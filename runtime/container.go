@@ -52,7 +52,7 @@ type Container struct {
 	traps      *trap.Server
 	trapSocket *os.File
 	guarded    map[uint64]bool // the mounts with masks, see mount.Tree
-	storage    func()          // ends the hold of the root's upper layer, see mount.Storage; nil without
+	holds      []func()        // end what keeps others off the root's upper layer and storage
 	initHome   string          // of init's user, where its environment has none
 	reading    chan struct{}   // a slot for each reading of /etc/passwd
 	stopOOM    func()
@@ -209,10 +209,10 @@ func (c *Container) Delete(ctx context.Context) error {
 		c.traps.Close()
 		c.traps = nil
 	}
-	if c.storage != nil {
-		c.storage()
-		c.storage = nil
+	for _, end := range c.holds {
+		end()
 	}
+	c.holds = nil
 	if err := c.rec.undo(ctx, c.cfg, c.cgroup); err != nil {
 		return err
 	}

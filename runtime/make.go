@@ -19,7 +19,6 @@ import (
 	"sysbox/runtime/process"
 	"sysbox/runtime/seccomp"
 	"sysbox/runtime/sys"
-	"sysbox/runtime/tree"
 	"sysbox/uidmap"
 )
 
@@ -122,6 +121,7 @@ func (c *Container) describe(cg cgroup.Config) error {
 	if c.rec.Shim, err = ownIdentity(); err != nil {
 		return err
 	}
+	c.rec.PIDNS = ownPIDNamespace()
 	c.rec.Annotations = c.plan.Annotations
 	if h := c.plan.Hooks; h != nil {
 		c.rec.Poststop = h.Poststop
@@ -364,7 +364,7 @@ func (c *Container) rootfs(t *mount.Tree) (*os.File, error) {
 	}
 	again, err := t.PrepareStorage(root, upper)
 	if err == nil && len(t.Storage.InUpper) > 0 {
-		c.storage = t.Storage.Unlock
+		c.holds = append(c.holds, t.Storage.Unlock)
 		c.rec.Upper, c.rec.InUpper = t.Storage.Upper, t.Storage.InUpper
 		err = c.rec.write(c.cfg)
 	}
@@ -404,10 +404,12 @@ func (c *Container) hostStorage() (string, error) {
 	if err := c.rec.write(c.cfg); err != nil {
 		return "", err
 	}
-	if err := tree.RemoveAll(nil, c.rec.Storage); err != nil {
+	unlock, err := newStorage(c.rec.Storage)
+	if err != nil {
 		return "", err
 	}
-	return c.rec.Storage, os.MkdirAll(c.rec.Storage, 0o700)
+	c.holds = append(c.holds, unlock)
+	return c.rec.Storage, nil
 }
 
 // takeConsole takes the master of init's terminal, and a handle by which

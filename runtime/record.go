@@ -27,6 +27,7 @@ type record struct {
 	Bundle    string        `json:"bundle"`
 	Shim      processID     `json:"shim"`
 	Init      processID     `json:"init"`
+	PIDNS     uint64        `json:"pidns"` // the pid namespace of both numbers
 	Cgroup    *cgroup.State `json:"cgroup,omitempty"`
 	// Storage is the host's folder of the container's storage folders, those that
 	// do not lie in its root's upper layer.

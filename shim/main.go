@@ -76,13 +76,14 @@ func run(f flags, action string, stdin io.Reader, stdout io.Writer) error {
 	case f.info:
 		return writeInfo(stdout)
 	}
-	if action == "check" { // a person's, not containerd's
-		return check(stdout)
-	}
 	switch action {
+	case "check": // a person's, not containerd's
+		return check(stdout)
+	case "reclaim": // a person's, too
+		return reclaim(stdout)
 	case "start", "delete", "":
 	default:
-		return fmt.Errorf("action is %q; the actions are start and delete, which containerd asks for, and check", action)
+		return fmt.Errorf("action is %q; the actions are start and delete, which containerd asks for, and check and reclaim", action)
 	}
 	if f.namespace == "" {
 		return errors.New("-namespace is empty; containerd, which runs this program, passes it, as in -namespace k8s.io; a person may run `containerd-shim-sysbox-v1 check`")

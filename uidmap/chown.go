@@ -69,6 +69,37 @@ func Revert(journalDir, root string) error {
 	})
 }
 
+// ForgetGone removes the journals of trees that are gone, whose names it returns. One
+// with which the folder above its own is gone is kept: a disk may be missing.
+func ForgetGone(journalDir string) (roots []string, err error) {
+	entries, err := os.ReadDir(journalDir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	for _, e := range entries {
+		name := filepath.Join(journalDir, e.Name())
+		if filepath.Ext(name) != ".json" {
+			continue
+		}
+		b, err := os.ReadFile(name)
+		j := &journal{}
+		if err != nil || !readSummed(b, j, &j.Sum) || journalPath(journalDir, j.Root) != name {
+			continue // being removed, or damaged, which the tree's next user is told
+		}
+		if _, err := os.Lstat(j.Root); !errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if _, err := os.Lstat(filepath.Dir(filepath.Dir(j.Root))); err != nil {
+			continue
+		}
+		if err := Revert(journalDir, j.Root); err != nil {
+			return roots, err
+		}
+		roots = append(roots, j.Root)
+	}
+	return roots, nil
+}
+
 // checkShiftable refuses maps by which a shifted id cannot be told from one
 // that is yet to be shifted.
 func checkShiftable(m Map) error {

@@ -190,3 +190,35 @@ func difference(a, b string) string {
 	}
 	return strings.Join(out, "\n")
 }
+
+// TestForgetGone: the journal of a removed tree goes, that of one whose disk is missing
+// and that of one that is there stay.
+func TestForgetGone(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("changes owners, which takes root")
+	}
+	dir := t.TempDir()
+	var roots []string
+	for _, name := range []string{"removed", "there", "disk/snapshots/away"} {
+		root := filepath.Join(dir, name, "fs")
+		if err := os.MkdirAll(root, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := Shift(dir+"/journal", root, treeMap, treeMap); err != nil {
+			t.Fatal(err)
+		}
+		roots = append(roots, root)
+	}
+	for _, gone := range []string{"removed", "disk"} {
+		if err := os.RemoveAll(filepath.Join(dir, gone)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := ForgetGone(dir + "/journal")
+	if err != nil || len(got) != 1 || got[0] != roots[0] {
+		t.Errorf("forgot %v, %v; want %s", got, err, roots[0])
+	}
+	if left, _ := filepath.Glob(dir + "/journal/*.json"); len(left) != 2 {
+		t.Errorf("left: %v", left)
+	}
+}

@@ -51,6 +51,7 @@ func RuntimePod(namespace, sandbox string) Pod {
 type pod struct {
 	namespace, sandbox string
 	real               lazy[*runtime.Pod]
+	stop               func() // the look for what others left; set with real
 }
 
 func (p *pod) Create(ctx context.Context, r runtime.CreateRequest) (Container, error) {
@@ -59,6 +60,7 @@ func (p *pod) Create(ctx context.Context, r runtime.CreateRequest) (Container, e
 		if err != nil {
 			return nil, err
 		}
+		p.stop = runtime.ReclaimLater(cfg)
 		return runtime.NewPod(cfg, p.namespace, p.sandbox), nil
 	})
 	if err != nil {
@@ -73,6 +75,7 @@ func (p *pod) Create(ctx context.Context, r runtime.CreateRequest) (Container, e
 
 func (p *pod) Close() error {
 	if rp, ok := p.real.peek(); ok {
+		p.stop()
 		return rp.Close()
 	}
 	return nil

@@ -1,0 +1,150 @@
+package runtime
+
+import (
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// orphan makes a container with storage on the host whose shim is dead by its record.
+func orphan(t *testing.T, p *Pod, id string) *Container {
+	t.Helper()
+	s := newSnapshot(t)
+	for _, d := range []string{docker, "/run"} {
+		if err := os.MkdirAll(s.lower+d, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r := s.view(t, "sleep 1000")
+	r.ID = id
+	c := create(t, p, r)
+	if err := c.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// dies has a container's shim end as far as others see: its record names another
+// process, and its locks are gone.
+func dies(t *testing.T, c *Container) {
+	t.Helper()
+	dead := exec.CommandContext(t.Context(), "true")
+	if err := dead.Run(); err != nil {
+		t.Fatal(err)
+	}
+	c.rec.Shim.Pid = dead.ProcessState.Pid()
+	if err := c.rec.write(c.cfg); err != nil {
+		t.Fatal(err)
+	}
+	for _, end := range c.holds {
+		end()
+	}
+	c.holds = nil
+}
+
+// TestReclaim: what a dead shim has left is removed, by many at the same time, once;
+// nothing is touched of a container whose shim lives, though its record were lost.
+func TestReclaim(t *testing.T) {
+	p := testPod(t, "pod")
+	lost, alive := orphan(t, p, "lost"), orphan(t, NewPod(p.cfg, "test", "other"), "alive")
+	elsewhere := orphan(t, NewPod(p.cfg, "test", "third"), "elsewhere")
+	elsewhere.rec.PIDNS++
+	dies(t, elsewhere)
+	dies(t, lost)
+	record, err := recordPath(p.cfg, "test", "alive")
+	if err == nil {
+		err = os.Rename(record, record+".kept")
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Of a reboot.
+	old := filepath.Join(p.cfg.DataDir, "storage/gone/old")
+	if err := os.MkdirAll(old+"/var-lib-docker/x", 0o700); err != nil {
+		t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	var mu sync.Mutex
+	var removed []string
+	for range 4 {
+		wg.Go(func() {
+			list, err := Reclaim(t.Context(), p.cfg)
+			if err != nil {
+				t.Error(err)
+			}
+			mu.Lock()
+			removed = append(removed, list...)
+			mu.Unlock()
+		})
+	}
+	wg.Wait()
+	slices.Sort(removed)
+	name, _ := recordPath(p.cfg, "test", "lost")
+	if got, want := strings.Join(slices.Compact(slices.Clone(removed)), " "), old+" the container of "+name; got != want {
+		t.Errorf("removed %q, want %q", removed, want)
+	}
+	if n := strings.Count(strings.Join(removed, " "), name); n != 1 {
+		t.Errorf("the container was removed %d times", n)
+	}
+	for _, gone := range []string{name, lost.rec.Storage, filepath.Dir(old)} {
+		if exists(gone) {
+			t.Errorf("%s is there still", gone)
+		}
+	}
+	if exit := wait(t, lost.Init()); exit.Status != 128+int(unix.SIGKILL) {
+		t.Errorf("the dead shim's container ended with %d", exit.Status)
+	}
+	for _, c := range []*Container{alive, elsewhere} {
+		if err := unix.Kill(c.Init().Pid(), 0); err != nil || !exists(c.rec.Storage) {
+			t.Errorf("container %s: %v, or its storage is gone", c.ID(), err)
+		}
+	}
+	if err := os.Rename(record+".kept", record); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestReclaimOnce: of many shims one looks, and not again for a while.
+func TestReclaimOnce(t *testing.T) {
+	cfg := testPod(t, "pod").cfg
+	left := filepath.Join(cfg.DataDir, "storage/test/c1")
+	for i := range 2 {
+		if err := os.MkdirAll(left, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := reclaimOnce(t.Context(), cfg); err != nil {
+			t.Fatal(err)
+		}
+		if there := exists(left); there != (i == 1) {
+			t.Errorf("look %d: the folder is there: %v", i, there)
+		}
+	}
+}
+
+// TestReclaimedWhileCleaned: the caller's clean-up and ours do not meet.
+func TestReclaimedWhileCleaned(t *testing.T) {
+	p := testPod(t, "pod")
+	c := orphan(t, p, "c1")
+	dies(t, c)
+	var wg sync.WaitGroup
+	for range 3 {
+		wg.Go(func() {
+			_, err := Cleanup(t.Context(), p.cfg, "test", "c1", "")
+			_, err2 := Reclaim(t.Context(), p.cfg)
+			if err := errors.Join(err, err2); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	if exists(c.rec.Storage) {
+		t.Error("the storage is there still")
+	}
+}
