@@ -75,6 +75,9 @@ func (w *world) box(t *testing.T, name string, rows []Row) {
 	}
 	pod := runtime.NewPod(w.cfg, "conformance", "pod")
 	first := w.first(t, pod, base)
+	if base == "agent" {
+		w.told = w.listen(t)
+	}
 	w.write(t, s, first)
 	w.log.clear()
 	m, err := w.create(t, pod, "c1", base == "terminal")

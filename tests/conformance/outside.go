@@ -17,6 +17,7 @@ var outsideHow = map[string]string{
 	"cpus":        "sched_getaffinity(2) from outside",
 	"sched":       "sched_getattr(2) from outside",
 	"ioprio":      "ioprio_get(2) from outside",
+	"agent":       "a seccomp agent",
 	"update":      "an update of the limit",
 	"before":      "`/proc/PID/cmdline`",
 	"start":       "done twice",

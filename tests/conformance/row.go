@@ -135,6 +135,7 @@ var bases = map[string]func(*specs.Spec){
 	"system":   func(*specs.Spec) {},
 	"ordinary": func(s *specs.Spec) { s.Process.Env = append(s.Process.Env, "SYSBOX_SYSCONT_MODE=FALSE") },
 	"terminal": func(s *specs.Spec) { s.Process.Terminal = true },
+	"agent":    func(s *specs.Spec) { s.Process.Env = append(s.Process.Env, "SYSBOX_SYSCONT_MODE=FALSE") },
 	"hooks":    logHooks,
 	// exec has no row of its own but further processes.
 	"exec": func(s *specs.Spec) {

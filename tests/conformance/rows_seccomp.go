@@ -16,6 +16,9 @@ func with(p *specs.LinuxSeccomp, change func(*specs.LinuxSeccomp)) func(*specs.S
 	return func(s *specs.Spec) { s.Linux.Seccomp = p }
 }
 
+// agentSocket stands for the socket of the test's agent.
+const agentSocket = "/agent"
+
 // seccompRows are linux.seccomp. The calls are ones that nothing else makes or refuses.
 func seccompRows() []Row {
 	const f = "linux.seccomp."
@@ -44,11 +47,9 @@ func seccompRows() []Row {
 		}
 		row("syscalls[].action", string(x.action), with(profile(x.action, e, names), nil), "call getpgid 0", x.want)
 	}
-	notify := "linux.seccomp: SCMP_ACT_NOTIFY without a listenerPath has nobody to notify; use another action"
 	refused := func(field, kase string, set func(*specs.Spec), message string) {
 		rows = append(rows, Row{Field: f + field, Case: kase, Set: set, Refused: message})
 	}
-	refused("syscalls[].action", string(specs.ActNotify), with(profile(specs.ActNotify, nil, names), nil), notify)
 	refused("syscalls[].action", "unknown", with(profile("X", nil, names), nil), `linux.seccomp: syscalls[0].action: "X" is no action; give one of the runtime-spec, such as SCMP_ACT_ERRNO`)
 	row("syscalls[].names", "several", with(profile(specs.ActErrno, errno, []string{"getsid", "getpgid"}), nil), "call getpgid 0", "ENOTEMPTY")
 	row("syscalls[].names", "that the kernel has not", with(profile(specs.ActErrno, errno, []string{"nosuchcall", "getpgid"}), nil), "call getpgid 0", "ENOTEMPTY")
@@ -116,10 +117,19 @@ func seccompRows() []Row {
 		row("flags[]", string(flag), with(profile(specs.ActErrno, errno, names), func(p *specs.LinuxSeccomp) { p.Flags = []specs.LinuxSeccompFlag{flag} }), "call getpgid 0", "ENOTEMPTY")
 	}
 	refused("flags[]", "unknown", with(profile(specs.ActErrno, errno, names), func(p *specs.LinuxSeccomp) { p.Flags = []specs.LinuxSeccompFlag{"X"} }), `linux.seccomp: flags: "X" is unknown; leave it out`)
-	agent := func(p *specs.LinuxSeccomp) { p.ListenerPath = "/run/agent.sock" }
-	const handing = "handing a seccomp listener to an agent is not supported; remove listenerPath, listenerMetadata and SCMP_ACT_NOTIFY"
-	refused("listenerPath", "", with(profile(specs.ActNotify, nil, names), agent), `linux.seccomp.listenerPath is "/run/agent.sock": `+handing)
-	refused("listenerMetadata", "", with(profile(specs.ActErrno, errno, names), func(p *specs.LinuxSeccomp) { p.ListenerMetadata = "x" }), `linux.seccomp.listenerPath: `+handing)
+	agent := func(socket, metadata string) func(*specs.Spec) {
+		return with(profile(specs.ActNotify, nil, names), func(p *specs.LinuxSeccomp) { p.ListenerPath, p.ListenerMetadata = socket, metadata })
+	}
+	const asOrdinary = "make the container an ordinary one (SYSBOX_SYSCONT_MODE=FALSE in its environment), or use another action"
+	rows = append(rows,
+		Row{Field: f + "syscalls[].action", Case: string(specs.ActNotify), Set: agent(agentSocket, "metadata"), Box: "agent", Ask: "call getpgid 0", Want: "ENOTEMPTY"},
+		Row{Field: f + "listenerPath", Set: agent(agentSocket, "metadata"), Box: "agent", Look: "agent seccompFd", Want: "init's"},
+		Row{Field: f + "listenerMetadata", Set: agent(agentSocket, "metadata"), Box: "agent", Look: "agent metadata", Want: "metadata"},
+		Row{Field: f + "syscalls[].action", Case: "SCMP_ACT_NOTIFY in a system container", Set: agent(agentSocket, ""), Refused: `linux.seccomp is "SCMP_ACT_NOTIFY": the kernel allows a process one listener, and a system container's is this runtime's; ` + asOrdinary},
+		Row{Field: f + "listenerPath", Case: "none", Set: agent("", ""), Box: "ordinary", Refused: `linux.seccomp is "SCMP_ACT_NOTIFY": without listenerPath nobody would be notified; give the agent's socket, or use another action`},
+		Row{Field: f + "listenerPath", Case: "relative", Set: agent("agent", ""), Box: "ordinary", Refused: `linux.seccomp.listenerPath is "agent": it must be an absolute path of at most 107 bytes; give the agent's socket by such a path`},
+		Row{Field: f + "listenerMetadata", Case: "without listenerPath", Set: with(profile(specs.ActErrno, errno, names), func(p *specs.LinuxSeccomp) { p.ListenerMetadata = "x" }), Refused: `linux.seccomp.listenerMetadata is "x": there is no listenerPath; give the agent's socket, or remove it`},
+	)
 	rows = append(rows,
 		Row{Field: f + "syscalls[].action", Case: "in a process that is executed later", Exec: func(*specs.Process) {}, Ask: "call mlockall 0x40", Want: "ENOTEMPTY"},
 		Row{Field: f + "syscalls[].action", Case: "with noNewPrivileges", Set: func(s *specs.Spec) {

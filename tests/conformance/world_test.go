@@ -54,6 +54,7 @@ type world struct {
 	bundle string
 	cfg    *runtime.Config
 	log    *record
+	told   chan specs.ContainerProcessState // what the seccomp agent was told
 }
 
 // record keeps what is logged, as a slog.Handler.
@@ -208,6 +209,9 @@ func (w *world) write(t *testing.T, s *specs.Spec, first string) {
 	t.Helper()
 	for i, n := range s.Linux.Namespaces {
 		s.Linux.Namespaces[i].Path = strings.Replace(n.Path, firstNS, first, 1)
+	}
+	if p := s.Linux.Seccomp; p != nil && p.ListenerPath == agentSocket {
+		p.ListenerPath = filepath.Join(w.bundle, "agent")
 	}
 	self, err := os.Executable()
 	must(t, err)
