@@ -42,6 +42,8 @@ type IDConfig struct {
 	// default of package uidmap.
 	PoolStart uint32 `toml:"pool_start"`
 	PoolSize  uint32 `toml:"pool_size"`
+	// AllowHostRoot lets a spec map the host's root into a container.
+	AllowHostRoot bool `toml:"allow_host_root"`
 }
 
 // LoadConfig reads the configuration: the file that SYSBOX_CONFIG_FILE names,

@@ -90,12 +90,18 @@ func (c *Container) takeIDs() error {
 			return err
 		}
 		c.usesIDs = true
-	case len(ids.UID) == 0 || len(ids.GID) == 0:
+	case c.joinsUser():
 		uid, gid, err := uidmap.Of(c.plan.Namespaces.User.Path)
+		if err != nil && len(ids.UID) > 0 {
+			return nil // it is pinned: checkJoined looks once init is in it
+		}
 		if err != nil {
 			return fmt.Errorf("linux.namespaces: the user namespace %s: %w; give linux.uidMappings and gidMappings as well", c.plan.Namespaces.User.Path, err)
 		}
-		ids.UID, ids.GID = uid, gid
+		if len(ids.UID) == 0 {
+			ids.UID, ids.GID = uid, gid
+		}
+		return c.compareMaps(uid, gid)
 	}
 	return nil
 }
@@ -252,6 +258,9 @@ func (c *Container) complete(ctx context.Context) error {
 		if err := writeMaps(proc, c.plan.IDs); err != nil {
 			return err
 		}
+	}
+	if err := c.checkJoined(proc); err != nil {
+		return err
 	}
 	if ns := c.plan.Namespaces; ns.Time.Mode == plan.NamespaceNew {
 		if _, err := c.setup.expect(process.TagTime); err != nil {

@@ -1,12 +1,15 @@
 package runtime
 
 import (
+	"cmp"
 	"fmt"
 	"os"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
 	"sysbox/runtime/plan"
+	"sysbox/uidmap"
 )
 
 // join is a namespace that init joins instead of making it.
@@ -71,6 +74,42 @@ func openJoins(ns plan.Namespaces, podUser *os.File) (_ []join, err error) {
 		}
 	}
 	return out, nil
+}
+
+// joinsUser tells whether the container's user namespace is one of its caller's.
+func (c *Container) joinsUser() bool {
+	user := c.plan.Namespaces.User
+	return user.Mode == plan.NamespaceJoin && user.Path != ""
+}
+
+// checkJoined compares the mappings by which files are given to a container with those of
+// the user namespace that it joins, and which proc, the folder of init in /proc, is in.
+func (c *Container) checkJoined(proc string) error {
+	if !c.joinsUser() {
+		return nil
+	}
+	uid, gid, err := uidmap.Of(proc + "/ns/user")
+	if err != nil {
+		return err
+	}
+	return c.compareMaps(uid, gid)
+}
+
+func (c *Container) compareMaps(uid, gid uidmap.Map) error {
+	user := c.plan.Namespaces.User
+	for _, m := range []struct {
+		field         string
+		theirs, given uidmap.Map
+	}{{"linux.uidMappings", uid, c.plan.IDs.UID}, {"linux.gidMappings", gid, c.plan.IDs.GID}} {
+		slices.SortFunc(m.theirs, func(a, b uidmap.Mapping) int { return cmp.Compare(a.ContainerID, b.ContainerID) })
+		if plan.MapsHostRoot(m.theirs) && !c.cfg.IDs.AllowHostRoot {
+			return fmt.Errorf("linux.namespaces: the user namespace %s maps the host's root; %s", user.Path, plan.HostRootWayOut)
+		}
+		if !slices.Equal(m.theirs, m.given) {
+			return fmt.Errorf("%s: it is %v, and the user namespace %s has %v; give the same", m.field, m.given, user.Path, m.theirs)
+		}
+	}
+	return nil
 }
 
 // isHosts compares a namespace with the shim's own.

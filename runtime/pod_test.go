@@ -195,3 +195,65 @@ func TestCgroupNamespaceByPath(t *testing.T) {
 		t.Errorf("the host's: %v", err)
 	}
 }
+
+// TestJoinedMaps: files are given out by the mappings of the spec, so those of a user
+// namespace that the caller has made must be the same, and not have the host's root.
+func TestJoinedMaps(t *testing.T) {
+	p := testPod(t, "pod")
+	const base = 0x7a000000
+	for _, c := range []struct {
+		name, want  string
+		hosts, spec uint32 // host ids of root; 0 in spec: no mappings
+		allow       bool
+		pinned      bool // elsewhere than in /proc, as CRI does, where the mappings are seen late
+	}{
+		{"others", "give the same", base, base + 65536, false, false},
+		{"others, pinned", "give the same", base, base + 65536, false, true},
+		{"the host's root", "ids.allow_host_root", 0, 0, false, false},
+		{"the host's root behind other mappings", "ids.allow_host_root", 0, base, false, false},
+		{"the host's root behind other mappings, pinned", "ids.allow_host_root", 0, base, false, true},
+		{"the host's root behind other mappings, allowed", "give the same", 0, base, true, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			p.cfg.IDs.AllowHostRoot = c.allow
+			m := []syscall.SysProcIDMap{{ContainerID: 0, HostID: int(c.hosts), Size: 65536}}
+			holder := exec.Command("/bin/sleep", "1000")
+			holder.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWUSER, UidMappings: m, GidMappings: m}
+			if err := holder.Start(); err != nil {
+				t.Fatal(err)
+			}
+			defer func() {
+				_ = holder.Process.Kill()
+				_ = holder.Wait()
+			}()
+			path := fmt.Sprintf("/proc/%d/ns/user", holder.Process.Pid)
+			if c.pinned {
+				pin := filepath.Join(t.TempDir(), "user")
+				if err := os.WriteFile(pin, nil, 0o600); err != nil {
+					t.Fatal(err)
+				}
+				if err := unix.Mount(path, pin, "", unix.MS_BIND, ""); err != nil {
+					t.Fatal(err)
+				}
+				defer func() { _ = unix.Unmount(pin, unix.MNT_DETACH) }()
+				path = pin
+			}
+			bundle := busybox(t, func(s *specs.Spec) {
+				// A system container's cgroup would be given to the wrong ids.
+				s.Process.Env = append(s.Process.Env, "SYSBOX_SYSCONT_MODE=FALSE")
+				if c.spec != 0 {
+					s.Linux.UIDMappings = []specs.LinuxIDMapping{{HostID: c.spec, Size: 65536}}
+					s.Linux.GIDMappings = s.Linux.UIDMappings
+				}
+				s.Linux.Namespaces = append(s.Linux.Namespaces, specs.LinuxNamespace{Type: "user", Path: path})
+			}, "true")
+			c1, err := p.Create(t.Context(), CreateRequest{ID: "c1", Bundle: bundle})
+			if err == nil {
+				_ = c1.Delete(t.Context())
+			}
+			if err == nil || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("the answer is %v, and does not say %q", err, c.want)
+			}
+		})
+	}
+}

@@ -1,16 +1,10 @@
 package uidmap
 
-import (
-	"fmt"
-	"slices"
-)
+import "fmt"
 
 const (
 	// MaxLines is the greatest number of lines of a mapping, Linux 4.15.
 	MaxLines = 340
-	// MinIDs is the least number of ids for a system container: distributions
-	// give out ids up to 65534 (nobody).
-	MinIDs = 65536
 	// noID is (uid_t)-1, which no process or file can have.
 	noID = 1<<32 - 1
 )
@@ -35,30 +29,6 @@ func (m Map) Check() error {
 				return fmt.Errorf("line %d of the mapping, %v, overlaps %v; map each id once", i, e, o)
 			}
 		}
-	}
-	return nil
-}
-
-// CheckContainer adds to [Map.Check] what a system container needs: ids from 0
-// on without a gap, [MinIDs] of them, the host's root not among them.
-func (m Map) CheckContainer() error {
-	if err := m.Check(); err != nil {
-		return err
-	}
-	sorted := slices.Clone(m)
-	slices.SortFunc(sorted, func(a, b Mapping) int { return int(int64(a.ContainerID) - int64(b.ContainerID)) })
-	var next uint64
-	for _, e := range sorted {
-		if uint64(e.ContainerID) != next {
-			return fmt.Errorf("container id %d is not mapped; map ids from 0 on without a gap", next)
-		}
-		if e.HostID == 0 {
-			return fmt.Errorf("the mapping %v has the host's root in it; use host ids that belong to nobody", e)
-		}
-		next += uint64(e.Size)
-	}
-	if next < MinIDs {
-		return fmt.Errorf("the mapping has %d ids, and a system container needs %d; map more", next, MinIDs)
 	}
 	return nil
 }

@@ -56,8 +56,7 @@ func (m Map) ToContainer(id uint32) (uint32, bool) {
 	return 0, false
 }
 
-// Len is how many ids the map has, which is also the first that is unmapped
-// in a map that begins at 0 without gaps.
+// Len is how many ids the map has.
 func (m Map) Len() uint64 {
 	var n uint64
 	for _, e := range m {

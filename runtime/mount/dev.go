@@ -115,7 +115,7 @@ func (t *Tree) node(dir *os.File, name string, d plan.Device) error {
 	uid, okU := t.Plan.IDs.UID.ToHost(d.UID)
 	gid, okG := t.Plan.IDs.GID.ToHost(d.GID)
 	if !okU || !okG {
-		return fmt.Errorf("device %s: owner %d:%d is not mapped in the container; use ids below %d", d.Path, d.UID, d.GID, t.Plan.IDs.UID.Len())
+		return fmt.Errorf("device %s: owner %d:%d is not mapped in the container; use ids that are", d.Path, d.UID, d.GID)
 	}
 	dev := unix.Mkdev(d.Major, d.Minor)
 	umask := unix.Umask(0) // this thread's own

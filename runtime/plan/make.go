@@ -39,7 +39,6 @@ func Make(in Input) (*Plan, error) {
 		p.System = false
 		p.note("the pod's sandbox is made as an ordinary container: it only holds namespaces")
 	}
-	p.Systemd = p.System && len(s.Process.Args) > 0 && slices.Contains(systemdPaths, s.Process.Args[0])
 
 	if err := makeNamespaces(s.Linux, p); err != nil {
 		return nil, err
@@ -47,6 +46,7 @@ func Make(in Input) (*Plan, error) {
 	if err := makeIDs(s.Linux, in, p); err != nil {
 		return nil, err
 	}
+	p.Systemd = p.System && len(s.Process.Args) > 0 && slices.Contains(systemdPaths, s.Process.Args[0])
 	for _, step := range []func(Input, *Plan) error{makeProcessPlan, makeRootfs, makeNames, makeSysctl, makeMounts, makeCgroup} {
 		if err := step(in, p); err != nil {
 			return nil, err

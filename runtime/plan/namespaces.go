@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"cmp"
 	"fmt"
 	"path"
 	"slices"
@@ -99,26 +100,26 @@ func timeOffsets(l *specs.Linux, n *Namespaces) error {
 	return nil
 }
 
-// minIDs is the least number of ids for a system container: distributions
-// give out ids up to 65534 (nobody).
-const minIDs = 65536
+// usualIDs is how many ids distributions give out: up to 65534 (nobody).
+const usualIDs = 65536
 
 func makeIDs(l *specs.Linux, in Input, p *Plan) error {
-	uid, err := specMap("linux.uidMappings", l.UIDMappings)
+	uid, err := specMap("linux.uidMappings", l.UIDMappings, in, p)
 	if err != nil {
 		return err
 	}
-	gid, err := specMap("linux.gidMappings", l.GIDMappings)
+	gid, err := specMap("linux.gidMappings", l.GIDMappings, in, p)
 	if err != nil {
 		return err
 	}
 	if (uid == nil) != (gid == nil) {
 		return refuse("linux.uidMappings and gidMappings", "", "one is given without the other", "give both or none")
 	}
-	if uid != nil && uid[0].HostID != gid[0].HostID {
-		return refuse("linux.gidMappings", fmt.Sprint(l.GIDMappings), "it begins at another host id than uidMappings", "use the same ranges for both")
-	}
 	p.IDs.UID, p.IDs.GID = uid, gid
+	if p.System && (MapsHostRoot(uid) || MapsHostRoot(gid)) {
+		p.System = false
+		p.note("the container is made as an ordinary one, as its mappings have the host's root, whom only masks and read-only paths keep from /proc and /sys")
+	}
 	user := &p.Namespaces.User
 	switch {
 	case user.Mode == NamespaceJoin:
@@ -134,9 +135,9 @@ func makeIDs(l *specs.Linux, in Input, p *Plan) error {
 	return nil
 }
 
-// specMap checks mappings of the spec: from container id 0 without a gap, at
-// least 65,536 ids, host id 0 never among them.
-func specMap(field string, list []specs.LinuxIDMapping) (uidmap.Map, error) {
+// specMap checks mappings of the spec: they are the caller's, who has prepared the files
+// for them, but the container needs a root, and the host's is the administrator's to give.
+func specMap(field string, list []specs.LinuxIDMapping, in Input, p *Plan) (uidmap.Map, error) {
 	if len(list) == 0 {
 		return nil, nil
 	}
@@ -144,23 +145,27 @@ func specMap(field string, list []specs.LinuxIDMapping) (uidmap.Map, error) {
 	if err != nil {
 		return nil, err
 	}
-	sorted := slices.Clone(m)
-	slices.SortFunc(sorted, func(a, b uidmap.Mapping) int { return int(int64(a.ContainerID) - int64(b.ContainerID)) })
-	var next uint64
-	for _, x := range sorted {
-		if uint64(x.ContainerID) != next {
-			return nil, refuse(field, fmt.Sprint(list), fmt.Sprintf("container id %d is not mapped", next), "map the container's ids from 0 without a gap")
-		}
-		if x.HostID == 0 {
-			return nil, refuse(field, fmt.Sprint(list), "it maps the host's root", "use host ids that belong to nobody")
-		}
-		next += uint64(x.Size)
+	if _, ok := m.ToHost(0); !ok {
+		return nil, refuse(field, fmt.Sprint(list), "container id 0 is not mapped, and a container has a root", "map it")
 	}
-	if next < minIDs {
-		return nil, refuse(field, fmt.Sprint(list), fmt.Sprintf("it maps %d ids, and a container needs %d", next, minIDs), "map more, or leave the mappings out to get a range of the container's own")
+	if MapsHostRoot(m) && !in.AllowHostRoot {
+		return nil, refuse(field, fmt.Sprint(list), "it maps the host's root", HostRootWayOut)
 	}
-	return sorted, nil
+	if n := m.Len(); n < usualIDs {
+		p.note("%s has %d ids, and distributions give out %d", field, n, usualIDs)
+	}
+	slices.SortFunc(m, func(a, b uidmap.Mapping) int { return cmp.Compare(a.ContainerID, b.ContainerID) })
+	return m, nil
 }
+
+// MapsHostRoot tells whether an id of the container is the host's root.
+func MapsHostRoot(m uidmap.Map) bool {
+	_, ok := m.ToContainer(0)
+	return ok
+}
+
+// HostRootWayOut is what to do about a mapping that has the host's root.
+const HostRootWayOut = "use host ids that belong to nobody (or set ids.allow_host_root, and read in docs/configuration.md what that breaks)"
 
 // idMap checks what the kernel checks of a mapping (user_namespaces(7)).
 func idMap(field string, list []specs.LinuxIDMapping) (uidmap.Map, error) {

@@ -220,6 +220,40 @@ func TestIDs(t *testing.T) {
 	}
 }
 
+// TestMapsOfTheCaller: mappings of any size and base are the caller's to give; the host's
+// root is not, unless the administrator says so, and then the container is an ordinary one.
+func TestMapsOfTheCaller(t *testing.T) {
+	for _, c := range []struct {
+		name     string
+		uid, gid []specs.LinuxIDMapping
+		hostRoot bool
+	}{
+		{"other gids", []specs.LinuxIDMapping{{HostID: 1000, Size: 65535}}, []specs.LinuxIDMapping{{HostID: 2000, Size: 65535}}, false},
+		{"one id", []specs.LinuxIDMapping{{HostID: 1000, Size: 1}}, []specs.LinuxIDMapping{{HostID: 1000, Size: 1}}, false},
+		{"a gap", []specs.LinuxIDMapping{{HostID: 1000, Size: 10}, {ContainerID: 20, HostID: 2000, Size: 10}}, []specs.LinuxIDMapping{{HostID: 1000, Size: 100}}, false},
+		{"the host's root", []specs.LinuxIDMapping{{HostID: 0, Size: 10}, {ContainerID: 10, HostID: 1000, Size: 65535}}, []specs.LinuxIDMapping{{HostID: 1, Size: 65535}}, true},
+		{"the host's root group", []specs.LinuxIDMapping{{HostID: 1, Size: 65535}}, []specs.LinuxIDMapping{{HostID: 1, Size: 5}, {ContainerID: 5, HostID: 0, Size: 1}}, true},
+	} {
+		in := testInput(t, "minimal")
+		in.Spec.Linux.UIDMappings, in.Spec.Linux.GIDMappings, in.AllowHostRoot = c.uid, c.gid, true
+		p, err := Make(in)
+		if err != nil {
+			t.Error(c.name, err)
+			continue
+		}
+		if p.IDs.Source != IDsSpec || !slices.Equal(p.IDs.UID, uidmap.FromSpec(c.uid)) || !slices.Equal(p.IDs.GID, uidmap.FromSpec(c.gid)) {
+			t.Errorf("%s: %+v", c.name, p.IDs)
+		}
+		if p.System == c.hostRoot {
+			t.Errorf("%s: a system container: %v", c.name, p.System)
+		}
+		in.AllowHostRoot = false
+		if _, err := Make(in); (err != nil) != c.hostRoot {
+			t.Errorf("%s, not allowed: %v", c.name, err)
+		}
+	}
+}
+
 // TestDeviceRules: a device of the spec has the access that the spec says.
 func TestDeviceRules(t *testing.T) {
 	major, minor := int64(240), int64(1)

@@ -320,6 +320,8 @@ type Input struct {
 	// PodIDs is true if the pod already has a user namespace and ids: a
 	// container without a user namespace of its own then joins them.
 	PodIDs bool
+	// AllowHostRoot lets mappings of the spec have the host's root.
+	AllowHostRoot bool
 	// WidenSeccomp turns a caller's profile into one for a system container
 	// (package seccomp). It must be pure. nil leaves profiles as they are.
 	WidenSeccomp func(*specs.LinuxSeccomp) *specs.LinuxSeccomp
