@@ -40,9 +40,9 @@ type Container struct {
 	start *os.File
 	// namespaces are the CLONE_NEW* flags that an Exec has to join.
 	namespaces uint64
-	// ptmx opens further terminals on the container's own devpts, whatever
-	// the container has mounted over it since; nil without one.
-	ptmx    *os.File
+	// pts is the root of the container's own devpts, on which further terminals
+	// are opened, whatever the container has mounted over it since; nil without one.
+	pts     *os.File
 	kmsg    *kmsg
 	keyring process.Keyring
 	filter  *process.Filter
@@ -195,9 +195,9 @@ func (c *Container) Delete(ctx context.Context) error {
 		}
 		c.init.close()
 	}
-	if c.ptmx != nil {
-		c.ptmx.Close()
-		c.ptmx = nil
+	if c.pts != nil {
+		c.pts.Close()
+		c.pts = nil
 	}
 	c.kmsg.close()
 	c.kmsg = nil

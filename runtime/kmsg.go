@@ -26,7 +26,7 @@ func (k *kmsg) close() {
 // makeKmsg makes it for a container whose init is systemd. The calling thread must be one
 // that is thrown away, while nothing of the container runs.
 func (c *Container) makeKmsg(proc *os.File) error {
-	if !c.plan.Systemd || c.ptmx == nil {
+	if !c.plan.Systemd || c.pts == nil {
 		return nil
 	}
 	root := c.root()
@@ -34,7 +34,7 @@ func (c *Container) makeKmsg(proc *os.File) error {
 	done := make(chan error)
 	go func() { // this thread's /proc is the container's
 		done <- sys.AsFSID(int(root.UID), int(root.GID), func() (err error) {
-			k.master, k.slave, err = sys.OpenTerminal(c.ptmx)
+			k.master, k.slave, err = sys.OpenTerminal(c.pts)
 			return err
 		})
 	}()

@@ -435,16 +435,16 @@ func (c *Container) takeConsole(proc *os.File) error {
 			return err
 		}
 	}
-	ptmx, err := sys.Openat2(proc, strconv.Itoa(c.init.Pid())+"/root/dev/pts/ptmx", unix.OpenHow{Flags: unix.O_PATH | unix.O_NOFOLLOW})
+	pts, err := sys.Openat2(proc, filepath.Join(strconv.Itoa(c.init.Pid()), "root", "dev/pts"), unix.OpenHow{Flags: unix.O_PATH | unix.O_DIRECTORY | unix.O_NOFOLLOW})
 	if err != nil {
 		return nil // a container without devpts, as its spec asked
 	}
 	var st unix.Statfs_t
-	if err := unix.Fstatfs(int(ptmx.Fd()), &st); err != nil || st.Type != unix.DEVPTS_SUPER_MAGIC {
-		ptmx.Close()
+	if err := unix.Fstatfs(int(pts.Fd()), &st); err != nil || st.Type != unix.DEVPTS_SUPER_MAGIC {
+		pts.Close()
 		return nil
 	}
-	c.ptmx = ptmx
+	c.pts = pts
 	return nil
 }
 

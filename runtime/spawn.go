@@ -223,16 +223,16 @@ func (c *Container) enter(p plan.Process, stdio Stdio, namespaces uint64, filter
 // openTerminal opens a terminal on the container's own devpts, found by the
 // handle that was taken before anything of the container ran.
 func (c *Container) openTerminal(p *plan.Process) (master, slave *os.File, err error) {
-	if c.ptmx == nil {
+	if c.pts == nil {
 		return nil, nil, errors.New("the container has no /dev/pts of its own, so there is no terminal to be had; add the mount of type devpts to the spec")
 	}
 	uid, ok := c.plan.IDs.UID.ToHost(p.UID)
 	if !ok {
-		return nil, nil, fmt.Errorf("process.user.uid %d is not mapped in the container; use one below %d", p.UID, c.plan.IDs.UID.Len())
+		return nil, nil, fmt.Errorf("process.user.uid %d is not mapped in the container; use one that is", p.UID)
 	}
 	root := c.root()
 	err = sys.AsFSID(int(root.UID), int(root.GID), func() (err error) {
-		master, slave, err = sys.OpenTerminal(c.ptmx)
+		master, slave, err = sys.OpenTerminal(c.pts)
 		return err
 	})
 	if err != nil {

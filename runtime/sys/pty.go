@@ -2,22 +2,19 @@ package sys
 
 import (
 	"os"
-	"strconv"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
 
-// OpenTerminal opens a new terminal on the devpts instance whose ptmx node
-// the O_PATH handle is, and its slave by TIOCGPTPEER (Linux 4.13): no path is
-// looked up, so no mount can be in the way. The slave belongs to the thread's
-// fsuid. The master is non-blocking, the slave is not.
-func OpenTerminal(ptmx *os.File) (master, slave *os.File, err error) {
-	err = control(ptmx, func(fd int) (err error) {
-		p := "/proc/thread-self/fd/" + strconv.Itoa(fd)
-		master, err = open(func() (int, error) { return unix.Open(p, unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC|unix.O_NONBLOCK, 0) },
-			"terminal", "open", "%s of %s", p, name(ptmx))
-		return err
+// OpenTerminal opens a new terminal on the devpts instance whose root is the O_PATH
+// handle pts, and its slave by TIOCGPTPEER (Linux 4.13). No path is looked up but the
+// node's own name, across no mount: EXDEV where somebody has mounted something over it.
+// The slave belongs to the thread's fsuid. The master is non-blocking, the slave is not.
+func OpenTerminal(pts *os.File) (master, slave *os.File, err error) {
+	master, err = Openat2(pts, "ptmx", unix.OpenHow{
+		Flags:   unix.O_RDWR | unix.O_NOCTTY | unix.O_NONBLOCK,
+		Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_XDEV | unix.RESOLVE_NO_SYMLINKS,
 	})
 	if err != nil {
 		return nil, nil, err
