@@ -92,7 +92,7 @@ func prepare() error {
 // a container's life run under more.
 var (
 	versions = []string{peers.Newest, peers.OldStart}
-	more     = []string{peers.LTS, peers.Before, peers.Oldest}
+	more     = []string{peers.LTS, peers.Before, peers.Debian}
 )
 
 // skipped says why there is nothing to be tested here; "" if there is.

@@ -18,14 +18,14 @@ import (
 )
 
 // Versions of containerd that the shim is tested under: the newest, the one with long
-// support, the one before, the last that starts shims by the old protocol, and the last
-// of the releases that distributions still have.
+// support, the one before, the last that starts shims by the old protocol, and the one that
+// Debian 12 has, as Debian has built it.
 const (
 	Newest   = "2.4.2"
 	LTS      = "2.3.7"
 	Before   = "2.2.9"
 	OldStart = "1.7.35"
-	Oldest   = "1.6.36"
+	Debian   = "1.6.20"
 )
 
 // Cache is the folder for what is slow to make: $SYSBOX_TEST_CACHE, else
@@ -95,6 +95,9 @@ func Once(name string, make func(dir string) error) (string, error) {
 // and returns the folder that has them.
 func Containerd(version string) (string, error) {
 	return Once("containerd-"+version, func(dir string) error {
+		if version == Debian {
+			return debian(dir)
+		}
 		if strings.HasPrefix(version, "1.") {
 			return buildIn(dir, "github.com/containerd/containerd@v"+version, "./cmd/containerd", "./cmd/ctr", "./cmd/containerd-shim-runc-v2")
 		}
@@ -105,6 +108,21 @@ func Containerd(version string) (string, error) {
 		}
 		return nil
 	})
+}
+
+// debian takes containerd from Debian's package.
+func debian(dir string) error {
+	for _, args := range [][]string{
+		{"apt-get", "-qq", "-o", "APT::Sandbox::User=root", "download", "containerd=" + Debian + "*"},
+		{"sh", "-c", "dpkg-deb --fsys-tarfile containerd_" + Debian + "*.deb | tar -x --strip-components=3 ./usr/bin && rm *.deb"},
+	} {
+		cmd := exec.Command(args[0], args[1:]...)
+		cmd.Dir = dir
+		if out, err := cmd.CombinedOutput(); err != nil {
+			return fmt.Errorf("take Debian's containerd: %s: %w\n%s", cmd, err, out)
+		}
+	}
+	return nil
 }
 
 // buildIn builds in a copy of a module whose go.mod has directives that
