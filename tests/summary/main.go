@@ -1,6 +1,7 @@
 // Command summary reads the stream of `go test -json`, shows failures and
-// skips with their reasons, and closes with one line of counts. It fails if a
-// test failed, or skipped where every test must run ($CI set, or -machine).
+// skips with their reasons and the figures that tests have (lines with
+// "figure: "), and closes with one line of counts. It fails if a test failed,
+// or skipped where every test must run ($CI set, or -machine).
 //
 // What does not belong here: running the tests.
 package main
@@ -90,6 +91,7 @@ func summarize(in io.Reader, out io.Writer, expected map[string]string) bool {
 			switch e.Action {
 			case "pass":
 				passed++
+				fmt.Fprint(out, figures(said[key]))
 			case "skip":
 				skipped++
 				fmt.Fprintf(out, "skip %s\n%s", key, text(said[key]))
@@ -121,4 +123,15 @@ func text(b *strings.Builder) string {
 		return ""
 	}
 	return b.String()
+}
+
+// figures are the lines of a test's output that are for people to compare.
+func figures(b *strings.Builder) string {
+	var out strings.Builder
+	for line := range strings.Lines(text(b)) {
+		if _, figure, ok := strings.Cut(line, ": figure: "); ok {
+			fmt.Fprintf(&out, "     %s", figure)
+		}
+	}
+	return out.String()
 }

@@ -11,6 +11,7 @@ func TestSummarize(t *testing.T) {
 		strict, ok     bool
 	}{
 		{"passed", `{"Action":"pass","Package":"p","Test":"T"}`, "1 passed, 0 failed, 0 skipped\n", true, true},
+		{"passed, with a figure", `{"Action":"output","Package":"p","Test":"T","Output":"    x_test.go:1: figure: 7 apples\n"}` + "\n" + `{"Action":"output","Package":"p","Test":"T","Output":"no figure\n"}` + "\n" + `{"Action":"pass","Package":"p","Test":"T"}`, "     7 apples\n1 passed, 0 failed, 0 skipped\n", true, true},
 		{"failed, with what it said", `{"Action":"output","Package":"p","Test":"T","Output":"why\n"}` + "\n" + `{"Action":"fail","Package":"p","Test":"T"}`, "FAIL p T\nwhy\n0 passed, 1 failed, 0 skipped\n", false, false},
 		{"skipped at home", `{"Action":"pass","Package":"p","Test":"S"}` + "\n" + `{"Action":"skip","Package":"p","Test":"T"}`, "skip p T\n1 passed, 0 failed, 1 skipped\n", false, true},
 		{"skipped in CI", `{"Action":"pass","Package":"p","Test":"S"}` + "\n" + `{"Action":"skip","Package":"p","Test":"T"}`, "skip p T\n     which it may not do here\n1 passed, 0 failed, 1 skipped\n", true, false},
