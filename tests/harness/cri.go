@@ -30,9 +30,10 @@ func criTables(version string) (images, runtime string) {
 }
 
 // CRIConfig is the part of containerd's configuration that the README's users write,
-// and what this kind of machine asks for; pause is the image of the pods' sandboxes,
-// plugins and networks are CNI's folders.
-func CRIConfig(version, pause, plugins, networks string) string {
+// and what this kind of machine asks for. pause is the image of the pods' sandboxes,
+// plugins and networks are
+// CNI's folders, more are lines for the plugin's own table.
+func CRIConfig(version, pause, plugins, networks string, more ...string) string {
 	images, runtime := criTables(version)
 	folder := fmt.Sprintf("bin_dirs = [%q]", plugins)
 	if images == runtime {
@@ -45,24 +46,23 @@ func CRIConfig(version, pause, plugins, networks string) string {
 		fmt.Fprintf(&b, "[plugins.%q.pinned_images]\nsandbox = %q\n[plugins.%q]\n", images, pause, runtime)
 	}
 	// Where the tests run, root may not lower a process's oom_score_adj.
-	fmt.Fprintf(&b, "restrict_oom_score_adj = true\n[plugins.%q.cni]\n%s\nconf_dir = %q\n", runtime, folder, networks)
+	fmt.Fprintf(&b, "restrict_oom_score_adj = true\n%s\n[plugins.%q.cni]\n%s\nconf_dir = %q\n", strings.Join(more, "\n"), runtime, folder, networks)
 	fmt.Fprintf(&b, "[plugins.%[1]q.containerd]\ndefault_runtime_name = %[2]q\n[plugins.%[1]q.containerd.runtimes.%[2]s]\nruntime_type = %[3]q\n", runtime, Handler, Runtime)
 	return b.String()
 }
 
 // Network is a CNI configuration that leaves nothing behind on the host's side: a pair
-// of links for each pod, which goes with the pod. data is the folder for what the
-// plugins remember. A pod with an address of IPv6 is half a second in the making, as
+// of links for each pod, which goes with the pod. A pod with an address of IPv6 is half a second in the making, as
 // the kernel looks for others that have it.
-func Network(data string, subnets ...string) string {
+func Network(subnets ...string) string {
 	var ranges []string
 	for _, s := range subnets {
 		ranges = append(ranges, fmt.Sprintf(`[{"subnet": %q}]`, s))
 	}
 	return fmt.Sprintf(`{"cniVersion": "1.0.0", "name": "pods", "plugins": [
-  {"type": "ptp", "ipam": {"type": "host-local", "dataDir": %q,
+  {"type": "ptp", "ipam": {"type": "host-local",
     "ranges": [%s], "routes": [{"dst": "0.0.0.0/0"}]}},
-  {"type": "portmap", "capabilities": {"portMappings": true}}]}`, data, strings.Join(ranges, ", "))
+  {"type": "portmap", "capabilities": {"portMappings": true}}]}`, strings.Join(ranges, ", "))
 }
 
 // StartCRI starts containerd of a version with its CRI plugin. The namespaces are to be
@@ -72,16 +72,16 @@ func StartCRI(ctx context.Context, version, pause string) (*Containerd, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := podHost(); err != nil {
+	if err := PodHost(); err != nil {
 		return nil, err
 	}
 	return start(ctx, version, `disabled_plugins = ["io.containerd.nri.v1.nri"]`, CRIConfig(version, pause, plugins, "DIR/net.d"),
-		map[string]string{"net.d/pods.conflist": Network("DIR/ipam", "10.88.0.0/16")})
+		map[string]string{"net.d/pods.conflist": Network("10.88.0.0/16")})
 }
 
-// podHost gives the tests' own namespaces what a host of pods has: a loopback device,
+// PodHost gives the tests' own namespaces what a host of pods has: a loopback device,
 // and folders in which CNI remembers what it has made.
-var podHost = sync.OnceValue(func() error {
+var PodHost = sync.OnceValue(func() error {
 	if out, err := exec.Command("ip", "link", "set", "lo", "up").CombinedOutput(); err != nil {
 		return fmt.Errorf("ip link set lo up: %w\n%s", err, out)
 	}

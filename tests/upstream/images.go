@@ -14,17 +14,18 @@ import (
 
 // file is an entry of a layer: a folder if its name ends with a slash.
 type file struct {
-	name string
-	mode int64
-	data []byte
-	link string
+	name  string
+	mode  int64
+	data  []byte
+	link  string
+	owner int
 }
 
 func layer(files ...file) ([]byte, error) {
 	var b bytes.Buffer
 	w := tar.NewWriter(&b)
 	for _, f := range files {
-		h := &tar.Header{Name: f.name, Mode: f.mode, Size: int64(len(f.data)), Typeflag: tar.TypeReg}
+		h := &tar.Header{Name: f.name, Mode: f.mode, Size: int64(len(f.data)), Typeflag: tar.TypeReg, Uid: f.owner, Gid: f.owner}
 		switch {
 		case f.link != "":
 			h.Typeflag, h.Linkname = tar.TypeSymlink, f.link
@@ -67,8 +68,8 @@ func busybox() ([]byte, error) {
 		{name: "var/", mode: 0o755},
 		{name: "bin/busybox", mode: 0o755, data: binary},
 		{name: "bin/nc", mode: 0o755, data: []byte("#!/bin/sh\ntrap 'exit 143' TERM\nbusybox nc \"$@\" &\nwait $!\n")},
-		{name: "etc/passwd", mode: 0o644, data: []byte("root:x:0:0:root:/root:/bin/sh\nsys:x:3:3:sys:/dev:/bin/false\nwww-data:x:33:33:www-data:/var:/bin/false\nbackup:x:34:34:backup:/var:/bin/false\nnobody:x:65534:65534:nobody:/home:/bin/false\n")},
-		{name: "etc/group", mode: 0o644, data: []byte("root:x:0:\ndaemon:x:1:\nsys:x:3:\nwww-data:x:33:\nbackup:x:34:\nusers:x:100:\nnogroup:x:65534:\n")},
+		{name: "etc/passwd", mode: 0o644, data: []byte("root:x:0:0:root:/root:/bin/sh\ndaemon:x:1:1:daemon:/usr/sbin:/bin/false\nsys:x:3:3:sys:/dev:/bin/false\nwww-data:x:33:33:www-data:/var:/bin/false\nbackup:x:34:34:backup:/var:/bin/false\nnobody:x:65534:65534:nobody:/home:/bin/false\n")},
+		{name: "etc/group", mode: 0o644, data: []byte("root:x:0:\ndaemon:x:1:\nsys:x:3:\nwheel:x:10:root\nwww-data:x:33:\nbackup:x:34:\nusers:x:100:\nnogroup:x:65534:\n")},
 	}
 	for a := range strings.FieldsSeq(string(list)) {
 		if a != "busybox" && a != "nc" {
@@ -78,32 +79,66 @@ func busybox() ([]byte, error) {
 	return layer(files...)
 }
 
-// images fills a registry with stand-ins for the images that the suite asks for, and
-// returns the digest of the one that it asks for by digest.
-func images(r *registry) (digest.Digest, error) {
+// stand is what stands in for an image.
+type stand struct {
+	config ocispec.ImageConfig
+	layers [][]byte
+}
+
+// stands are stand-ins for the images that the suites ask for.
+func stands() (map[string]stand, error) {
 	base, err := busybox()
 	if err != nil {
-		return "", err
+		return nil, err
 	}
-	more, err := layer(file{name: "usr/bin/", mode: 0o755}, file{name: "usr/bin/passwd", mode: 0o4755, data: []byte("#!/bin/sh\n")},
-		file{name: "bin/bash", mode: 0o755, data: []byte("#!/bin/sh\nexec sh \"$@\"\n")})
-	if err != nil {
-		return "", err
-	}
-	volume, err := layer(file{name: "test_dir/", mode: 0o755}, file{name: "test_dir/test_file", mode: 0o644, data: []byte("test_content\n")})
-	if err != nil {
-		return "", err
-	}
-	config := ocispec.ImageConfig{Env: []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}, Cmd: []string{"sh"}}
-	// Each image differs from the others in each of its layers.
-	for name, layers := range map[string][][]byte{
-		"containerd/busybox:1.36":         {base},
-		"containerd/volume-copy-up:2.2":   {base, volume},
-		"containerd/volume-ownership:2.1": {base, more},
-		"e2e-test-images/busybox:1.29-2":  nil,
-		"pause:3.10.2":                    nil,
-		"pause:3.6":                       nil,
+	folder := file{name: "test_dir/", mode: 0o755}
+	nobodys := file{name: "test_dir/", mode: 0o755, owner: 65534}
+	var owned, copied, paused, hungry []byte
+	for to, files := range map[*[]byte][]file{
+		&owned: {
+			nobodys,
+			{name: "usr/bin/", mode: 0o755},
+			{name: "usr/bin/passwd", mode: 0o4755, data: []byte("#!/bin/sh\n")},
+			{name: "bin/bash", mode: 0o755, data: []byte("#!/bin/sh\nexec sh \"$@\"\n")},
+		},
+		&copied: {folder, {name: "test_dir/test_file", mode: 0o644, data: []byte("test_content\n")}},
+		&paused: {{name: "pause", mode: 0o755, data: []byte("#!/bin/sh\ntrap 'exit 0' TERM INT\nwhile :; do sleep 1000000 & wait $!; done\n")}},
+		&hungry: {
+			{name: "usr/bin/", mode: 0o755},
+			// It takes a little more than the 100 MiB that are asked for.
+			{name: "usr/bin/stress", mode: 0o755, data: []byte("#!/bin/sh\n{ head -c 115343360 /dev/zero; sleep 30; } | tail -c 115343360 >/dev/null\n")},
+		},
 	} {
+		if *to, err = layer(files...); err != nil {
+			return nil, err
+		}
+	}
+	shell := ocispec.ImageConfig{Env: []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}, Cmd: []string{"sh"}}
+	volume, pause := shell, shell
+	volume.Volumes = map[string]struct{}{"/test_dir": {}}
+	pause.Cmd, pause.Entrypoint = nil, []string{"/pause"}
+	return map[string]stand{
+		"containerd/busybox:1.36":                {shell, [][]byte{base}},
+		"containerd/alpine:3.14.0":               {shell, [][]byte{base}},
+		"containerd/volume-copy-up:2.1":          {volume, [][]byte{base, copied}},
+		"containerd/volume-copy-up:2.2":          {shell, [][]byte{base, copied}},
+		"containerd/volume-ownership:2.1":        {volume, [][]byte{base, owned}},
+		"e2e-test-images/busybox:1.29-2":         {shell, nil},
+		"e2e-test-images/resource-consumer:1.10": {pause, [][]byte{base, paused, hungry}},
+		"pause:3.10.2":                           {shell, nil},
+		"pause:3.6":                              {shell, nil},
+		"pause:3.8":                              {pause, [][]byte{base, paused}},
+	}, nil
+}
+
+// images fills a registry with the stand-ins, and returns the digest of the one that the
+// suites ask for by digest. Each image has a last layer of its own.
+func images(r *registry) (digest.Digest, error) {
+	all, err := stands()
+	if err != nil {
+		return "", err
+	}
+	for name, image := range all {
 		var list []ocispec.Descriptor
 		for _, p := range []ocispec.Platform{
 			{OS: "linux", Architecture: "amd64"}, {OS: "linux", Architecture: "arm64", Variant: "v8"}, {OS: "linux", Architecture: "s390x"},
@@ -112,11 +147,11 @@ func images(r *registry) (digest.Digest, error) {
 			if err != nil {
 				return "", err
 			}
-			all := [][]byte{mark}
+			layers := [][]byte{mark}
 			if p.Architecture == "amd64" {
-				all = append(append([][]byte{}, layers...), mark)
+				layers = append(append([][]byte{}, image.layers...), mark)
 			}
-			d, err := r.image(p, config, all...)
+			d, err := r.image(p, image.config, layers...)
 			if err != nil {
 				return "", err
 			}

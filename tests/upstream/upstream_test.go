@@ -1,18 +1,17 @@
 package upstream
 
 import (
-	"bufio"
 	"flag"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
-	"strings"
+	"sync"
 	"testing"
+
+	"github.com/opencontainers/go-digest"
 
 	"sysbox/tests/harness"
 	"sysbox/tests/peers"
@@ -27,6 +26,9 @@ const only = "TEST_UPSTREAM"
 
 var stock = newRegistry()
 
+// stocked fills the registry.
+var stocked = sync.OnceValues(func() (digest.Digest, error) { return images(stock) })
+
 func TestMain(m *testing.M) {
 	flag.Parse()
 	if testing.Short() || os.Getuid() != 0 {
@@ -39,72 +41,57 @@ func TestMain(m *testing.M) {
 		if _, err := peers.Runc(); err != nil {
 			return err
 		}
-		_, err := build()
-		return err
+		if _, err := peers.Containerd(peers.OldStart); err != nil {
+			return err
+		}
+		if _, err := peers.CNI(); err != nil {
+			return err
+		}
+		for _, s := range []peers.Suite{peers.Client, peers.CRI} {
+			if _, err := build(s); err != nil {
+				return err
+			}
+		}
+		return nil
 	}, m.Run))
 }
 
-func build() (string, error) {
-	digest, err := images(stock)
+func build(s peers.Suite) (string, error) {
+	d, err := stocked()
 	if err != nil {
 		return "", err
 	}
-	return peers.ClientSuite(host, digest.String())
-}
-
-// TestClient runs the suite. What a test of it says is compared with what is expected.
-func TestClient(t *testing.T) {
-	if os.Getuid() != 0 {
-		t.Skip("makes containers, which takes root")
-	}
-	suite, err := build()
-	if err != nil {
-		t.Fatal(err)
-	}
-	serve(t)
-	results := runSuite(t, suite)
-	counts := map[string]int{}
-	for name, got := range results {
-		counts[got.result]++
-		want, listed := expected[name]
-		switch {
-		case !listed && got.result != "PASS":
-			t.Errorf("%s: %s\n%s", name, got.result, got.output)
-		case listed && got.result != want.result:
-			t.Errorf("%s: %s, which is not what is expected of it: %s (%s); mend the list\n%s", name, got.result, want.result, want.why, got.output)
-		}
-	}
-	for name := range expected {
-		if os.Getenv(only) == "" && results[name].result == "" {
-			t.Errorf("%s is expected to %s, and was not run", name, expected[name].result)
-		}
-	}
-	t.Logf("containerd %s's client suite: %d tests pass, %d fail, %d skip", peers.Newest, counts["PASS"], counts["FAIL"], counts["SKIP"])
+	return s.Build(host, d.String())
 }
 
 // serve brings the loopback device up and has the registry served there.
-func serve(t *testing.T) {
-	t.Helper()
-	if out, err := exec.CommandContext(t.Context(), "ip", "link", "set", "lo", "up").CombinedOutput(); err != nil {
-		t.Fatalf("ip link set lo up: %v\n%s", err, out)
+var serve = sync.OnceValue(func() error {
+	if out, err := exec.Command("ip", "link", "set", "lo", "up").CombinedOutput(); err != nil {
+		return fmt.Errorf("ip link set lo up: %w\n%s", err, out)
 	}
 	l, err := net.Listen("tcp", host+":80")
 	if err != nil {
+		return err
+	}
+	go http.Serve(l, stock)
+	return nil
+})
+
+// prepare builds a suite, and writes a configuration of the shim's in dir. It returns
+// what the suite and its containerd have in their environment.
+func prepare(t *testing.T, s peers.Suite, dir string) (folder string, env []string) {
+	t.Helper()
+	if os.Getuid() != 0 {
+		t.Skip("makes containers, which takes root")
+	}
+	if testing.Short() {
+		t.Skip("runs for minutes, which -short leaves out")
+	}
+	folder, err := build(s)
+	if err != nil {
 		t.Fatal(err)
 	}
-	server := &http.Server{Handler: stock}
-	go server.Serve(l)
-	t.Cleanup(func() { server.Close() })
-}
-
-type result struct{ result, output string }
-
-var verdict = regexp.MustCompile(`^--- (PASS|FAIL|SKIP): (\S+) \(`)
-
-// runSuite runs the suite's binary, which starts a containerd of its own.
-func runSuite(t *testing.T, suite string) map[string]result {
-	t.Helper()
-	bin, err := peers.Containerd(peers.Newest)
+	bin, err := peers.Containerd(s.Version)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -116,68 +103,22 @@ func runSuite(t *testing.T, suite string) map[string]result {
 	if err != nil {
 		t.Fatal(err)
 	}
-	dir := t.TempDir()
 	config := filepath.Join(dir, "sysbox.toml")
-	if err := os.WriteFile(config, []byte(fmt.Sprintf("state_dir = %q\ndata_dir = %q\n", dir+"/run", dir+"/lib")), 0o600); err != nil {
+	if err := os.WriteFile(config, []byte(fmt.Sprintf("state_dir = %q\ndata_dir = %q\nids.allow_host_root = true\n", dir+"/run", dir+"/lib")), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	args := []string{"-test.v", "-test.root", "-no-criu", "-test.timeout=15m"}
-	if which := os.Getenv(only); which != "" {
-		args = append(args, "-test.run="+which)
-	}
-	cmd := exec.CommandContext(t.Context(), filepath.Join(suite, "client.test"), args...)
-	cmd.Dir = suite
-	cmd.Env = append(os.Environ(), "PATH="+shim+":"+bin+":"+runc+":"+os.Getenv("PATH"), "TEST_RUNTIME="+harness.Runtime, "SYSBOX_CONFIG_FILE="+config)
-	pipe, err := cmd.StdoutPipe()
-	if err != nil {
+	if err := serve(); err != nil {
 		t.Fatal(err)
 	}
-	cmd.Stderr = cmd.Stdout
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	results, all := read(pipe)
-	_ = cmd.Wait() // its exit status says that tests fail, as some are expected to
-	if len(results) == 0 {
-		t.Fatalf("the suite ran no test:\n%s", all)
-	}
-	if name := os.Getenv("TEST_UPSTREAM_LOG"); name != "" {
-		if err := os.WriteFile(name, []byte(all), 0o600); err != nil {
-			t.Error(err)
-		}
-	}
-	return results
+	return folder, append(os.Environ(), "PATH="+shim+":"+bin+":"+runc+":"+os.Getenv("PATH"), "SYSBOX_CONFIG_FILE="+config)
 }
 
-// read collects what each test says, from its start to its verdict.
-func read(r io.Reader) (map[string]result, string) {
-	results := map[string]result{}
-	var all strings.Builder
-	said := map[string]*strings.Builder{}
-	current := ""
-	s := bufio.NewScanner(r)
-	s.Buffer(nil, 1<<20)
-	for s.Scan() {
-		line := s.Text()
-		fmt.Fprintln(&all, line)
-		fields := strings.Fields(line)
-		if len(fields) == 3 && fields[0] == "===" {
-			current, _, _ = strings.Cut(fields[2], "/")
-		}
-		if m := verdict.FindStringSubmatch(line); m != nil {
-			current = m[2]
-			results[current] = result{m[1], ""}
-		}
-		if said[current] == nil {
-			said[current] = &strings.Builder{}
-		}
-		if said[current].Len() < 1<<14 {
-			fmt.Fprintln(said[current], line)
-		}
-	}
-	for name, r := range results {
-		r.output = said[name].String()
-		results[name] = r
-	}
-	return results, all.String()
+// TestClient runs the suite of the client library, which starts a containerd of its own.
+func TestClient(t *testing.T) {
+	folder, env := prepare(t, peers.Client, t.TempDir())
+	suite{
+		name: "client", version: peers.Newest, folder: folder, expectations: ofClient,
+		args: []string{"-test.root", "-no-criu", "-test.timeout=15m"},
+		env:  append(env, "TEST_RUNTIME="+harness.Runtime),
+	}.run(t)
 }
