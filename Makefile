@@ -43,7 +43,7 @@ FUZZTIME ?= 1m
 fuzz: ## every fuzz test in turn, for FUZZTIME each (FUZZ=pattern); make test runs their seeds
 	$(GO) run ./tests/fuzz -time $(FUZZTIME) -run '$(FUZZ)'
 
-test-upstream: install build ## containerd's own client suite (TEST_UPSTREAM=pattern), which make test runs too
+test-upstream: install build ## containerd's own client and CRI suites (TEST_UPSTREAM=pattern), which make test runs too
 	$(GO) test -count=1 -v -timeout 20m ./tests/upstream
 
 KERNEL ?= newest

@@ -171,3 +171,44 @@ func TestStdinThatWaits(t *testing.T) {
 		}
 	})
 }
+
+// TestCoveredTerminals: a container that mounts over its terminals does not choose the
+// one that an exec gets: it is of the first devpts, or there is none.
+func TestCoveredTerminals(t *testing.T) {
+	h := on(t, peers.Newest)
+	task, _ := h.sleeper(t)
+	terminal := func() (string, uint32) {
+		var out output
+		proc, err := task.Exec(background(t), fmt.Sprintf("x%d", count.Add(1)), &specs.Process{Terminal: true, Args: []string{"tty"}, Cwd: "/", Env: []string{"PATH=/bin"}},
+			cio.NewCreator(cio.WithStreams(nil, &out, nil), cio.WithTerminal))
+		if err != nil {
+			t.Fatal(err)
+		}
+		exit, err := proc.Wait(background(t))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := proc.Start(background(t)); err != nil {
+			_, _ = proc.Delete(background(t))
+			return err.Error(), 255
+		}
+		status := wait(t, exit)
+		proc.IO().Wait()
+		if _, err := proc.Delete(background(t)); err != nil {
+			t.Error(err)
+		}
+		return out.String(), status
+	}
+	if out, status := h.exec(t, task, nil, "mount", "-t", "devpts", "-o", "newinstance", "devpts", "/dev/pts"); status != 0 {
+		t.Fatalf("mount a devpts: %q", out)
+	}
+	if out, status := terminal(); status > 1 || strings.Contains(out, "EXDEV") {
+		t.Errorf("below another devpts: %q, %d", out, status)
+	}
+	if out, status := h.exec(t, task, nil, "sh", "-c", "umount /dev/pts && mount --bind /dev/null /dev/pts/ptmx"); status != 0 {
+		t.Fatalf("mount over ptmx: %q", out)
+	}
+	if out, status := terminal(); status != 255 || !strings.Contains(out, "cross-device") {
+		t.Errorf("below /dev/null: %q, %d", out, status)
+	}
+}

@@ -106,7 +106,7 @@ func (s suite) list(t *testing.T, pattern string) []string {
 		}
 	}
 	if len(names) == 0 {
-		t.Fatalf("the suite has no test:\n%s", out)
+		t.Skipf("the suite has no test of the pattern %s", pattern)
 	}
 	return names
 }
