@@ -35,9 +35,8 @@ func Make(in Input) (*Plan, error) {
 	}
 	p.Notes = append(p.Notes, notes...)
 	p.System, p.HonorCaps, p.skipShift = set.SystemContainer, set.HonorCaps, set.SkipUIDShift
-	if p.System && isSandbox(s.Annotations) {
-		p.System = false
-		p.note("the pod's sandbox is made as an ordinary container: it only holds namespaces")
+	if isSandbox(s.Annotations) {
+		p.System = false // it only holds namespaces
 	}
 
 	if err := makeNamespaces(s.Linux, p); err != nil {
