@@ -400,6 +400,11 @@ func (c *Container) mountRootfs(userns *os.File) (*os.File, *uidmap.Upper, error
 	for _, m := range r.Mounts {
 		spec.Mounts = append(spec.Mounts, uidmap.Mount(m))
 	}
+	for _, m := range c.plan.Mounts {
+		if m.Type == "bind" && m.Origin == "spec" { // dockerd mounts them, too, to copy files out of the container
+			spec.Shared = append(spec.Shared, filepath.Dir(m.Destination))
+		}
+	}
 	return spec.Mount()
 }
 

@@ -111,19 +111,47 @@ func TestOverlay(t *testing.T) {
 }
 
 // TestOverlayOfCaller: an overlay that the caller has mounted (Docker) is made
-// again over shifted layers.
+// again over shifted layers, and each may write beside the other: docker cp makes files in
+// /etc where the container does, too.
 func TestOverlayOfCaller(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Skip("mounts, which takes root")
 	}
 	dir, options := layered(t, 2)
-	if err := unix.Mount("overlay", dir+"/root", "overlay", 0, strings.Join(options, ",")); err != nil {
+	caller := filepath.Join(dir, "root") + "/"
+	if err := unix.Mount("overlay", caller, "overlay", 0, strings.Join(options, ",")); err != nil {
 		t.Fatal(err)
 	}
-	defer unix.Unmount(dir+"/root", unix.MNT_DETACH)
-	err := mounted(t, uidmap.Rootfs{Dir: dir + "/root", Shift: true}, func(root string) { owned(t, root+"f1", ids[0].HostID) })
-	if err != nil {
+	defer unix.Unmount(caller, unix.MNT_DETACH)
+	if _, err := os.ReadDir(caller + "d"); err != nil { // the caller has looked around
 		t.Fatal(err)
+	}
+	for _, r := range []string{"first", "second"} { // docker stop, docker start
+		err := mounted(t, uidmap.Rootfs{Dir: dir + "/root", Shift: true, Shared: []string{"/d", "/missing/d"}}, func(root string) {
+			owned(t, root+"f1", ids[0].HostID)
+			if _, err := os.ReadDir(root + "d"); err != nil {
+				t.Error(err)
+			}
+			for _, name := range []string{caller + "f0", caller + "d/caller-" + r, root + "f1", root + "d/container-" + r} {
+				if err := os.WriteFile(name, []byte("new"), 0o644); err != nil {
+					t.Error(err)
+				}
+				if strings.HasPrefix(name, caller) { // this thread is the container's root
+					if err := os.Lchown(name, 0, 0); err != nil {
+						t.Error(err)
+					}
+				}
+			}
+			for name, id := range map[string]uint32{root + "d/caller-" + r: ids[0].HostID, caller + "d/container-" + r: 0, caller + "f1": 0} {
+				owned(t, name, id)
+			}
+			if err := os.Remove(root + "d/container-" + r); err != nil {
+				t.Error(err)
+			}
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 

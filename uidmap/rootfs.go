@@ -26,6 +26,9 @@ type Rootfs struct {
 	UID, GID Map
 	// Shift: ids have to be shifted; false where the caller has done it.
 	Shift bool
+	// Shared are folders of an overlay of the caller's in which he may change something
+	// while the container runs. Absolute paths.
+	Shared []string
 	// Journal is the folder for journals of chowned trees.
 	Journal string
 	// BeforeChown is called with the tree before its first file is chowned,
@@ -120,11 +123,7 @@ func (r Rootfs) shifted(dir string, shared bool) (*os.File, *Upper, error) {
 	layered := st.Type == unix.OVERLAYFS_SUPER_MAGIC
 	if r.Shift && !r.ForceChown {
 		if layered {
-			options, err := overlayAt(dir)
-			if err != nil {
-				return nil, nil, err
-			}
-			return r.overlay(options)
+			return r.again(dir)
 		}
 		f, err := IDMapped(dir, r.UserNS, true)
 		if err == nil || !errors.Is(err, ErrNotIDMappable) {

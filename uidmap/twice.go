@@ -1,0 +1,93 @@
+package uidmap
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// Docker and CRI-O mount an overlay themselves, and an overlay cannot be idmapped: the
+// container gets another one over the same layers. The kernel knows nothing of the two
+// having an upper layer in common. What can be done so that each sees what the other
+// wrote before it looked is here.
+
+// again mounts the overlay that the caller has at dir once more, with ids shifted.
+func (r Rootfs) again(dir string) (*os.File, *Upper, error) {
+	options, err := overlayAt(dir)
+	if err == nil {
+		err = ownWorkdir(options)
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	f, upper, err := r.overlay(options)
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, p := range r.Shared {
+		if err := copyUp(f, p); err != nil {
+			f.Close()
+			return nil, nil, err
+		}
+	}
+	forget(dir)
+	return f, upper, nil
+}
+
+// ownWorkdir puts a workdir of its own into the options of an overlay: the kernel makes
+// what it needs there anew with each mount, and the caller's overlay could copy nothing up
+// from then on ("docker cp" answered ENOENT). It is in the caller's workdir, which goes
+// with the container.
+func ownWorkdir(options []string) error {
+	for i, o := range options {
+		dir, ok := strings.CutPrefix(o, "workdir=")
+		if !ok {
+			continue
+		}
+		own := path.Join(dir, "sysbox")
+		if err := os.Mkdir(own, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+			return err
+		}
+		// This thread makes files as the container's root, whom the layer, which is
+		// shifted, does not know.
+		if err := os.Lchown(own, 0, 0); err != nil {
+			return err
+		}
+		options[i] = "workdir=" + own
+	}
+	return nil
+}
+
+// copyUp has a folder of the overlay copied to the upper layer, with its parents: once
+// the caller's overlay has done so, the container's cannot, and answers ENOTEMPTY to every
+// change in it. A folder that is not there is nobody's to copy.
+func copyUp(root *os.File, dir string) error {
+	fd, err := unix.Openat2(int(root.Fd()), strings.TrimLeft(dir, "/"), &unix.OpenHow{
+		Flags: unix.O_PATH | unix.O_DIRECTORY | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS,
+	})
+	if err != nil {
+		return nil //nolint:nilerr // see above; a link that leads astray is refused when the mount is made
+	}
+	defer unix.Close(fd)
+	// An owner of -1 changes nothing but the time of the change.
+	if err := unix.Fchownat(fd, "", -1, -1, unix.AT_EMPTY_PATH); err != nil && !errors.Is(err, unix.EROFS) {
+		return &os.PathError{Op: "copy up", Path: dir, Err: err}
+	}
+	return nil
+}
+
+// forget has the caller's overlay forget what it has looked up, so that it finds what the
+// container's has copied up: a remount that changes nothing. Without it (an old kernel) the
+// caller may be told that a file is missing.
+func forget(dir string) {
+	fd, err := unix.Fspick(unix.AT_FDCWD, dir, unix.FSPICK_CLOEXEC)
+	if err != nil {
+		return
+	}
+	defer unix.Close(fd)
+	_ = unix.FsconfigReconfigure(fd)
+}
