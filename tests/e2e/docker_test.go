@@ -1,0 +1,194 @@
+package e2e
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"sysbox/tests/harness"
+	"sysbox/tests/images"
+	"sysbox/tests/peers"
+)
+
+// engine is a private dockerd on a containerd of ours.
+type engine struct {
+	dir string
+	env []string
+	cmd *exec.Cmd
+	end chan error
+}
+
+// dockerd starts one, which ends with the test. Containers are made with a runtime's name.
+func dockerd(t *testing.T, h *host, config, runtime string) *engine {
+	t.Helper()
+	path := os.Getenv("PATH")
+	for _, build := range []func() (string, error){peers.Runc, peers.Docker} { // its builder demands a runc
+		dir, err := build()
+		if err != nil {
+			t.Fatal(err)
+		}
+		path = dir + ":" + path
+	}
+	dir, err := os.MkdirTemp("", "dockerd-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := &engine{dir: dir, end: make(chan error, 1), env: append(os.Environ(), "PATH="+path,
+		"DOCKER_HOST=unix://"+dir+"/socket", "DOCKER_CONFIG="+dir, "D="+dir, "R="+runtime, "RUN=docker run --rm --runtime "+runtime)}
+	t.Cleanup(func() { e.stop(t) })
+	if err := os.WriteFile(dir+"/daemon.json", []byte(config), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	log, err := os.Create(dir + "/log")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer log.Close()
+	cmd := e.command("exec dockerd --config-file $D/daemon.json -H $DOCKER_HOST -p $D/pid --data-root $D/data --exec-root $D/exec --containerd " + h.Socket())
+	cmd.Stdout, cmd.Stderr = log, log
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	e.cmd = cmd
+	go func() { e.end <- cmd.Wait() }()
+	onHost(t, "ip link set lo up") // for what is published
+	for deadline := time.Now().Add(time.Minute * patience()); ; time.Sleep(100 * time.Millisecond) {
+		if _, err := e.sh(t, "docker version"); err == nil {
+			return e
+		}
+		if len(e.end) > 0 || time.Now().After(deadline) {
+			t.Fatal("dockerd does not answer")
+		}
+	}
+}
+
+func (e *engine) stop(t *testing.T) {
+	if e.cmd != nil {
+		_ = e.cmd.Process.Signal(syscall.SIGTERM)
+		select {
+		case <-e.end:
+		case <-time.After(time.Minute * patience()):
+			t.Error("dockerd does not end")
+			_ = e.cmd.Process.Kill()
+			<-e.end
+		}
+	}
+	if t.Failed() {
+		b, err := os.ReadFile(e.dir + "/log")
+		t.Logf("dockerd's log ends (%v):\n%s", err, b[max(0, len(b)-8000):])
+	}
+	// What dockerd leaves for its next start.
+	out, err := exec.Command("sh", "-c", "umount -l "+e.dir+"/exec/netns/default; ip link del docker0").CombinedOutput()
+	if err := errors.Join(err, os.RemoveAll(e.dir)); err != nil {
+		t.Errorf("%v\n%s", err, out)
+	}
+}
+
+func (e *engine) command(script string) *exec.Cmd {
+	cmd := exec.Command("sh", "-c", script)
+	cmd.Env = e.env
+	return cmd
+}
+
+func (e *engine) sh(t *testing.T, script string) (string, error) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute*patience())
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "sh", "-c", script)
+	cmd.Env = e.env
+	out, err := cmd.CombinedOutput()
+	return strings.TrimSpace(string(out)), err
+}
+
+// TestDockerAsCaller runs containers by Docker, in the two ways that it can be told of the
+// runtime, with both of its ways to store images.
+func TestDockerAsCaller(t *testing.T) {
+	t.Run("by name, containerd's snapshotter", func(t *testing.T) {
+		h := on(t, peers.Newest)
+		docker(t, dockerd(t, h, `{}`, harness.Runtime), asCaller)
+	})
+	t.Run("by daemon.json, overlay2", func(t *testing.T) {
+		h := on(t, peers.OldStart)
+		config := filepath.Join(t.TempDir(), "sysbox.toml")
+		text := fmt.Sprintf("state_dir = %q\ndata_dir = %q\n[ids]\nrange_size = 131072\n", h.StateDir(), h.DataDir())
+		if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		daemon := fmt.Sprintf(`{"features": {"containerd-snapshotter": false}, "storage-driver": "overlay2", "default-runtime": "sysbox",
+			"runtimes": {"sysbox": {"runtimeType": %q, "options": {"ConfigPath": %q}}}}`, harness.Runtime, config)
+		docker(t, dockerd(t, h, daemon, "sysbox"), slices.Concat(asCaller, []row{
+			{name: "its own configuration", script: "$RUN busybox:test awk '{print $3}' /proc/self/uid_map", want: "131072"},
+			{name: "overlay2", script: "docker info --format '{{.Driver}} {{.DefaultRuntime}}'", want: "overlay2 sysbox"},
+			{name: "build with the default runtime", script: `mkdir -p $D/b && printf 'FROM busybox:test\nRUN rm -r /etc/group && awk "{exit \\$2 < 65536}" /proc/self/uid_map && echo shifted >/made\n' >$D/b/Dockerfile && DOCKER_BUILDKIT=0 docker build -q -t built $D/b >/dev/null && docker run --rm built sh -c 'cat /made; stat -c %u /made; ls /etc/group 2>&1'`, status: 1, want: "shifted\n0\nls: /etc/group: No such file or directory"},
+		}))
+	})
+}
+
+func docker(t *testing.T, e *engine, rows []row) {
+	t.Helper()
+	archive, err := images.Busybox()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if out, err := e.sh(t, "docker load -q -i "+archive); err != nil {
+		t.Fatalf("docker load: %v\n%s", err, out)
+	}
+	for _, r := range rows {
+		t.Run(r.name, func(t *testing.T) {
+			out, err := e.sh(t, r.script)
+			status := uint32(0)
+			var exit *exec.ExitError
+			if errors.As(err, &exit) {
+				status = uint32(exit.ExitCode())
+			}
+			// What is refused is followed by a hint at --help.
+			if status != r.status || !strings.HasSuffix(out, r.want) && (status != 125 || !strings.Contains(out, r.want)) {
+				t.Errorf("exit status %d, want %d; output:\n%s\nwant at its end: %s", status, r.status, out, r.want)
+			}
+		})
+	}
+	if out, _ := e.sh(t, "docker ps -aq; docker volume ls -q"); out != "" {
+		t.Errorf("left: %s", out)
+	}
+}
+
+var asCaller = []row{
+	{name: "run", script: "$RUN busybox:test sh -c 'id -u; awk \"{print \\$1, (\\$2 > 65536)}\" /proc/self/uid_map'", want: "0\n0 1"},
+	{name: "user, folder, name, limits", script: "$RUN -u 1000 -w /tmp -e A=b --hostname hh --ulimit nofile=1000 --shm-size 32m --sysctl net.core.somaxconn=99 busybox:test sh -c 'echo $(id -u) $(pwd) $A $(hostname) $(ulimit -n) $(cat /proc/sys/net/core/somaxconn) $(df -m /dev/shm | tail -1 | tr -s \" \" | cut -d\" \" -f2)'", want: "1000 /tmp b hh 1000 99 32"},
+	{name: "an exit status", script: "$RUN busybox:test sh -c 'exit 7'", status: 7},
+	{name: "no such program", script: "$RUN busybox:test nosuch", status: 127, want: "Run 'docker run --help' for more information"},
+
+	{name: "bridge", script: "$RUN busybox:test sh -c 'ip addr show eth0 | grep -o 172.17.0 && ping -c1 -W5 172.17.0.1 | grep -o \"1 packets received\"'", want: "172.17.0\n1 packets received"},
+	{name: "names on a network", script: "docker network create n1 >/dev/null && docker run -d --rm --name srv --network n1 --runtime $R busybox:test sh -c 'while :; do echo pong | nc -l -p 5000; done' >/dev/null && for i in 1 2 3 4 5 6 7 8 9; do $RUN --network n1 busybox:test nc -w 3 srv 5000 && break; sleep 1; done; docker rm -f srv >/dev/null; docker network rm n1 >/dev/null", want: "pong"},
+	{name: "a published port", script: "docker run -d --rm --name web -p 127.0.0.1:8083:5000 --runtime $R busybox:test sh -c 'while :; do echo pong | nc -l -p 5000; done' >/dev/null && for i in 1 2 3 4 5 6 7 8 9; do bash -c 'read -t 3 x </dev/tcp/127.0.0.1/8083 && echo $x' 2>/dev/null && break; sleep 1; done; docker rm -f web >/dev/null", want: "pong"},
+	{name: "the container's root has its network", script: "$RUN busybox:test sh -c 'ip link add b0 type bridge && ip link show b0 | grep -o b0:'", want: "b0:"},
+	{name: "another container's network", script: "docker run -d --rm --name one --runtime $R busybox:test sleep 100 >/dev/null && $RUN --net container:one busybox:test sh -c 'ip addr show eth0 | grep -o 172.17.0'; docker rm -f one >/dev/null", want: "172.17.0"},
+	{name: "no network", script: "$RUN --net none busybox:test sh -c 'ls /sys/class/net'", want: "lo"},
+
+	{name: "life", script: "docker run -d --name aa --runtime $R busybox:test sh -c 'trap \"echo bye; exit 7\" TERM; echo hello; while :; do sleep 0.1; done' >/dev/null && docker exec aa sh -c 'echo x >/f' && docker pause aa >/dev/null && docker inspect -f '{{.State.Status}}' aa && docker unpause aa >/dev/null && docker stop aa >/dev/null && docker inspect -f '{{.State.ExitCode}} {{.State.Status}}' aa && docker start aa >/dev/null && docker exec aa cat /f && docker kill aa >/dev/null && docker logs aa", want: "paused\n7 exited\nx\nhello\nbye\nhello"},
+	{name: "restart, top, stats, rm", script: "docker restart -t 1 aa >/dev/null && docker top aa | grep -c trap && docker stats --no-stream --format '{{.PIDs}}' aa | grep -c '[1-9]' && docker rm -f aa >/dev/null && docker ps -aq", want: "1\n1"},
+	{name: "cp", script: "docker run -d --name cc --runtime $R busybox:test sleep 1000 >/dev/null && docker exec cc sh -c 'echo out >/out && chown 5:6 /out' && docker cp -q cc:/out $D/out && cat $D/out && docker cp -q $D/out cc:/in && docker exec cc sh -c 'stat -c %u:%g /in /out' && docker exec cc rm /etc/group", want: "out\n0:0\n5:6"},
+	{name: "diff, commit", script: "docker diff cc | grep -E '^. /(in|etc/group)$' | sort && docker commit cc committed >/dev/null && docker rm -f cc >/dev/null && $RUN committed cat /in", want: "A /in\nD /etc/group\nout"},
+	{name: "a bind and a volume", script: "mkdir -p $D/bind && $RUN -v $D/bind:/b -v vol:/v busybox:test sh -c 'echo v >/v/f; echo b >/b/f; stat -c %u /v /b' && $RUN -v vol:/v:ro busybox:test sh -c 'cat /v/f; touch /v/g' 2>&1 | grep -v 'touch: /v/g: Read-only' && stat -c %u $D/bind/f && docker volume rm vol >/dev/null", want: "0\n0\nv\n0"},
+	{name: "a terminal", script: "script -qec \"stty rows 33 cols 99; $RUN -it busybox:test sh -c 'tty; sleep 1; stty size'\" /dev/null | tr -d '\\r\\000'", want: "/dev/pts/0\n33 99"},
+	{name: "stdin", script: "echo word | $RUN -i busybox:test cat", want: "word"},
+	{name: "a memory limit", script: "docker run -d --rm --name mm -m 64m --memory-swap 64m --cpus 1 --runtime $R busybox:test sleep 100 >/dev/null && docker exec mm free | awk '/^Mem/ {print substr($2, 1, 5)}' && docker update -m 96m --memory-swap 96m mm >/dev/null && docker exec mm free | awk '/^Mem/ {print substr($2, 1, 5)}'; docker rm -f mm >/dev/null", want: "65536\n98304"},
+	{name: "out of memory", script: "docker run --name oo -m 32m --memory-swap 32m --runtime $R busybox:test tail /dev/zero; docker inspect -f '{{.State.OOMKilled}} {{.State.ExitCode}}' oo; docker rm oo >/dev/null", want: "true 137"},
+	{name: "a read-only root", script: "$RUN --read-only busybox:test touch /x", status: 1, want: "touch: /x: Read-only file system"},
+	{name: "a device", script: "$RUN --device /dev/fuse busybox:test sh -c 'stat -c %u:%g /dev/fuse; : </dev/fuse && echo opens'", want: "0:0\nopens"},
+
+	{name: "refused: --privileged", script: "$RUN --privileged busybox:test true", status: 125, want: "if it came with --privileged, leave that out"},
+	{name: "refused: --net=host", script: "$RUN --net=host busybox:test true", status: 125, want: "leave out --net=host"},
+	{name: "refused: --pid=host", script: "$RUN --pid=host busybox:test true", status: 125, want: "leave out --pid=host"},
+	{name: "refused: --ipc=host", script: "$RUN --ipc=host busybox:test true", status: 125, want: "leave out --ipc=host"},
+	{name: "refused: --uts=host", script: "$RUN --uts=host busybox:test true", status: 125, want: "leave out --uts=host"},
+	{name: "refused: shared propagation", script: "$RUN -v /tmp:/x:rshared busybox:test true", status: 125, want: "use rslave"},
+}
