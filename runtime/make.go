@@ -316,8 +316,8 @@ func (c *Container) complete(ctx context.Context) error {
 	return c.writeSysctls(hostProc)
 }
 
-// forceProcHelper takes the way of older kernels, for tests.
-var forceProcHelper = false
+// forceProcHelper and forceChown take the ways of older kernels, for tests.
+var forceProcHelper, forceChown = false, false
 
 // buildTree builds the mount tree and pivots this thread, and with it init,
 // into it.
@@ -390,7 +390,10 @@ func (c *Container) mountRootfs(userns *os.File) (*os.File, *uidmap.Upper, error
 	r := c.plan.Rootfs
 	spec := uidmap.Rootfs{
 		Dir: r.Path, UserNS: userns, UID: c.plan.IDs.UID, GID: c.plan.IDs.GID, Shift: c.plan.IDs.ShiftRootfs,
-		Journal: filepath.Join(c.cfg.DataDir, "chown"),
+		Journal: filepath.Join(c.cfg.DataDir, "chown"), ForceChown: forceChown,
+		Slow: func(why error) {
+			c.warn(fmt.Sprintf("the ids of the root file system cannot be shifted, so that its files are chowned now and when the container is deleted, those of an image copied before; this takes long: %v", why))
+		},
 		BeforeChown: func(root string) error {
 			c.warn("root file system " + r.Path + ": this kernel or file system has no overlay over idmapped layers: " + feature.NoIDMappedOverlay)
 			c.rec.Shifted = root

@@ -91,6 +91,7 @@ func (r Rootfs) overlay(options []string) (*os.File, *Upper, error) {
 	default:
 		userns = nil
 	}
+	why := errForced
 	if !r.ForceChown {
 		f, err := r.mount(l, userns)
 		// EINVAL: Linux before 5.19 refuses layers that are shifted. What is
@@ -101,8 +102,9 @@ func (r Rootfs) overlay(options []string) (*os.File, *Upper, error) {
 		if err == nil || !r.Shift || !errors.Is(err, ErrNotIDMappable) && !errors.Is(err, unix.EINVAL) {
 			return f, l.writable(userns), err
 		}
+		why = err
 	}
-	f, err := r.chownedOverlay(l)
+	f, err := r.chownedOverlay(l, why)
 	return f, l.writable(nil), err
 }
 
@@ -127,7 +129,7 @@ func (r Rootfs) mount(l *layers, userns *os.File) (*os.File, error) {
 // container by chown. That copies all files to the upper layer: the lower ones
 // are the image's. (With metacopy=on it would not, but then the upper layer is
 // no more what a snapshotter can commit.)
-func (r Rootfs) chownedOverlay(l *layers) (*os.File, error) {
+func (r Rootfs) chownedOverlay(l *layers, why error) (*os.File, error) {
 	if l.upper == "" {
 		return nil, fmt.Errorf("the overlay of %s has no upperdir, and the image's files must not change their owners: %w; give a writable root file system", l.lower[0], ErrNotIDMappable)
 	}
@@ -135,7 +137,7 @@ func (r Rootfs) chownedOverlay(l *layers) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := r.chown(l.upper, f); err != nil {
+	if err := r.chown(l.upper, f, why); err != nil {
 		f.Close()
 		return nil, err
 	}

@@ -34,6 +34,8 @@ type Rootfs struct {
 	// BeforeChown is called with the tree before its first file is chowned,
 	// so that it can be reverted after any crash.
 	BeforeChown func(root string) error
+	// Slow is told why the files are chowned, before the first one is; nil: nobody.
+	Slow func(why error)
 	// ForceChown and ForceAttached take the fallbacks where they are not
 	// needed, for tests.
 	ForceChown, ForceAttached bool
@@ -121,6 +123,7 @@ func (r Rootfs) shifted(dir string, shared bool) (*os.File, *Upper, error) {
 		return nil, nil, &os.PathError{Op: "statfs", Path: dir, Err: err}
 	}
 	layered := st.Type == unix.OVERLAYFS_SUPER_MAGIC
+	why := errForced
 	if r.Shift && !r.ForceChown {
 		if layered {
 			return r.again(dir)
@@ -129,6 +132,7 @@ func (r Rootfs) shifted(dir string, shared bool) (*os.File, *Upper, error) {
 		if err == nil || !errors.Is(err, ErrNotIDMappable) {
 			return f, nil, err
 		}
+		why = err
 	}
 	if r.Shift && shared {
 		return nil, nil, fmt.Errorf("%s, given read-only, may be an image's, so its owners are not changed: %w; give a writable root file system", dir, ErrNotIDMappable)
@@ -138,7 +142,7 @@ func (r Rootfs) shifted(dir string, shared bool) (*os.File, *Upper, error) {
 		return nil, nil, err
 	}
 	if r.Shift {
-		if err := r.chown(dir, f); err != nil {
+		if err := r.chown(dir, f, why); err != nil {
 			f.Close()
 			return nil, nil, err
 		}
@@ -163,9 +167,14 @@ func upperAt(dir string) *Upper {
 	return l.writable(nil)
 }
 
+var errForced = errors.New("it was asked for")
+
 // chown gives the tree whose root is f to the container, until Revert of dir,
 // which is where the changes are kept.
-func (r Rootfs) chown(dir string, f *os.File) error {
+func (r Rootfs) chown(dir string, f *os.File, why error) error {
+	if r.Slow != nil {
+		r.Slow(why)
+	}
 	if r.BeforeChown != nil {
 		if err := r.BeforeChown(dir); err != nil {
 			return err
