@@ -9,9 +9,11 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	goruntime "runtime"
 	"slices"
 	"strings"
 	"time"
+	"unsafe"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
@@ -84,6 +86,8 @@ func (m *made) look(ctx context.Context, question, want, first string) (string, 
 			return state.Metadata, nil
 		}
 		return map[bool]string{true: "init's"}[state.Pid == m.pid && slices.Equal(state.Fds, []string{a[0]})], nil
+	case "filter":
+		return filterFlags(m.pid)
 	case "update":
 		err := m.Update(ctx, &specs.LinuxResources{Memory: &specs.LinuxMemory{Limit: ptr(mib / 4), CheckBeforeUpdate: ptr(true)}})
 		return map[bool]string{true: "refused", false: "done"}[err != nil], nil
@@ -203,4 +207,29 @@ func (m *made) hook(what string, a []string) (string, error) {
 		return "init's", nil
 	}
 	return string(h.State[a[1]]), nil
+}
+
+// filterFlags asks the kernel for the flags of a process's newest filter, of which it tells
+// one. Whoever traces must be one thread.
+func filterFlags(pid int) (string, error) {
+	goruntime.LockOSThread()
+	defer goruntime.UnlockOSThread()
+	if err := unix.PtraceSeize(pid); err != nil {
+		return "", err
+	}
+	defer unix.PtraceDetach(pid) //nolint:errcheck // it ends with the tracer otherwise
+	if err := unix.PtraceInterrupt(pid); err != nil {
+		return "", err
+	}
+	var status unix.WaitStatus
+	if _, err := unix.Wait4(pid, &status, unix.WALL, nil); err != nil {
+		return "", err
+	}
+	var metadata struct{ filter, flags uint64 }
+	const getMetadata = 0x420d
+	_, _, e := unix.Syscall6(unix.SYS_PTRACE, getMetadata, uintptr(pid), unsafe.Sizeof(metadata), uintptr(unsafe.Pointer(&metadata)), 0, 0)
+	if e != 0 {
+		return "", e
+	}
+	return map[bool]string{true: "log", false: "no flags"}[metadata.flags == unix.SECCOMP_FILTER_FLAG_LOG], nil
 }

@@ -18,6 +18,7 @@ var outsideHow = map[string]string{
 	"sched":       "sched_getattr(2) from outside",
 	"ioprio":      "ioprio_get(2) from outside",
 	"agent":       "a seccomp agent",
+	"filter":      "ptrace(2), PTRACE_SECCOMP_GET_METADATA",
 	"update":      "an update of the limit",
 	"before":      "`/proc/PID/cmdline`",
 	"start":       "done twice",

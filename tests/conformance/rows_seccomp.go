@@ -116,6 +116,11 @@ func seccompRows() []Row {
 	for _, flag := range []specs.LinuxSeccompFlag{specs.LinuxSeccompFlagLog, specs.LinuxSeccompFlagSpecAllow, specs.LinuxSeccompFlagWaitKillableRecv, "SECCOMP_FILTER_FLAG_TSYNC"} {
 		row("flags[]", string(flag), with(profile(specs.ActErrno, errno, names), func(p *specs.LinuxSeccomp) { p.Flags = []specs.LinuxSeccompFlag{flag} }), "call getpgid 0", "ENOTEMPTY")
 	}
+	logged := with(profile(specs.ActErrno, errno, names), func(p *specs.LinuxSeccomp) { p.Flags = []specs.LinuxSeccompFlag{specs.LinuxSeccompFlagLog} })
+	metadata := &Condition{"CONFIG_CHECKPOINT_RESTORE", func() bool { return exists("/proc/sys/kernel/ns_last_pid") }}
+	rows = append(rows,
+		Row{Field: f + "flags[]", Case: "SECCOMP_FILTER_FLAG_LOG in the kernel", Set: logged, Box: "ordinary:seccomp-log", Look: "filter", Want: "log", When: metadata},
+		Row{Field: f + "flags[]", Case: "none in the kernel", Set: with(profile(specs.ActErrno, errno, names), nil), Box: "ordinary:seccomp-none", Look: "filter", Want: "no flags", When: metadata})
 	refused("flags[]", "unknown", with(profile(specs.ActErrno, errno, names), func(p *specs.LinuxSeccomp) { p.Flags = []specs.LinuxSeccompFlag{"X"} }), `linux.seccomp: flags: "X" is unknown; leave it out`)
 	agent := func(socket, metadata string) func(*specs.Spec) {
 		return with(profile(specs.ActNotify, nil, names), func(p *specs.LinuxSeccomp) { p.ListenerPath, p.ListenerMetadata = socket, metadata })
