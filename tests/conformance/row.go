@@ -127,7 +127,7 @@ func hasSysResource() bool {
 // Table is all rows, in the order of the specification.
 func Table() []Row {
 	return slices.Concat(rootRows(), mountRows(), mountOptionRows(), processRows(), schedulingRows(), hookRows(),
-		linuxRows(), deviceRows(), namespaceRows(), resourceRows(), blockRows(), seccompRows(), otherSystems(), promises())
+		linuxRows(), policyRows(), deviceRows(), namespaceRows(), resourceRows(), blockRows(), seccompRows(), otherSystems(), promises())
 }
 
 // bases are the containers that boxes begin with.

@@ -116,9 +116,6 @@ func linuxRows() []Row {
 		Row{Field: "linux.personality.flags", Set: person(specs.PerLinux, "X"), Refused: `linux.personality.flags is "X": runtime-spec 1.3 defines no flags; remove it`},
 		Row{Field: "linux.intelRdt", Set: func(s *specs.Spec) { s.Linux.IntelRdt = &specs.LinuxIntelRdt{} }, Refused: `linux.intelRdt: Intel RDT is not supported; remove it`},
 		Row{Field: "linux.mountLabel", When: noSELinux, Set: func(s *specs.Spec) { s.Linux.MountLabel = "system_u:object_r:x:s0" }, Refused: `linux.mountLabel is "system_u:object_r:x:s0": SELinux is not enabled on this host; enable it, or leave the label out`},
-		Row{Field: "linux.memoryPolicy", Pending: inWork, Set: func(s *specs.Spec) {
-			s.Linux.MemoryPolicy = &specs.LinuxMemoryPolicy{Mode: specs.MpolBind, Nodes: "0"}
-		}, Refused: `linux.memoryPolicy is "MPOL_BIND": NUMA policies are not supported; use linux.resources.cpu.mems`},
 		Row{
 			Field: "linux.netDevices", Pending: inWork, Set: func(s *specs.Spec) { s.Linux.NetDevices = map[string]specs.LinuxNetDevice{"eth9": {}} },
 			Refused: `linux.netDevices is "eth9": moving network devices into the container is not supported; move it with a CNI plugin or a createRuntime hook`,

@@ -1,8 +1,6 @@
 package conformance
 
 import (
-	"strings"
-
 	"github.com/opencontainers/runtime-spec/specs-go"
 )
 
@@ -154,6 +152,9 @@ func mountOptionRows() []Row {
 	row("tmpcopyup", mountAt("/copied", "tmpfs", "tmpfs", "tmpcopyup"), "read /copied/file", "of the image's folder")
 	row("idmap", bind("idmap", "plain", "bind", "idmap"), "stat /m/idmap/file", "f 0644 0:0")
 	row("ridmap", bind("ridmap", "plain", "rbind", "ridmap"), "stat /m/ridmap/sub/file", "f 0644 0:0")
+	row("copy-symlink", bind("copied-link", "plain/link", "bind", "copy-symlink"), "link /m/copied-link", "file")
+	row("src-nofollow", bind("mounted-link", "plain/link", "bind", "src-nofollow"), "link /m/mounted-link", "file")
+	row("dest-nofollow", mountAt("/etc/link", "bind", "plain/file", "bind", "dest-nofollow"), "read /etc/link", "plain")
 	row("size= of tmpfs", tmpfs("size", "size=40k"), "super /m/size size", "size=40k")
 	row("mode=, uid=, gid= of tmpfs", tmpfs("mode", "mode=1750", "uid=3", "gid=4"), "stat /m/mode", "d 1750 3:4")
 	row("nr_inodes= of tmpfs", tmpfs("inodes", "nr_inodes=50"), "super /m/inodes nr_inodes", "nr_inodes=50")
@@ -171,21 +172,15 @@ func mountOptionRows() []Row {
 		{"rshared", "plain", "mounts made in the container cannot appear on the host across user namespaces; use rslave (Kubernetes: HostToContainer) or rprivate (None) instead of Bidirectional"},
 		{"iversion", "plain", "Linux has no such option for a new mount any more; remove it"},
 		{"move", "plain", "moving a mount of the host's into a container is not supported; use rbind"},
-		{"copy-symlink", "plain", "copying a symbolic link instead of mounting is not supported; put the link into the image"},
-		{"src-nofollow", "plain", "mounting a symbolic link itself is not supported; name the link's target as the source"},
-		{"dest-nofollow", "plain", "mounting on a symbolic link itself is not supported; remove the option: links in the image are resolved inside the container's root"},
 		{"sync", "plain", "it is no option of a bind, which cannot change those of the file system it shows; check its spelling, or leave it out"},
 		{"nosuch", "plain", "it is no option of a bind, which cannot change those of the file system it shows; check its spelling, or leave it out"},
 		{"tmpcopyup", "plain", "it is for tmpfs; remove it"},
 		{"idmap=1", "plain", "each mapping has three numbers; write idmap=uids=0-100000-65536;gids=0-100000-65536, or use uidMappings and gidMappings of the mount"},
 	} {
-		pending := ""
-		if strings.Contains(r.option, "symlink") || strings.Contains(r.option, "nofollow") {
-			pending = inWork
-		}
-		rows = append(rows, Row{Field: f, Pending: pending, Case: r.option + " of a bind", Set: bind("x", r.source, "bind", r.option), Refused: `mounts[7].options is "` + r.option + `": ` + r.why})
+		rows = append(rows, Row{Field: f, Case: r.option + " of a bind", Set: bind("x", r.source, "bind", r.option), Refused: `mounts[7].options is "` + r.option + `": ` + r.why})
 	}
 	return append(rows,
+		Row{Field: f, Case: "copy-symlink of tmpfs", Set: tmpfs("x", "copy-symlink"), Refused: `mounts[7].options is "copy-symlink": copy-symlink, src-nofollow and dest-nofollow are for binds; remove them`},
 		Row{Field: f, Case: "idmap of tmpfs", Set: tmpfs("x", "idmap"), Refused: `mounts[7] is "tmpfs": ids can be mapped for binds only; remove idmap and the mount's mappings`},
 		Row{Field: f, Case: "what tmpfs does not know", Set: tmpfs("x", "nosuch=1"), Refused: `set option nosuch=1 of tmpfs at /m/x: fsconfig($r, 1, "nosuch", "1", 0): invalid argument`},
 	)

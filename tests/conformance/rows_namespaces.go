@@ -17,7 +17,7 @@ var namespaceKinds = []struct {
 	{specs.UserNamespace, "user", true},
 	{specs.TimeNamespace, "time", true},
 	{specs.MountNamespace, "mnt", false},
-	{specs.CgroupNamespace, "cgroup", false},
+	{specs.CgroupNamespace, "cgroup", true},
 }
 
 // setNamespace gives a namespace a path, "" for a new one.
@@ -55,8 +55,6 @@ func namespaceRows() []Row {
 				Row{Field: path, Case: string(n.kind) + " of another kind", Set: setNamespace(n.kind, firstNS+wrong(n.file)), Box: "second", Refused: "linux.namespaces: path " + firstNS + wrong(n.file) + ` is no namespace of the kind "` + n.file + `"; give the path of one`})
 		case n.kind == specs.MountNamespace:
 			rows = append(rows, Row{Field: path, Case: "mount", Set: setNamespace(n.kind, "/run/ns/x"), Refused: `linux.namespaces mount path is "/run/ns/x": a container always gets a mount tree of its own, which is what guards its mounts; leave the path out`})
-		case n.kind == specs.CgroupNamespace:
-			rows = append(rows, Row{Field: path, Case: "cgroup", Pending: inWork, Set: setNamespace(n.kind, "/run/ns/x"), Refused: `linux.namespaces cgroup path is "/run/ns/x": a container always gets a cgroup namespace of its own, rooted in its own cgroup; leave the path out`})
 		}
 	}
 	lacking := map[specs.LinuxNamespaceType]string{

@@ -114,6 +114,8 @@ func newWorld(t *testing.T) *world {
 	must(t, os.Chmod(filepath.Join(w.bundle, "log/log"), 0o666))
 	root := filepath.Join(w.bundle, "rootfs")
 	must(t, os.Symlink("/etc", filepath.Join(root, "link-to-host")))
+	must(t, os.Symlink("nowhere", filepath.Join(root, "etc/link")))
+	must(t, os.Symlink("file", filepath.Join(w.bundle, "plain/link")))
 	w.copy(t, "/bin/busybox", "/bin/busybox")
 	w.copy(t, "/proc/self/exe", "/bin/"+inside.Name)
 	w.libraries(t)

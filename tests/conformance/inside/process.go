@@ -35,6 +35,7 @@ func init() {
 		"files":       {"`/proc/self/fd`", files},
 		"hostname":    {"uname(2)", func([]string) (string, error) { return uts(func(u *unix.Utsname) []byte { return u.Nodename[:] }) }},
 		"domainname":  {"uname(2)", func([]string) (string, error) { return uts(func(u *unix.Utsname) []byte { return u.Domainname[:] }) }},
+		"mempolicy":   {"get_mempolicy(2)", mempolicy},
 		"offsets":     {"`/proc/self/timens_offsets`", offsets},
 		"seccomp":     {"`/proc/self/status`", func([]string) (string, error) { return status("Seccomp") }},
 	})
@@ -186,4 +187,15 @@ func files([]string) (string, error) {
 func offsets([]string) (string, error) {
 	s, err := text("/proc/self/timens_offsets")
 	return strings.Join(strings.Fields(s), " "), err
+}
+
+// mempolicy is the policy of this thread, which has the process's.
+func mempolicy([]string) (string, error) {
+	var mode int32
+	var nodes [16]uint64
+	_, _, e := unix.Syscall6(unix.SYS_GET_MEMPOLICY, uintptr(unsafe.Pointer(&mode)), uintptr(unsafe.Pointer(&nodes)), 1024+1, 0, 0, 0)
+	if e != 0 {
+		return "", e
+	}
+	return fmt.Sprintf("mode %d nodes %x", mode, nodes[0]), nil
 }
