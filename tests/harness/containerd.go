@@ -252,7 +252,13 @@ func (c *Containerd) Log() string {
 	if err != nil {
 		return err.Error()
 	}
-	return string(b[max(0, len(b)-8000):])
+	log := string(b)
+	for _, crash := range []string{"\npanic: ", "\nfatal error: ", "\nSIG"} {
+		if at := strings.LastIndex(log, crash); at >= 0 {
+			return log[at:min(len(log), at+8000)]
+		}
+	}
+	return log[max(0, len(log)-8000):]
 }
 
 // Stop removes all containers, ends containerd and removes its folder.
