@@ -1,7 +1,11 @@
 package runtime
 
 import (
+	"errors"
+	"strings"
 	"testing"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
 
 	"sysbox/runtime/feature"
 	"sysbox/runtime/plan"
@@ -33,5 +37,22 @@ func TestSameWords(t *testing.T) {
 func TestBinfmtFact(t *testing.T) {
 	if got, want := hostFacts().BinfmtMiscNS, exists(binfmtMisc) && feature.OwnBinfmt() == nil; got != want {
 		t.Errorf("the fact is %v, the kernel makes one: %v", got, want)
+	}
+}
+
+// TestTooOld: a Create that fails where no container can start says that, in one line.
+func TestTooOld(t *testing.T) {
+	bundle := busybox(t, func(s *specs.Spec) {
+		s.Mounts = append(s.Mounts, specs.Mount{Destination: "/x", Type: "bind", Source: "/no-such", Options: []string{"bind"}})
+	}, "true")
+	old := startable
+	defer func() { startable = old }()
+	startable = func() error { return errors.New("use Linux 5.12 or newer") }
+	if _, err := testPod(t, "pod").Create(t.Context(), CreateRequest{ID: "c1", Bundle: bundle}); err == nil || err.Error() != "use Linux 5.12 or newer" {
+		t.Errorf("on a kernel that is too old: %v", err)
+	}
+	startable = old
+	if _, err := testPod(t, "pod").Create(t.Context(), CreateRequest{ID: "c1", Bundle: bundle}); err == nil || !strings.Contains(err.Error(), "/no-such") {
+		t.Errorf("on this kernel: %v", err)
 	}
 }

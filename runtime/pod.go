@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"sync"
 
+	"sysbox/runtime/feature"
 	"sysbox/runtime/plan"
 	"sysbox/runtime/seccomp"
 	"sysbox/uidmap"
@@ -100,6 +101,9 @@ func openAllocator(cfg *Config) (*uidmap.Allocator, error) {
 	return uidmap.Open(filepath.Join(cfg.StateDir, "ids"), pool)
 }
 
+// startable tells why no container starts on this kernel; a test has another.
+var startable = feature.Startable
+
 // Create makes a container up to the point just before its execve: all its
 // namespaces exist and its pid is known. After an error nothing is left.
 func (p *Pod) Create(ctx context.Context, r CreateRequest) (*Container, error) {
@@ -131,6 +135,9 @@ func (p *Pod) Create(ctx context.Context, r CreateRequest) (*Container, error) {
 		return nil, fmt.Errorf("container %s: %w in namespace %s; delete it first", r.ID, os.ErrExist, p.namespace)
 	}
 	if err := c.make(ctx, r); err != nil {
+		if lacks := startable(); lacks != nil {
+			err = lacks
+		}
 		p.mu.Unlock() // what undoes it takes the lock as Delete does
 		err = errors.Join(err, c.Delete(context.WithoutCancel(ctx)))
 		p.mu.Lock()

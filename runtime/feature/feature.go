@@ -172,6 +172,22 @@ var All = []Feature{
 	},
 }
 
+// Startable says in a line what the kernel lacks without which no container starts, in the
+// words of check; nil if it has it all. Only the newest of that is tried: a kernel with it
+// has the rest.
+func Startable() error {
+	var last Feature
+	for _, f := range All {
+		if f.Needed {
+			last = f
+		}
+	}
+	if err := last.Probe(); err != nil {
+		return fmt.Errorf("this kernel lacks %s, without which no container starts (since Linux %v): %w; %s", last.Name, last.MinKernel, err, last.WayOut)
+	}
+	return nil
+}
+
 // snapshots is where containerd's snapshotters keep layers unless they are
 // configured otherwise.
 const snapshots = "/var/lib/containerd"

@@ -3,6 +3,7 @@ package feature
 import (
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -136,5 +137,23 @@ func TestParseVersion(t *testing.T) {
 		if v, err := parseVersion(bad); err == nil {
 			t.Errorf("%q is %v", bad, v)
 		}
+	}
+}
+
+// TestStartable: where all is there, nothing is said; what is tried stands for the rest.
+func TestStartable(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("probes mount, which takes root")
+	}
+	lacks := false
+	for _, f := range All {
+		lacks = lacks || f.Needed && f.Probe() != nil
+	}
+	err := Startable()
+	if (err != nil) != lacks {
+		t.Errorf("something needed is lacking: %v, and %v", lacks, err)
+	}
+	if err != nil && !strings.HasSuffix(err.Error(), "use Linux 5.12 or newer") {
+		t.Errorf("%v, which does not end with the way out", err)
 	}
 }
