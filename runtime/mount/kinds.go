@@ -101,7 +101,9 @@ func finish(fd *os.File, m plan.Mount) error {
 		}
 	}
 	p := m.Propagation &^ (unix.MS_REC | unix.MS_SILENT)
-	if p == 0 {
+	// Init marks what is unbindable: the mark goes with the copy into the container's mount
+	// namespace on new kernels and stays on old ones (6.1), there for mounts below, too.
+	if p == 0 || p == unix.MS_UNBINDABLE {
 		p = unix.MS_PRIVATE
 	}
 	return sys.MountSetattr(fd, m.Recursive || m.Propagation&unix.MS_REC != 0, 0, 0, uint64(p))
