@@ -12,11 +12,12 @@ import (
 
 func init() {
 	routines["scheduling"] = func() error {
-		a, err := unix.SchedGetAttr(0, 0)
+		pid := os.Getpid() // its first thread; those that it has made since may have another policy
+		a, err := unix.SchedGetAttr(pid, 0)
 		if err != nil {
 			return err
 		}
-		io, _, e := unix.Syscall(unix.SYS_IOPRIO_GET, 1, 0, 0)
+		io, _, e := unix.Syscall(unix.SYS_IOPRIO_GET, 1, uintptr(pid), 0)
 		if e != 0 {
 			return e
 		}

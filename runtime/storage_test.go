@@ -152,7 +152,11 @@ func TestStorageOfHalfCopy(t *testing.T) {
 // TestStorageHostileLayer: what an earlier life of the container has left in the
 // place of a storage folder, or on the way to it, leads to no file of the host's.
 func TestStorageHostileLayer(t *testing.T) {
-	outside := t.TempDir()
+	outside, err := os.MkdirTemp("/", "sysbox-test-") // not below /var, which is moved
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(outside)
 	for name, hostile := range map[string]struct {
 		script, out string // of the life before; "" for no more than that the next one ends
 	}{
