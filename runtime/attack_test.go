@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -155,16 +156,26 @@ func TestStoppedFromInside(t *testing.T) {
 	defer func() { stepDeadline = old }()
 	c := started(t, nil, "sh", "-c", `while :; do for p in /proc/[0-9]*; do p=${p#/proc/}; [ $p = $$ ] || kill -STOP $p; done; done 2>/dev/null`)
 	var wg sync.WaitGroup
+	var stopped atomic.Int64
 	for range 100 {
 		wg.Go(func() {
 			p, err := c.Exec(t.Context(), ExecRequest{Process: &specs.Process{Args: []string{"/bin/true"}, Cwd: "/"}})
-			if err == nil {
-				p.Signal(int(unix.SIGKILL))
-				wait(t, p)
+			if err != nil {
+				stopped.Add(1) // past its deadline
+				return
 			}
+			stat, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.Pid()))
+			if _, rest, _ := strings.Cut(string(stat), ") "); strings.HasPrefix(rest, "T") {
+				stopped.Add(1)
+			}
+			p.Signal(int(unix.SIGKILL))
+			wait(t, p)
 		})
 	}
 	wg.Wait()
+	if stopped.Load() == 0 {
+		t.Error("no exec was stopped from inside")
+	}
 	if _, err := c.Pids(t.Context()); err != nil {
 		t.Error(err)
 	}
@@ -181,6 +192,7 @@ func TestMountRace(t *testing.T) {
 		t.Fatal(err)
 	}
 	stop := make(chan struct{})
+	var swaps atomic.Int64
 	var racer sync.WaitGroup
 	racer.Go(func() {
 		a, b := filepath.Join(shared, "a"), filepath.Join(shared, "b")
@@ -189,7 +201,9 @@ func TestMountRace(t *testing.T) {
 			case <-stop:
 				return
 			default:
-				unix.Renameat2(unix.AT_FDCWD, a, unix.AT_FDCWD, b, unix.RENAME_EXCHANGE)
+				if unix.Renameat2(unix.AT_FDCWD, a, unix.AT_FDCWD, b, unix.RENAME_EXCHANGE) == nil {
+					swaps.Add(1)
+				}
 			}
 		}
 	})
@@ -198,19 +212,28 @@ func TestMountRace(t *testing.T) {
 	before := mounts(t)
 	evil := t.TempDir()
 	os.WriteFile(filepath.Join(evil, "passwd"), []byte("evil"), 0o644)
+	made := 0
 	for range 30 {
+		began := swaps.Load()
 		bundle := busybox(t, func(s *specs.Spec) {
 			s.Mounts = append(s.Mounts,
 				specs.Mount{Destination: "/shared", Type: "bind", Source: shared, Options: []string{"rbind"}},
 				specs.Mount{Destination: "/shared/a", Type: "bind", Source: evil, Options: []string{"rbind"}})
 		}, "true")
 		c, err := testPod(t, "pod").Create(t.Context(), CreateRequest{ID: "c1", Bundle: bundle})
+		if swaps.Load() == began {
+			t.Error("nothing was swapped while the container was made")
+		}
 		if err != nil {
 			continue // a lost race may be refused
 		}
+		made++
 		if err := c.Delete(t.Context()); err != nil {
 			t.Fatal(err)
 		}
+	}
+	if made == 0 {
+		t.Error("no container was made, so that nothing was mounted")
 	}
 	if b, _ := os.ReadFile("/etc/passwd"); strings.HasPrefix(string(b), "evil") {
 		t.Error("the mount went to the host's /etc")

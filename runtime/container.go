@@ -83,6 +83,7 @@ func (c *Container) Start(ctx context.Context) error {
 		return errors.New("cannot start a container twice")
 	}
 	if err := c.runHooks(ctx, hooks.StartContainer); err != nil {
+		c.init.Signal(int(unix.SIGKILL)) // runtime-spec, lifecycle: the container is stopped
 		return err
 	}
 	handed := c.handOver(c.filter, c.trapSocket, c.init, specs.StateCreated)

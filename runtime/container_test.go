@@ -242,3 +242,28 @@ func logged(t *testing.T) func() string {
 type writerFunc func([]byte) (int, error)
 
 func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
+
+// nothingLeft looks for what a container that is gone, or was refused, could have left:
+// its record, its ids, its cgroups, mounts of its files, processes in its cgroups.
+func nothingLeft(t *testing.T, p *Pod, bundle string) {
+	t.Helper()
+	filepath.WalkDir(p.cfg.StateDir, func(path string, d os.DirEntry, err error) error {
+		if err == nil && !d.IsDir() && strings.Contains(path, "/containers/") {
+			t.Errorf("the record %s is left", path)
+		}
+		return nil
+	})
+	if p.lease != nil || p.users != 0 || p.userns != nil {
+		t.Errorf("the pod has ids still, of %d containers", p.users)
+	}
+	name := fmt.Sprintf("sysbox-test-%d/%s", os.Getpid(), filepath.Base(bundle))
+	for _, pattern := range []string{"/sys/fs/cgroup/", "/sys/fs/cgroup/*/"} {
+		found, err := filepath.Glob(pattern + name)
+		if err != nil || len(found) > 0 {
+			t.Errorf("cgroups are left: %q, %v", found, err)
+		}
+	}
+	if strings.Contains(mounts(t), bundle) {
+		t.Error("mounts are left")
+	}
+}

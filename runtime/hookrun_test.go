@@ -2,6 +2,7 @@ package runtime
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -72,24 +73,74 @@ func TestHooks(t *testing.T) {
 	}
 }
 
-// TestFailedHook: a failed hook of the first kinds fails Create with what it
-// said, and nothing is left.
+// hookOf puts a hook that runs a script in the place of one kind.
+func hookOf(kind, script string, timeout *int) *specs.Hooks {
+	list := []specs.Hook{
+		{Path: "/bin/sh", Args: []string{"sh", "-c", script}, Env: []string{"PATH=/usr/bin:/bin"}, Timeout: timeout},
+		{Path: "/bin/sh", Args: []string{"sh", "-c", "echo second hook >&2; exit 5"}, Env: []string{"PATH=/usr/bin:/bin"}},
+	}
+	h := &specs.Hooks{}
+	switch kind {
+	case "prestart":
+		h.Prestart = list
+	case "createRuntime":
+		h.CreateRuntime = list
+	case "createContainer":
+		h.CreateContainer = list
+	case "startContainer":
+		h.StartContainer = list
+	case "poststart":
+		h.Poststart = list
+	}
+	return h
+}
+
+// TestFailedHook: a hook that fails, or does not end in time, fails Create or Start with
+// what it said, no other is run after it, and nothing is left; after a poststart hook
+// all goes on.
 func TestFailedHook(t *testing.T) {
-	for _, kind := range []string{"createRuntime", "createContainer"} {
-		t.Run(kind, func(t *testing.T) {
-			h := []specs.Hook{{Path: "/bin/sh", Args: []string{"sh", "-c", "echo no luck >&2; exit 3"}}}
-			bundle := busybox(t, func(s *specs.Spec) {
-				s.Hooks = &specs.Hooks{}
-				if kind == "createRuntime" {
-					s.Hooks.CreateRuntime = h
-				} else {
-					s.Hooks.CreateContainer = h
+	second := 1
+	for _, c := range []struct {
+		name, script string
+		timeout      *int
+		want         string
+	}{
+		{"fails", "echo no luck >&2; exit 3", nil, "no luck"},
+		{"does not end", "sleep 1000", &second, "timeout of 1s"},
+	} {
+		for _, kind := range []string{"prestart", "createRuntime", "createContainer", "startContainer", "poststart"} {
+			t.Run(kind+" "+c.name, func(t *testing.T) {
+				log := logged(t)
+				p := testPod(t, "pod")
+				bundle := busybox(t, func(s *specs.Spec) { s.Hooks = hookOf(kind, c.script, c.timeout) }, "sleep", "1000")
+				ctr, err := p.Create(t.Context(), CreateRequest{ID: "c1", Bundle: bundle})
+				if err == nil {
+					if kind != "startContainer" && kind != "poststart" {
+						t.Error("Create went on")
+					}
+					if err = ctr.Start(t.Context()); err != nil {
+						if exit := wait(t, ctr.Init()); exit.Status != 137 {
+							t.Errorf("init's exit status is %d: it ran", exit.Status)
+						}
+					}
+					if kind == "poststart" {
+						if err != nil || !strings.Contains(log(), "hook #2 of poststart") {
+							t.Errorf("Start: %v; the log: %s", err, log())
+						}
+						err = errors.New(log())
+					}
+					if err := ctr.Delete(t.Context()); err != nil {
+						t.Error(err)
+					}
 				}
-			}, "true")
-			_, err := testPod(t, "pod").Create(t.Context(), CreateRequest{ID: "c1", Bundle: bundle})
-			if err == nil || !strings.Contains(err.Error(), "hook #1 of "+kind) || !strings.Contains(err.Error(), "no luck") {
-				t.Errorf("error %v", err)
-			}
-		})
+				if err == nil || !strings.Contains(err.Error(), "hook #1 of "+kind) || !strings.Contains(err.Error(), c.want) {
+					t.Errorf("error %v, want one of hook #1 of %s with %q", err, kind, c.want)
+				}
+				if err != nil && kind != "poststart" && strings.Contains(err.Error(), "second hook") {
+					t.Errorf("the next hook ran: %v", err)
+				}
+				nothingLeft(t, p, bundle)
+			})
+		}
 	}
 }

@@ -117,10 +117,12 @@ func TestRefusedAtCreate(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			p := testPod(t, "pod")
-			_, err := p.Create(t.Context(), CreateRequest{ID: "c1", Bundle: busybox(t, c.change, "true")})
+			bundle := busybox(t, c.change, "true")
+			_, err := p.Create(t.Context(), CreateRequest{ID: "c1", Bundle: bundle})
 			if err == nil || !strings.Contains(err.Error(), c.want) {
 				t.Errorf("error %v, want one with %q", err, c.want)
 			}
+			nothingLeft(t, p, bundle)
 		})
 	}
 }

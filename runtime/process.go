@@ -86,8 +86,11 @@ type setup struct {
 	failed error
 }
 
+// slowDown lets tests look at a child between its steps.
+var slowDown = func(p program.Program) program.Program { return p }
+
 func startProgram(p program.Program, files []program.File) (*setup, error) {
-	child, err := program.Start(p, program.Options{Files: files})
+	child, err := program.Start(slowDown(p), program.Options{Files: files})
 	if err != nil {
 		return nil, err
 	}
