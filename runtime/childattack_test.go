@@ -3,7 +3,9 @@ package runtime
 import (
 	"encoding/binary"
 	"fmt"
+	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	goruntime "runtime"
@@ -125,6 +127,107 @@ func slowly(p program.Program) program.Program {
 		out = append(out, pause, c)
 	}
 	return out
+}
+
+// TestRedirectedWrites (CVE-2025-52881): what is written to procfs for a process comes
+// there, although the container has put a folder of its own over its /proc, or its spec
+// hides the sysctls.
+func TestRedirectedWrites(t *testing.T) {
+	next, w := lines(t)
+	c := create(t, testPod(t, "pod"), CreateRequest{ID: "c1", Bundle: busybox(t, func(s *specs.Spec) {
+		s.Linux.Sysctl = map[string]string{"net.ipv4.ip_forward": "1"}
+		s.Linux.MaskedPaths = append(s.Linux.MaskedPaths, "/proc/sys/net")
+	}, "sh", "-c", "mkdir -p /fake/self/attr && echo 0 >/fake/self/oom_score_adj && mount --bind /fake /proc && echo ready; sleep 1000"), Stdio: Stdio{Stdout: w, Stderr: w}})
+	if err := c.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if s := next(); s != "ready" {
+		t.Fatal(s)
+	}
+	adj := 345
+	p, err := c.Exec(t.Context(), ExecRequest{Process: &specs.Process{Args: []string{"/bin/sleep", "1000"}, Cwd: "/", OOMScoreAdj: &adj}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if b, err := os.ReadFile(fmt.Sprintf("/proc/%d/oom_score_adj", p.Pid())); string(b) != "345\n" {
+		t.Errorf("the exec's oom_score_adj is %q, %v", b, err)
+	}
+	if b, err := os.ReadFile(filepath.Join(c.rec.Bundle, "rootfs/fake/self/oom_score_adj")); string(b) != "0\n" {
+		t.Errorf("the container's file has %q, %v", b, err)
+	}
+	out, err := exec.Command("nsenter", "-n", "-t", strconv.Itoa(c.Init().Pid()), "cat", "/proc/sys/net/ipv4/ip_forward").Output()
+	if string(out) != "1\n" {
+		t.Errorf("ip_forward is %q, %v", out, err)
+	}
+	p.Signal(int(unix.SIGKILL))
+	wait(t, p)
+}
+
+// TestOOMBeforeStart: when the kernel takes init for want of memory while it waits for
+// Start, the shim is untouched and Start says so.
+func TestOOMBeforeStart(t *testing.T) {
+	limit, adj := int64(32<<20), 1000
+	p := testPod(t, "pod")
+	c := create(t, p, CreateRequest{ID: "c1", Bundle: busybox(t, func(s *specs.Spec) {
+		s.Linux.Resources = &specs.LinuxResources{Memory: &specs.LinuxMemory{Limit: &limit}}
+		s.Process.OOMScoreAdj = &adj // before all others
+	}, "sleep", "1000")})
+	var starts []io.Writer
+	// Several, so that none of them has more than what counts for init.
+	for range 4 {
+		eater := exec.Command("sh", "-c", "read go; exec tail /dev/zero")
+		start, err := eater.StdinPipe()
+		if err == nil {
+			err = eater.Start()
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() {
+			eater.Process.Kill()
+			eater.Wait()
+		}()
+		if err := os.WriteFile(memoryCgroup(t, c.Init().Pid())+"/cgroup.procs", []byte(strconv.Itoa(eater.Process.Pid)), 0); err != nil {
+			t.Fatal(err)
+		}
+		starts = append(starts, start)
+	}
+	for _, s := range starts {
+		s.Write([]byte("\n"))
+	}
+	if exit := wait(t, c.Init()); exit.Status != 137 {
+		t.Errorf("init's exit status is %d", exit.Status)
+	}
+	if c.OOMKills() == 0 {
+		t.Error("it was not the kernel's OOM killer")
+	}
+	if err := c.Start(t.Context()); err == nil {
+		t.Error("Start went on")
+	}
+	next := create(t, p, CreateRequest{ID: "c2", Bundle: busybox(t, nil, "true")})
+	if err := next.Start(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
+// memoryCgroup is the folder in which a process's memory is counted.
+func memoryCgroup(t *testing.T, pid int) string {
+	t.Helper()
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	unified := ""
+	for line := range strings.Lines(string(b)) {
+		f := strings.SplitN(strings.TrimSpace(line), ":", 3)
+		switch f[1] {
+		case "memory":
+			return "/sys/fs/cgroup/memory" + f[2]
+		case "":
+			unified = f[2]
+		}
+	}
+	return "/sys/fs/cgroup" + unified
 }
 
 // TestChildrenAreOutOfReach: while each step of a real exec and of the creation of a

@@ -150,7 +150,29 @@ func TestSignals(t *testing.T) {
 func TestPause(t *testing.T) {
 	all(t, func(t *testing.T, h *host) {
 		ctx := background(t)
-		task, _ := h.sleeper(t)
+		dir := t.TempDir()
+		log := filepath.Join(dir, "log")
+		task, _ := h.task(t, h.container(t, h.busybox, oci.WithProcessArgs("sh", "-c", "while :; do echo >>/data/log; usleep 1000; done"),
+			oci.WithMounts([]specs.Mount{{Destination: "/data", Type: "bind", Source: dir, Options: []string{"rbind"}}})), cio.NullIO)
+		size := func() int64 {
+			info, err := os.Stat(log)
+			if err != nil {
+				return 0
+			}
+			return info.Size()
+		}
+		grows := func() bool { // within a minute
+			before := size()
+			for end := time.Now().Add(time.Minute * patience()); size() == before; time.Sleep(time.Millisecond) {
+				if time.Now().After(end) {
+					return false
+				}
+			}
+			return true
+		}
+		if !grows() {
+			t.Error("the container does nothing")
+		}
 		for _, c := range []struct {
 			do   func() error
 			want containerd.ProcessStatus
@@ -163,6 +185,17 @@ func TestPause(t *testing.T) {
 			}
 			if s, err := task.Status(ctx); err != nil || s.Status != c.want {
 				t.Errorf("status %v, %v; want %s", s.Status, err, c.want)
+			}
+			if c.want == containerd.Running {
+				if !grows() {
+					t.Error("it does not go on")
+				}
+				continue
+			}
+			before := size()
+			time.Sleep(200 * time.Millisecond)
+			if after := size(); after != before {
+				t.Errorf("its log has grown from %d to %d bytes while it was paused", before, after)
 			}
 		}
 	})
