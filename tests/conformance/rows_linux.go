@@ -115,6 +115,10 @@ func linuxRows() []Row {
 		Row{Field: "linux.personality.domain", Case: "unknown", Set: person("X"), Refused: `linux.personality.domain is "X": it is not known; known are LINUX and LINUX32`},
 		Row{Field: "linux.personality.flags", Set: person(specs.PerLinux, "X"), Refused: `linux.personality.flags is "X": runtime-spec 1.3 defines no flags; remove it`},
 		Row{Field: "linux.intelRdt", Set: func(s *specs.Spec) { s.Linux.IntelRdt = &specs.LinuxIntelRdt{} }, Refused: `linux.intelRdt: Intel RDT is not supported; remove it`},
+		Row{Field: "linux.mountLabel", When: seLinux, Set: func(s *specs.Spec) {
+			s.Linux.MountLabel = "system_u:object_r:container_file_t:s0"
+			tmpfs("label")(s)
+		}, Box: "ordinary:label", Ask: "label /m/label", Want: "system_u:object_r:container_file_t:s0"},
 		Row{Field: "linux.mountLabel", When: noSELinux, Set: func(s *specs.Spec) { s.Linux.MountLabel = "system_u:object_r:x:s0" }, Refused: `linux.mountLabel is "system_u:object_r:x:s0": SELinux is not enabled on this host; enable it, or leave the label out`},
 		Row{
 			Field: "linux.netDevices", Pending: inWork, Set: func(s *specs.Spec) { s.Linux.NetDevices = map[string]specs.LinuxNetDevice{"eth9": {}} },

@@ -16,6 +16,7 @@ func init() {
 		"first":       {"read from inside", first},
 		"stat":        {"stat(2)", stat},
 		"size":        {"stat(2)", size},
+		"label":       {"the extended attribute `security.selinux`", label},
 		"link":        {"readlink(2)", func(a []string) (string, error) { return os.Readlink(a[0]) }},
 		"list":        {"the folder's entries", list},
 		"write":       {"a write from inside", write},
@@ -160,4 +161,11 @@ func propagation(a []string) (string, error) {
 		return "private", err
 	}
 	return strings.Join(out, " "), err
+}
+
+// label is a file's label of SELinux.
+func label(a []string) (string, error) {
+	b := make([]byte, 256)
+	n, err := unix.Getxattr(a[0], "security.selinux", b)
+	return strings.TrimRight(string(b[:max(n, 0)]), "\x00"), err
 }
