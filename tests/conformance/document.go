@@ -146,8 +146,6 @@ func (l *line) text() string {
 func (r *Row) verdict() string {
 	var words []string
 	switch {
-	case r.Pending != "":
-		words = append(words, "not yet: "+r.Pending)
 	case r.Refused != "" && r.Want != "":
 		words = append(words, "honoured or refused, as the kernel can")
 	case r.Refused != "":

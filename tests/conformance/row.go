@@ -48,12 +48,7 @@ type Row struct {
 	When *Condition
 	// Note is for the document.
 	Note string
-	// Pending says why a row does not hold yet; the test only tells of it.
-	Pending string
 }
-
-// inWork is a reason of [Row.Pending]: it is being changed.
-const inWork = "in work"
 
 // Condition is something that a host has or has not.
 type Condition struct {
