@@ -1,6 +1,8 @@
 package process
 
 import (
+	"slices"
+
 	"golang.org/x/sys/unix"
 
 	"sysbox/runtime/plan"
@@ -47,6 +49,9 @@ func Init(in Create) program.Program {
 	c := newCalls()
 	c.hostLeg(in.Shim, in.Plan.Process, in.Limits)
 	for i, kind := range in.Joins {
+		if kind == unix.CLONE_NEWCGROUP {
+			continue
+		}
 		c.do("join "+namespaceName(kind)+" namespace", unix.SYS_SETNS, num(FDFirst+in.Tasks+i), num(kind))
 	}
 	ns := in.Plan.Namespaces
@@ -54,6 +59,11 @@ func Init(in Create) program.Program {
 
 	// From here on the child is init.
 	c.joinCgroups(in.Tasks)
+	if i := slices.Index(in.Joins, unix.CLONE_NEWCGROUP); i >= 0 {
+		// Not before: where cgroup2 is mounted with nsdelegate, as systemd does, nobody in
+		// a cgroup namespace is let into a cgroup outside of it (ENOENT).
+		c.do("join cgroup namespace", unix.SYS_SETNS, num(FDFirst+in.Tasks+i), num(unix.CLONE_NEWCGROUP))
+	}
 	c.do("close the first leg's files", unix.SYS_CLOSE_RANGE, num(FDTarget), num(^uint32(0)), num(0))
 	var children ref
 	if ns.Time.Mode == plan.NamespaceNew {
