@@ -241,7 +241,7 @@ func schedulingRows() []Row {
 	a := "process.execCPUAffinity."
 	initial := func(p *specs.Process) { p.ExecCPUAffinity = &specs.CPUAffinity{Initial: "1"} }
 	rows = append(rows,
-		Row{Field: a + "initial", Case: "of exec", Exec: initial, Ask: "cpus", Want: "1"},
+		Row{Field: a + "initial", Case: "of exec", Exec: initial, Ask: "cpus", Want: "1", When: &Condition{"Linux 6.2", func() bool { return kernel(6, 2) }}, Note: "before Linux 6.2 the move into the cgroup ends it"},
 		Row{Field: a + "initial", Case: "of init", Set: func(s *specs.Spec) { initial(s.Process) }, Box: "ordinary:affinity2", Look: "cpus of init", Want: "as ours", Note: "ignored, as the specification says"},
 		Row{Field: a + "final", Case: "of exec", Exec: final("1"), Ask: "cpus", Want: "1"},
 		Row{Field: a + "final", Case: "of init", Set: func(s *specs.Spec) { final("1")(s.Process) }, Box: "ordinary:affinity", Look: "cpus of init", Want: "as ours", Note: "ignored, as the specification says"})

@@ -72,7 +72,7 @@ func resourceRows() []Row {
 	in("memory.swap", "memory", swap, "memory.memsw.limit_in_bytes", "805306368", "memory.swap.max", "268435456")
 	rows = append(rows,
 		Row{Field: f + "memory.swap", Case: "without limit", Set: memory(func(m *specs.LinuxMemory) { m.Swap = ptr(mib) }), When: v2("memory"), Refused: madeCgroup + "linux.resources.memory.swap 1048576: cgroup v2 limits swap alone, so memory.limit is needed to tell how much of the sum is swap: set memory.limit"},
-		Row{Field: f + "memory.kernel", Set: memory(func(m *specs.LinuxMemory) { m.Kernel = ptr(mib) }), Box: "system:kernel-memory", Look: "notes kernel", Want: "linux.resources.memory.kernel 1048576 is ignored, as the runtime spec allows: Linux 5.16 dropped the limit", Note: "ignored, as the specification allows; logged"},
+		Row{Field: f + "memory.kernel", Set: memory(func(m *specs.LinuxMemory) { m.Kernel = ptr(mib) }), Box: "system:kernel-memory", Look: "notes memory.kernel", Want: "linux.resources.memory.kernel 1048576 is ignored, as the runtime spec allows: Linux 5.16 dropped the limit", Note: "ignored, as the specification allows; logged"},
 	)
 	onlyV1("memory.kernelTCP", "memory", 512*mib, memory(func(m *specs.LinuxMemory) { m.KernelTCP = ptr(512 * mib) }), "memory.kmem.tcp.limit_in_bytes", "536870912")
 	onlyV1("memory.swappiness", "memory", 33, memory(func(m *specs.LinuxMemory) { m.Swappiness = ptr(uint64(33)) }), "memory.swappiness", "33")
