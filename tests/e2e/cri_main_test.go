@@ -3,6 +3,7 @@ package e2e
 import (
 	"context"
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -25,9 +26,9 @@ type node struct {
 // nodes are by the version of containerd.
 var nodes = map[string]*node{}
 
-// pods runs a test under both containerds, as kubelet would use them.
-func pods(t *testing.T, f func(t *testing.T, n *node)) {
-	for _, v := range versions {
+// pods runs a test under both containerds, and others, as kubelet would use them.
+func pods(t *testing.T, f func(t *testing.T, n *node), others ...string) {
+	for _, v := range slices.Concat(versions, others) {
 		t.Run(v, func(t *testing.T) { f(t, nodeOf(t, v)) })
 	}
 }
