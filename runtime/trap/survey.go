@@ -35,9 +35,9 @@ func (s *Server) survey() error {
 	lines := bufio.NewScanner(f)
 	lines.Buffer(nil, 1<<20)
 	for lines.Scan() {
-		// proc_pid_mountinfo(5): id, parent, major:minor, …
+		// proc_pid_mountinfo(5): id, parent, major:minor, root, mount point, …
 		f := strings.Fields(lines.Text())
-		if len(f) < 3 {
+		if len(f) < 5 {
 			return errors.New("the kernel's form of mountinfo is not as expected")
 		}
 		major, minor, _ := strings.Cut(f[2], ":")
@@ -47,6 +47,12 @@ func (s *Server) survey() error {
 			return err
 		}
 		s.devs[unix.Mkdev(uint32(a), uint32(b))] = true
+		// On btrfs, files have their subvolume's number and not their file system's. No
+		// server of a file system is waited for.
+		var st unix.Statx_t
+		if unix.Statx(unix.AT_FDCWD, mountPoint(f[4]), unix.AT_NO_AUTOMOUNT|unix.AT_STATX_DONT_SYNC, unix.STATX_MNT_ID, &st) == nil && strconv.FormatUint(st.Mnt_id, 10) == f[0] {
+			s.devs[unix.Mkdev(st.Dev_major, st.Dev_minor)] = true
+		}
 	}
 	for _, dir := range shown {
 		id, err := sys.MountID(nil, dir)
@@ -59,4 +65,9 @@ func (s *Server) survey() error {
 		}
 	}
 	return lines.Err()
+}
+
+// mountPoint undoes what mountinfo does to white space and backslashes in a path.
+func mountPoint(s string) string {
+	return strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`).Replace(s)
 }
