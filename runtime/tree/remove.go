@@ -1,6 +1,7 @@
 package tree
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -15,11 +16,23 @@ import (
 // have files open, and paths be longer than any that can be opened. os.RemoveAll keeps
 // a file and a buffer for each level. This has one folder open at a time and remembers
 // sixteen bytes for each.
+//
+// Two delete actions may remove the same folder: what goes missing under one's hands is the
+// other's doing, and one looks again.
 func RemoveAll(dir *os.File, name string) error {
 	in := unix.AT_FDCWD
 	if dir != nil {
 		in = int(dir.Fd())
 	}
+	for range 1000 {
+		if err := removeAll(in, name); !errors.Is(err, unix.ENOENT) {
+			return err
+		}
+	}
+	return fmt.Errorf("remove %s: somebody else does, and makes it anew", name)
+}
+
+func removeAll(in int, name string) error {
 	at, err := openFolder(in, name)
 	if err == unix.ENOENT {
 		return nil
