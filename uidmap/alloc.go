@@ -274,8 +274,10 @@ func (a *Allocator) Adopt(owner string) (*Lease, error) {
 // nothing if it has none. ErrInUse, with the pid of one, while they have not.
 func (a *Allocator) ReleaseOwner(owner string) error {
 	err := a.locked(func(*os.File) error {
+		os.Remove(a.path(unfinished))
 		f, r, err := a.find(owner)
 		if errors.Is(err, fs.ErrNotExist) {
+			a.pruneIndex(indexName(owner)) // of one who was killed in the midst of Acquire
 			return nil
 		}
 		if err != nil {

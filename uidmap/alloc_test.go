@@ -297,3 +297,27 @@ func BenchmarkAcquire(b *testing.B) {
 		}
 	}
 }
+
+// TestReleaseOfHalfAcquired: what one leaves who is killed in the midst of Acquire goes
+// with the owner's release.
+func TestReleaseOfHalfAcquired(t *testing.T) {
+	dir := t.TempDir()
+	a, err := Open(dir, nobodys)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer a.Close()
+	if err := os.WriteFile(a.path(unfinished), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(recordName(Range{HostID: 5, Size: 6}), a.path(indexName("ns/pod"))); err != nil {
+		t.Fatal(err)
+	}
+	if err := a.ReleaseOwner("ns/pod"); err != nil {
+		t.Fatal(err)
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil || len(entries) != 1 || entries[0].Name() != "lock" {
+		t.Errorf("left are %v, %v; want the lock alone", entries, err)
+	}
+}
