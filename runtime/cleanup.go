@@ -4,10 +4,15 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"os"
+	"path/filepath"
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"sysbox/runtime/cgroup"
+	"sysbox/uidmap"
 )
 
 // Cleanup removes all that a container left whose shim has died or cannot be
@@ -74,24 +79,65 @@ func (r *record) reclaim(ctx context.Context, cfg *Config) error {
 	if err := r.undo(ctx, cfg, cg); err != nil {
 		return err
 	}
+	return r.leave(ctx, cfg)
+}
+
+// leave removes the record and, with the last of its pod, the ids that the pod's
+// containers share. A dead shim of a pod brings a delete for each of them, perhaps all at
+// once: under the lock one of them is the last.
+func (r *record) leave(ctx context.Context, cfg *Config) error {
+	name, err := recordPath(cfg, r.Namespace, r.ID)
+	if err != nil {
+		return err
+	}
+	dir, err := os.Open(filepath.Dir(name))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // another delete of the same container was quicker
+	}
+	if err != nil {
+		return err
+	}
+	defer dir.Close() // and with it the lock
+	for err = unix.EINTR; err == unix.EINTR; {
+		err = unix.Flock(int(dir.Fd()), unix.LOCK_EX)
+	}
+	if err != nil {
+		return &os.PathError{Op: "lock", Path: dir.Name(), Err: err}
+	}
+	siblings, err := r.siblings(cfg)
+	if err != nil {
+		return err
+	}
+	for _, s := range siblings {
+		if s.IDOwner == r.IDOwner {
+			return r.remove(cfg)
+		}
+	}
 	if r.IDOwner != "" {
-		siblings, err := r.siblings(cfg)
-		if err != nil {
+		if err := releaseIDs(ctx, cfg, r.IDOwner); err != nil {
 			return err
-		}
-		last := true
-		for _, s := range siblings {
-			last = last && s.IDOwner != r.IDOwner
-		}
-		if last {
-			a, err := openAllocator(cfg)
-			if err != nil {
-				return err
-			}
-			if err := errors.Join(a.ReleaseOwner(r.IDOwner), a.Close()); err != nil {
-				return err
-			}
 		}
 	}
 	return r.remove(cfg)
+}
+
+// endGrace is how long a killed process may take from leaving its cgroup to its end.
+const endGrace = 2 * time.Second
+
+// releaseIDs gives the ids of a pod back. A process that was killed has left its cgroup
+// before it has left its user namespace.
+func releaseIDs(ctx context.Context, cfg *Config, owner string) error {
+	a, err := openAllocator(cfg)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, endGrace)
+	defer cancel()
+	for {
+		err := a.ReleaseOwner(owner)
+		if !errors.Is(err, uidmap.ErrInUse) || ctx.Err() != nil {
+			return errors.Join(err, a.Close())
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
 }

@@ -131,6 +131,10 @@ func (p *Pod) Create(ctx context.Context, r CreateRequest) (*Container, error) {
 	if err != nil {
 		return nil, err
 	}
+	// Callers that never run delete may come again, with a name whose shim has died.
+	if _, err := reclaimRecord(ctx, p.cfg, name); err != nil {
+		return nil, fmt.Errorf("remove what is left of another container %s: %w", r.ID, err)
+	}
 	if exists(name) {
 		return nil, fmt.Errorf("container %s: %w in namespace %s; delete it first", r.ID, os.ErrExist, p.namespace)
 	}
