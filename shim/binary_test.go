@@ -65,7 +65,6 @@ type caller struct {
 	bin       string
 	namespace string
 	sockets   string
-	events    string   // the ttrpc address of containerd's events
 	leak      *os.File // inherited by the command
 }
 
@@ -106,7 +105,7 @@ func (c *caller) run(id, dir string, stdin []byte, args ...string) ([]byte, erro
 	if c.leak != nil {
 		cmd.ExtraFiles = []*os.File{c.leak}
 	}
-	cmd.Env = append(os.Environ(), "TTRPC_ADDRESS="+c.events, "MAX_SHIM_VERSION=2")
+	cmd.Env = append(os.Environ(), "TTRPC_ADDRESS=", "MAX_SHIM_VERSION=2")
 	return cmd.CombinedOutput()
 }
 

@@ -3,14 +3,11 @@ package shim
 import (
 	"bufio"
 	"context"
-	"encoding/json"
 	"fmt"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -19,12 +16,10 @@ import (
 
 	bootapi "github.com/containerd/containerd/api/runtime/bootstrap/v1"
 	taskv2 "github.com/containerd/containerd/api/runtime/task/v2"
-	"github.com/containerd/containerd/api/types"
 	"github.com/containerd/containerd/api/types/runc/options"
 	"github.com/containerd/errdefs"
 	"github.com/containerd/errdefs/pkg/errgrpc"
 	"github.com/containerd/ttrpc"
-	"github.com/opencontainers/runtime-spec/specs-go/features"
 	"golang.org/x/sys/unix"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
@@ -77,49 +72,6 @@ func TestNewStart(t *testing.T) {
 	}
 }
 
-func TestOldStart(t *testing.T) {
-	c := newCaller(t)
-	var addresses []string
-	for i, stdin := range [][]byte{nil, {0x0a, 0x01, 'x'}} { // CRI-O; an Any of an unknown type
-		out, err := c.run("pod", c.bundle("pod-"+strconv.Itoa(os.Getpid())), stdin, "start")
-		if err != nil {
-			t.Fatalf("start %d: %v: %s", i, err, out)
-		}
-		if !strings.HasPrefix(string(out), "unix:///run/containerd/s/") || strings.ContainsAny(string(out), "\n{") {
-			t.Errorf("answer is %q, want a bare address", out)
-		}
-		if i == 0 {
-			c.killAfter(string(out))
-		}
-		addresses = append(addresses, string(out))
-	}
-	if addresses[0] != addresses[1] {
-		t.Errorf("one pod has two addresses: %q", addresses)
-	}
-}
-
-// Containers of one pod share a shim; a killed one is replaced.
-func TestGrouping(t *testing.T) {
-	c := newCaller(t)
-	first := c.startNew("pod", c.bundle("pod"))
-	second := c.startNew("box", c.bundle("pod"))
-	if first.Address != second.Address {
-		t.Fatalf("addresses are %s and %s", first.Address, second.Address)
-	}
-	pid := c.shimPid(first.Address)
-	if other := c.startNew("x", c.bundle("other")); other.Address == first.Address {
-		t.Error("two pods share a shim")
-	}
-	if err := unix.Kill(pid, unix.SIGKILL); err != nil {
-		t.Fatal(err)
-	}
-	gone(t, pid)
-	third := c.startNew("box2", c.bundle("pod"))
-	if third.Address != first.Address || c.shimPid(third.Address) == pid {
-		t.Errorf("after a kill the address is %s, pid %d", third.Address, c.shimPid(third.Address))
-	}
-}
-
 // Containers of a pod that are started at once get one shim.
 func TestStartsTogether(t *testing.T) {
 	c := newCaller(t)
@@ -146,6 +98,7 @@ func TestStartsTogether(t *testing.T) {
 	}
 }
 
+// What the daemon is like otherwise, package tests/contract sees.
 func TestDaemon(t *testing.T) {
 	c := newCaller(t)
 	leak, err := os.Create(filepath.Join(c.sockets, "leak"))
@@ -164,39 +117,6 @@ func TestDaemon(t *testing.T) {
 		if target, err := os.Readlink(fd); err == nil && target == leak.Name() {
 			t.Errorf("the daemon has the caller's file as %s", fd)
 		}
-	}
-	proc := fmt.Sprintf("/proc/%d/", pid)
-	if cwd, err := os.Readlink(proc + "cwd"); err != nil || cwd != "/" {
-		t.Errorf("working directory is %s, %v", cwd, err)
-	}
-	if sid, err := unix.Getsid(pid); err != nil || sid != pid {
-		t.Errorf("session is %d, %v; want its own", sid, err)
-	}
-	score := func(path string) int {
-		b, err := os.ReadFile(path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		n, err := strconv.Atoi(strings.TrimSpace(string(b)))
-		if err != nil {
-			t.Fatal(err)
-		}
-		return n
-	}
-	if got, want := score(proc+"oom_score_adj"), min(score("/proc/self/oom_score_adj")+1, 1000); got != want {
-		t.Errorf("oom_score_adj is %d, want %d", got, want)
-	}
-	st, err := os.Stat(strings.TrimPrefix(r.Address, "unix://"))
-	if err != nil || st.Mode().Perm() != 0o600 {
-		t.Errorf("socket is %v, %v", st.Mode(), err)
-	}
-	// SIGTERM ends it, and its socket with it.
-	if err := unix.Kill(pid, unix.SIGTERM); err != nil {
-		t.Fatal(err)
-	}
-	gone(t, pid)
-	if _, err := os.Stat(strings.TrimPrefix(r.Address, "unix://")); !os.IsNotExist(err) {
-		t.Errorf("the socket was left: %v", err)
 	}
 }
 
@@ -330,65 +250,22 @@ func TestLog(t *testing.T) {
 	}
 }
 
-func TestInfo(t *testing.T) {
-	c := newCaller(t)
-	out, err := c.run("x", t.TempDir(), []byte{0x0a, 0x01, 'x'}, "-info")
-	if err != nil {
-		t.Fatalf("%v: %s", err, out)
-	}
-	var info types.RuntimeInfo
-	if err := proto.Unmarshal(out, &info); err != nil {
-		t.Fatal(err)
-	}
-	var f features.Features
-	if err := json.Unmarshal(info.GetFeatures().GetValue(), &f); err != nil {
-		t.Fatal(err)
-	}
-	if info.Name != Name || info.Features.TypeUrl != featuresURL || !slices.Contains(f.Linux.Namespaces, "user") ||
-		!*f.Linux.MountExtensions.IDMap.Enabled || !slices.Contains(f.MountOptions, "rro") {
-		t.Errorf("info is %v", &info)
-	}
-}
-
-func TestDelete(t *testing.T) {
+// A refused specification is InvalidArgument with the sentence, by either service.
+func TestRefusal(t *testing.T) {
 	c := newCaller(t)
 	dir := c.bundle("pod")
-	call := func() *taskv2.DeleteResponse {
-		t.Helper()
-		out, err := c.run("pod", dir, nil, "-bundle", dir, "delete")
-		if err != nil {
-			t.Fatalf("%v: %s", err, out)
-		}
-		var r taskv2.DeleteResponse
-		if err := proto.Unmarshal(out, &r); err != nil {
-			t.Fatal(err)
-		}
-		return &r
-	}
-	if r := call(); r.ExitStatus != 137 || r.ExitedAt == nil {
-		t.Errorf("without anything known the answer is %v", r)
-	}
-	at := time.Unix(1700000000, 5)
-	if err := bundle.WriteExit(dir, bundle.Exit{Pid: 77, Status: 3, At: at}); err != nil {
+	spec := `{"ociVersion":"1.3.0","process":{"args":["true"],"cwd":"/"},"root":{"path":"rootfs"},"linux":{"intelRdt":{"closID":"x"}}}`
+	if err := os.WriteFile(filepath.Join(dir, "config.json"), []byte(spec), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	for range 2 {
-		if r := call(); r.ExitStatus != 3 || r.Pid != 77 || !r.ExitedAt.AsTime().Equal(at) {
-			t.Errorf("with exit.json the answer is %v", r)
+	client := c.dial(c.startNew("box", dir).Address)
+	req := &taskv2.CreateTaskRequest{ID: "box", Bundle: dir}
+	_, v2 := taskv2.NewTTRPCTaskClient(client).Create(t.Context(), req)
+	v3 := v3Client{client}.call(t.Context(), "Create", req, &taskv2.CreateTaskResponse{})
+	for _, err := range []error{v2, v3} {
+		if !errdefs.IsInvalidArgument(errgrpc.ToNative(err)) || !strings.Contains(err.Error(), "intelRdt") {
+			t.Errorf("create gave %v", err)
 		}
-	}
-
-	// A killed shim's socket goes; a living one's stays.
-	s := c.startNew("pod", dir)
-	call()
-	pid := c.shimPid(s.Address)
-	if err := unix.Kill(pid, unix.SIGKILL); err != nil {
-		t.Fatal(err)
-	}
-	gone(t, pid)
-	call()
-	if _, err := os.Stat(strings.TrimPrefix(s.Address, "unix://")); !os.IsNotExist(err) {
-		t.Errorf("the dead shim's socket was left: %v", err)
 	}
 }
 

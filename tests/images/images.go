@@ -8,6 +8,7 @@ import (
 	"archive/tar"
 	"crypto/sha256"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -134,4 +135,23 @@ func save(name, root, ref string, cmd []string, path string) error {
 		return err
 	}
 	return w.Close()
+}
+
+// BusyboxRoot is the busybox image as a folder, which is not to be written to.
+func BusyboxRoot() (string, error) {
+	archive, err := Busybox()
+	if err != nil {
+		return "", err
+	}
+	return peers.Once("root-busybox-1", func(dir string) error {
+		layers := exec.Command("tar", "-xOf", archive, "layer.tar")
+		unpack := exec.Command("tar", "-C", dir, "-xf", "-")
+		if unpack.Stdin, err = layers.StdoutPipe(); err != nil {
+			return err
+		}
+		if err := unpack.Start(); err != nil {
+			return err
+		}
+		return errors.Join(layers.Run(), unpack.Wait(), os.Chmod(dir, 0o755))
+	})
 }
