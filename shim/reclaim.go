@@ -24,7 +24,7 @@ func reclaim(w io.Writer) error {
 		fmt.Fprintf(w, "removed %s\n", r)
 	}
 	if err == nil && len(removed) == 0 {
-		fmt.Fprintln(w, "nothing is left of dead shims")
+		_, err = io.WriteString(w, "nothing is left of dead shims\n")
 	}
 	return err
 }
