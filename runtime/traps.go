@@ -40,6 +40,7 @@ func (c *Container) makeTraps(userns, proc *os.File) error {
 		UserNS: userns, UID: c.plan.IDs.UID, GID: c.plan.IDs.GID, Proc: proc, Tree: tree, Guarded: c.guarded,
 		Devices: c.plan.Devices, Modules: c.cfg.Modules,
 		Memory: c.cgroup.Memory, Processes: c.cgroup.Tasks, Log: func(s string) { c.warn(s) },
+		Received: trapReceived,
 	})
 	if err != nil {
 		tree.Close()
@@ -89,3 +90,6 @@ func (c *Container) serveTraps(socket *os.File) error {
 	}
 	return c.traps.Serve(os.NewFile(uintptr(fd), "seccomp listener"))
 }
+
+// trapReceived is called for each trapped call, in tests.
+var trapReceived func(tid int)

@@ -43,6 +43,9 @@ type Config struct {
 	Processes func() uint64
 	// Log takes sentences for the shim's log.
 	Log func(string)
+	// Received, if not nil, is called for each call before anything of its caller is
+	// looked at, with the number of the thread: for tests.
+	Received func(tid int)
 }
 
 // Server answers the calls of one container.
@@ -224,6 +227,9 @@ func (s *Server) handle(w *worker, l *listener, n *notification, h *handler) (er
 	}()
 	c := &call{caller: caller{tid: int(n.tid), id: n.id, listener: l, proc: s.proc, dir: -1}, arch: n.arch, args: n.args}
 	defer c.close()
+	if s.cfg.Received != nil {
+		s.cfg.Received(c.tid)
+	}
 	v = h.handle(w, c)
 	return nil
 }
