@@ -130,7 +130,7 @@ func TestSeccompAgent(t *testing.T) {
 		w, text := pipe(t)
 		const script = "mkdir /x; /bin/busybox true && echo on"
 		const want = "mkdir: can't create directory '/x': Directory not empty\non\n"
-		c := create(t, testPod(t, "pod"), CreateRequest{ID: "c1", Bundle: busybox(t, a.asks(noNewPrivileges), "sh", "-c", script+"; exec sleep 1000"), Stdio: Stdio{Stdout: w, Stderr: w}})
+		c := create(t, testPod(t, "pod"), CreateRequest{ID: "c1", Bundle: busybox(t, a.asks(noNewPrivileges), "sh", "-c", script+"; until [ -e /end ]; do sleep 0.1; done"), Stdio: Stdio{Stdout: w, Stderr: w}})
 		if err := c.Start(t.Context()); err != nil {
 			t.Fatal(err)
 		}
@@ -143,7 +143,7 @@ func TestSeccompAgent(t *testing.T) {
 		}
 		check(c.Init().Pid(), specs.StateCreated)
 		ew, etext := pipe(t)
-		p, err := c.Exec(t.Context(), ExecRequest{Process: &specs.Process{Args: []string{"sh", "-c", script}, Cwd: "/", Env: []string{"PATH=/bin"}, NoNewPrivileges: noNewPrivileges}, Stdio: Stdio{Stdout: ew, Stderr: ew}})
+		p, err := c.Exec(t.Context(), ExecRequest{Process: &specs.Process{Args: []string{"sh", "-c", script + "; touch /end"}, Cwd: "/", Env: []string{"PATH=/bin"}, NoNewPrivileges: noNewPrivileges}, Stdio: Stdio{Stdout: ew, Stderr: ew}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -152,7 +152,6 @@ func TestSeccompAgent(t *testing.T) {
 		if out := etext(); out != want {
 			t.Errorf("the exec says %q", out)
 		}
-		c.Init().Signal(int(unix.SIGKILL))
 		wait(t, c.Init())
 		if out := text(); out != want {
 			t.Errorf("init says %q", out)
