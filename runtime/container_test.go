@@ -18,6 +18,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// testIDs is a pool that hardly another process of the machine has: the end of a pod
+// waits for all who use its range.
+func testIDs() IDConfig {
+	const size = 1 << 22
+	return IDConfig{User: "sysbox-test-none", Size: 1 << 18, PoolStart: 0x40000000 + uint32(os.Getpid()%128)*size, PoolSize: size}
+}
+
 // testPod returns a pod with its state in a folder of the test's.
 func testPod(t testing.TB, name string) *Pod {
 	t.Helper()
@@ -27,7 +34,7 @@ func testPod(t testing.TB, name string) *Pod {
 	dir := t.TempDir()
 	cfg := &Config{
 		StateDir: filepath.Join(dir, "state"), DataDir: filepath.Join(dir, "data"),
-		IDs: IDConfig{User: "sysbox", Size: 1 << 18}, Unshifted: "warn",
+		IDs: testIDs(), Unshifted: "warn",
 	}
 	return NewPod(cfg, "test", name)
 }
