@@ -162,6 +162,17 @@ func (c *Containerd) Restart(ctx context.Context) error {
 	return c.Resume(ctx)
 }
 
+// Upgrade ends containerd and starts another version on the same folders; shims live on.
+func (c *Containerd) Upgrade(ctx context.Context, version string) error {
+	bin, err := peers.Containerd(version)
+	if err != nil {
+		return err
+	}
+	c.halt()
+	c.bin, c.Version = bin, version
+	return c.Resume(ctx)
+}
+
 // Kill ends containerd as a crash would; shims live on.
 func (c *Containerd) Kill() {
 	c.signal(syscall.SIGKILL)
