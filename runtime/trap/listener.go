@@ -121,7 +121,12 @@ func (l *listener) valid(id uint64) bool {
 // answer wakes the caller, if it still waits.
 func (l *listener) answer(id uint64, v verdict) {
 	if v.file != nil {
-		defer v.file.Close()
+		defer func() {
+			v.file.Close()
+			if v.given != nil {
+				v.given()
+			}
+		}()
 		e := l.give(id, v)
 		if e == 0 {
 			return

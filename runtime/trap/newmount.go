@@ -130,12 +130,13 @@ func (w *worker) openTree(c *call, attr *unix.MountAttr) verdict {
 		clone.Close()
 		return failed(err)
 	}
-	if err := w.server.trees.hold(clone); err != nil {
+	given, err := w.server.trees.hold(clone)
+	if err != nil {
 		unix.Close(fd)
 		clone.Close()
 		return failed(err)
 	}
-	return verdict{file: os.NewFile(uintptr(fd), dir), closeOnExec: c.args[2]&unix.OPEN_TREE_CLOEXEC != 0}
+	return verdict{file: os.NewFile(uintptr(fd), dir), closeOnExec: c.args[2]&unix.OPEN_TREE_CLOEXEC != 0, given: given}
 }
 
 // walkAt is [worker.walk] by a path in the caller's memory, which may be empty and mean

@@ -25,6 +25,9 @@ type tree struct {
 	// id is the mount's, which no other has while this one exists.
 	id    uint64
 	timer *time.Timer
+	// given is closed when the caller has the root folder and this process has it no more:
+	// the mount that is moved then can be unmounted at once.
+	given chan struct{}
 }
 
 const (
@@ -34,21 +37,22 @@ const (
 	treeAge  = time.Minute
 )
 
-// hold keeps a mount, which it takes over unless there is an error.
-func (t *trees) hold(mount *os.File) error {
+// hold keeps a mount, which it takes over unless there is an error. given is to be called
+// when its root folder is closed here.
+func (t *trees) hold(mount *os.File) (given func(), err error) {
 	id, err := sys.MountID(mount, "")
 	if err != nil {
-		return err
+		return nil, err
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.closed {
-		return unix.EPERM
+		return nil, unix.EPERM
 	}
 	if len(t.held) == maxTrees {
 		t.drop(0)
 	}
-	kept := &tree{file: mount, id: id}
+	kept := &tree{file: mount, id: id, given: make(chan struct{})}
 	kept.timer = time.AfterFunc(treeAge, func() {
 		t.mu.Lock()
 		defer t.mu.Unlock()
@@ -57,7 +61,7 @@ func (t *trees) hold(mount *os.File) error {
 		}
 	})
 	t.held = append(t.held, kept)
-	return nil
+	return sync.OnceFunc(func() { close(kept.given) }), nil
 }
 
 // drop lets a mount dissolve. t.mu is held.
@@ -79,23 +83,35 @@ func (t *trees) take(fd int) *os.File {
 	if unix.Statx(fd, "", unix.AT_EMPTY_PATH, unix.STATX_MNT_ID, &st) != nil || st.Attributes&unix.STATX_ATTR_MOUNT_ROOT == 0 {
 		return nil
 	}
+	out := t.remove(st.Mnt_id)
+	if out == nil {
+		return nil
+	}
+	<-out.given
+	return out.file
+}
+
+func (t *trees) remove(id uint64) *tree {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	i := slices.IndexFunc(t.held, func(x *tree) bool { return x.id == st.Mnt_id })
+	i := slices.IndexFunc(t.held, func(x *tree) bool { return x.id == id })
 	if i < 0 {
 		return nil
 	}
 	out := t.held[i]
 	out.timer.Stop()
 	t.held = slices.Delete(t.held, i, i+1)
-	return out.file
+	return out
 }
 
 // putBack keeps a mount again that could not be moved.
 func (t *trees) putBack(mount *os.File) {
-	if t.hold(mount) != nil {
+	given, err := t.hold(mount)
+	if err != nil {
 		mount.Close()
+		return
 	}
+	given()
 }
 
 func (t *trees) close() {

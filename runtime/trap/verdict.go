@@ -20,6 +20,8 @@ type verdict struct {
 	file *os.File
 	// closeOnExec is file's flag there.
 	closeOnExec bool
+	// given is called when the file is closed; nil for nothing to do.
+	given func()
 }
 
 // pass: the kernel's own answer is the best there is.
