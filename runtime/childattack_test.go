@@ -85,7 +85,16 @@ var waysIn = []struct {
 		if e != 0 {
 			return e
 		}
-		unix.PtraceDetach(pid)
+		// Only one that is stopped can be let go, and who ends while it is traced is its
+		// parent's to wait for only after its tracer.
+		_ = unix.PtraceInterrupt(pid)
+		var status unix.WaitStatus
+		for {
+			if _, err := unix.Wait4(pid, &status, unix.WALL, nil); err != unix.EINTR {
+				break
+			}
+		}
+		_ = unix.PtraceDetach(pid)
 		return nil
 	}},
 	{"open mem", openIt("mem", unix.O_RDWR)},
