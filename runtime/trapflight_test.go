@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"sync"
@@ -60,7 +61,11 @@ func TestTrapNumberTaken(t *testing.T) {
 		newcomer, err = takeNumber(c, tid)
 		done <- err
 	})
-	c = create(t, testPod(t, "pod"), CreateRequest{ID: "c1", Bundle: insideBundle(t, "trap init", nil)})
+	bundle := insideBundle(t, "trap init", nil)
+	if err := os.Mkdir(filepath.Join(bundle, "rootfs/k"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	c = create(t, testPod(t, "pod"), CreateRequest{ID: "c1", Bundle: bundle})
 	if err := c.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -131,9 +136,6 @@ func takeNumber(c *Container, tid int) (*program.Process, error) {
 
 func init() {
 	routines["trap init"] = func() error {
-		if err := os.Mkdir("/k", 0o777); err != nil {
-			return err
-		}
 		time.Sleep(10 * time.Minute)
 		return nil
 	}
