@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"sysbox/tests/leak"
 )
 
 // insideEnv names the routine that this test's binary runs in a container.
@@ -20,7 +22,7 @@ var routines = map[string]func() error{}
 func TestMain(m *testing.M) {
 	name := os.Getenv(insideEnv)
 	if name == "" {
-		os.Exit(m.Run())
+		os.Exit(leak.Main(m, fmt.Sprintf("sysbox-test-%d/", os.Getpid())))
 	}
 	routine := routines[name]
 	if routine == nil {

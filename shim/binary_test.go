@@ -18,6 +18,8 @@ import (
 	"github.com/containerd/ttrpc"
 	"golang.org/x/sys/unix"
 	"google.golang.org/protobuf/proto"
+
+	"sysbox/tests/leak"
 )
 
 // patience ends a test that would hang; no outcome depends on it.
@@ -52,11 +54,11 @@ func TestMain(m *testing.M) {
 	if path := os.Getenv(asOther); path != "" {
 		os.Exit(connectAsOther(path))
 	}
-	code := m.Run()
-	if bin, err := buildOnce(); err == nil && os.Getenv(shimDir) == "" {
-		os.RemoveAll(filepath.Dir(bin))
-	}
-	os.Exit(code)
+	os.Exit(leak.Main(m, "", func() {
+		if bin, err := buildOnce(); err == nil && os.Getenv(shimDir) == "" {
+			os.RemoveAll(filepath.Dir(bin))
+		}
+	}))
 }
 
 // caller runs the shim's command as a container manager does.

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"sysbox/tests/leak"
 )
 
 // nobodys is a pool that depends neither on /etc nor on containers that run
@@ -22,7 +24,7 @@ func TestMain(m *testing.M) {
 	dir := os.Getenv("UIDMAP_TEST_DIR")
 	switch os.Getenv("UIDMAP_TEST_DO") {
 	case "":
-		os.Exit(m.Run())
+		os.Exit(leak.Main(m, ""))
 	case "hold":
 		l := mustAcquire(dir, os.Getenv("UIDMAP_TEST_OWNER"))
 		fmt.Println(l.UID().HostID)

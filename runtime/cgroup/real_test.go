@@ -15,6 +15,8 @@ import (
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
+
+	"sysbox/tests/leak"
 )
 
 // Tests against the host's own hierarchies. Everything is below one top
@@ -23,7 +25,7 @@ import (
 var top = fmt.Sprintf("/sysbox-test-%d", os.Getpid())
 
 func TestMain(m *testing.M) {
-	code := m.Run()
+	code := leak.Main(m, "")
 	if l, err := Host(); err == nil {
 		for _, mount := range l.mounts() {
 			if exists(mount + top) {

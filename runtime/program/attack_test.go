@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"sysbox/tests/leak"
 )
 
 // The test binary is also the container's root: it attacks the process that its
@@ -23,7 +25,7 @@ func TestMain(m *testing.M) {
 		attack(inside, "/proc/"+os.Args[3])
 		os.Exit(0)
 	}
-	os.Exit(m.Run())
+	os.Exit(leak.Main(m, ""))
 }
 
 // attack prints a line for each attempt: its name, and the error or nil.

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"sysbox/tests/leak"
 )
 
 // asReaper makes the test binary a reaper of orphans, which a test process
@@ -25,7 +27,7 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(0)
 	}
-	os.Exit(m.Run())
+	os.Exit(leak.Main(m, ""))
 }
 
 func TestReaper(t *testing.T) {

@@ -31,6 +31,7 @@ type fakePod struct {
 	ownPIDs   bool
 	startErr  error
 	duringRun func(p *fakeProcess) // called inside Start and Exec, when the process runs
+	all       []*fakeBox           // guarded by mu
 }
 
 func (f *fakePod) Create(_ context.Context, r runtime.CreateRequest) (Container, error) {
@@ -44,6 +45,7 @@ func (f *fakePod) Create(_ context.Context, r runtime.CreateRequest) (Container,
 	}
 	b := &fakeBox{pod: f, init: newFakeProcess(1000 + len(f.boxes)*100)}
 	f.boxes[r.ID] = b
+	f.all = append(f.all, b)
 	return b, nil
 }
 
@@ -228,6 +230,13 @@ func newRig(t *testing.T) *rig {
 		rec:  &recorder{},
 		stop: make(chan struct{}),
 	}
+	t.Cleanup(func() { // whoever waits for them has ended then
+		for _, b := range r.pod.all {
+			for _, p := range append(b.execs, b.init) {
+				p.end(137)
+			}
+		}
+	})
 	r.Service = NewService("ns", r.pod, r.rec, slog.New(slog.DiscardHandler), func() { close(r.stop) })
 	return r
 }
