@@ -449,8 +449,12 @@ func TestStorageOfDataRoot(t *testing.T) {
 			if overlay := out == "794c7630\n"; overlay != (c.layers > 0) {
 				t.Errorf("the data-root's file system: %q", out)
 			}
-			if !strings.Contains(log(), c.log) || c.log == "" && log() != "" {
-				t.Errorf("logged %q, want %q", log(), c.log)
+			said := log()
+			if strings.Contains(said, "binfmt_misc left out") { // an older kernel's, which is another matter
+				said = said[strings.Index(said, "\n")+1:]
+			}
+			if !strings.Contains(said, c.log) || c.log == "" && said != "" {
+				t.Errorf("logged %q, want %q", said, c.log)
 			}
 		})
 	}

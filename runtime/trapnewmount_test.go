@@ -126,7 +126,11 @@ func newOverlay() error {
 	if flags, err := unix.FcntlInt(uintptr(fs), unix.F_GETFD, 0); err != nil || flags != 0 {
 		return fmt.Errorf("the context's flags are %d, %w", flags, err)
 	}
-	if err := unix.FsconfigSetString(fs, "nosuch", "x"); err != unix.EINVAL {
+	err = unix.FsconfigSetString(fs, "nosuch", "x")
+	if u := (unix.Utsname{}); err == nil && unix.Uname(&u) == nil && !kernelAtLeast(unix.ByteSliceToString(u.Release[:]), 6, 5) {
+		return nil // these look at an overlay's options when they make it
+	}
+	if err != unix.EINVAL {
 		return fmt.Errorf("an option that there is not: %w", err)
 	}
 	text := make([]byte, 200)
