@@ -18,13 +18,12 @@ import (
 // hostFacts are what plans may depend on, gathered once.
 var hostFacts = sync.OnceValue(func() plan.Facts {
 	f := plan.Facts{
-		CapLast:        40,
-		Arch:           goruntime.GOARCH,
-		OnlineCPUs:     goruntime.NumCPU(),
-		AppArmor:       exists("/sys/kernel/security/apparmor"),
-		SELinux:        exists("/sys/fs/selinux/enforce"),
-		IDMappedMounts: true, // 5.12; where it fails, the mount says so
-		HostDirs:       map[string]bool{},
+		CapLast:    40,
+		Arch:       goruntime.GOARCH,
+		OnlineCPUs: goruntime.NumCPU(),
+		AppArmor:   exists("/sys/kernel/security/apparmor"),
+		SELinux:    exists("/sys/fs/selinux/enforce"),
+		HostDirs:   map[string]bool{},
 	}
 	if b, err := os.ReadFile("/proc/sys/kernel/cap_last_cap"); err == nil {
 		if n, err := strconv.Atoi(strings.TrimSpace(string(b))); err == nil {

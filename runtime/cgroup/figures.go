@@ -1,10 +1,5 @@
 package cgroup
 
-import (
-	"strconv"
-	"strings"
-)
-
 // Memory is the container's limit of memory and what it uses, in bytes. A limit
 // of 0 is none, or unknown.
 func (c *Cgroup) Memory() (limit, used uint64) {
@@ -34,6 +29,6 @@ func number(name string) uint64 {
 	if err != nil {
 		return 0
 	}
-	n, _ := strconv.ParseUint(strings.TrimSpace(s), 10, 64)
+	n, _ := parseStat(s, 0)
 	return n
 }

@@ -20,7 +20,7 @@ var update = flag.Bool("update", false, "write the golden files anew")
 // testFacts are those of a host with everything: Linux 6.18, cgroup version 2.
 func testFacts() Facts {
 	return Facts{
-		KernelRelease: "6.18.0", CapLast: 40, Cgroup2: true, IDMappedMounts: true, BinfmtMiscNS: true, Arch: "amd64",
+		KernelRelease: "6.18.0", CapLast: 40, Cgroup2: true, BinfmtMiscNS: true, Arch: "amd64",
 		HostDirs: map[string]bool{"/lib/modules/6.18.0": true, "/usr/src/linux-headers-6.18.0": false}, OnlineCPUs: 2,
 	}
 }

@@ -300,7 +300,6 @@ type Facts struct {
 	Cgroup1, Cgroup2 bool
 	AppArmor         bool
 	SELinux          bool
-	IDMappedMounts   bool
 	BinfmtMiscNS     bool
 	Arch             string // GOARCH
 	// HostDirs has the optional host folders that exist, by path:
