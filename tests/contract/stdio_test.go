@@ -163,11 +163,7 @@ var stdioCases = []testCase{
 		}
 	}},
 	{name: "streams: a reader that waits for the end", run: func(r *rig) {
-		b := r.new("box", []string{"sh", "-c", "head -c 100000 /dev/zero; exit 7"})
-		path, out := r.idle("out")
-		errs := r.sink("err")
-		b.ok(b.create(streams{stdout: path, stderr: errs.path}))
-		b.ok(b.start(""))
+		b, _, out := r.writing(100000)
 		r.see("wait", "%s", b.wait(""))
 		done := make(chan string)
 		go func() { done <- b.delete("") }()
@@ -176,11 +172,7 @@ var stdioCases = []testCase{
 		r.see("delete", "%s", <-done)
 	}},
 	{name: "streams: a slow reader", run: func(r *rig) {
-		b := r.new("box", []string{"sh", "-c", "head -c 1000000 /dev/zero; exit 7"})
-		path, out := r.idle("out")
-		errs := r.sink("err")
-		b.ok(b.create(streams{stdout: path, stderr: errs.path}))
-		b.ok(b.start(""))
+		b, _, out := r.writing(1000000)
 		first, err := io.ReadFull(out, make([]byte, 1000))
 		r.must(err)
 		r.see("held up", "%s", b.state(""))
@@ -189,11 +181,7 @@ var stdioCases = []testCase{
 		r.see("wait", "%s", b.wait(""))
 	}},
 	{name: "streams: a reader dies and another comes", run: func(r *rig) {
-		b := r.new("box", []string{"sh", "-c", "head -c 300000 /dev/zero; exit 7"})
-		path, out := r.idle("out")
-		errs := r.sink("err")
-		b.ok(b.create(streams{stdout: path, stderr: errs.path}))
-		b.ok(b.start(""))
+		b, path, out := r.writing(300000)
 		first, err := io.ReadFull(out, make([]byte, 1000))
 		r.must(err)
 		out.Close()
@@ -203,11 +191,7 @@ var stdioCases = []testCase{
 		r.see("wait", "%s", b.wait(""))
 	}},
 	{name: "streams: a reader dies for good", run: func(r *rig) {
-		b := r.new("box", []string{"sh", "-c", "head -c 1000000 /dev/zero; exit 7"})
-		path, out := r.idle("out")
-		errs := r.sink("err")
-		b.ok(b.create(streams{stdout: path, stderr: errs.path}))
-		b.ok(b.start(""))
+		b, _, out := r.writing(1000000)
 		_, err := io.ReadFull(out, make([]byte, 1000))
 		r.must(err)
 		out.Close()
@@ -229,4 +213,15 @@ var stdioCases = []testCase{
 		r.see("create", "%v", outcome == "ok")
 		b.over = outcome != "ok"
 	}},
+}
+
+// writing is a started container that writes n bytes and ends with 7; its stdout is a
+// FIFO at path, of which out reads only what a case asks of it.
+func (r *rig) writing(n int) (b *box, path string, out *os.File) {
+	r.t.Helper()
+	b = r.new("box", []string{"sh", "-c", fmt.Sprintf("head -c %d /dev/zero; exit 7", n)})
+	path, out = r.idle("out")
+	b.ok(b.create(streams{stdout: path, stderr: r.sink("err").path}))
+	b.ok(b.start(""))
+	return b, path, out
 }
