@@ -1,6 +1,7 @@
 package sys
 
 import (
+	"cmp"
 	"fmt"
 	"os"
 	"runtime"
@@ -19,9 +20,6 @@ type BPFInsn struct {
 	Off  int16 // of jumps: instructions beyond the next
 	Imm  int32
 }
-
-// loadAttempts bounds how often a load that a signal interrupted is made again.
-const loadAttempts = 1000
 
 // LoadDeviceProgram has the kernel check and keep a program until its file and its
 // attachments are gone. Of the name 15 bytes are kept.
@@ -44,12 +42,10 @@ func LoadDeviceProgram(name string, insns []BPFInsn) (*os.File, error) {
 	attr.insns, attr.license = uint64(uintptr(unsafe.Pointer(&insns[0]))), uint64(uintptr(unsafe.Pointer(&license[0])))
 	return open(func() (fd int, err error) {
 		// The verifier gives up at a signal (EAGAIN), of which Go's scheduler sends many.
-		for range loadAttempts {
-			if fd, err = bpf(unix.BPF_PROG_LOAD, unsafe.Pointer(&attr), unsafe.Sizeof(attr)); err != unix.EAGAIN {
-				break
-			}
-		}
-		return fd, err
+		e := withoutSignals(func() {
+			fd, err = bpf(unix.BPF_PROG_LOAD, unsafe.Pointer(&attr), unsafe.Sizeof(attr))
+		})
+		return fd, cmp.Or(err, e)
 	}, "BPF program "+name, "bpf", "BPF_PROG_LOAD, %q, %d instructions", name, len(insns))
 }
 

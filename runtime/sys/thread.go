@@ -66,6 +66,26 @@ var cloneFlags = []flagName{
 	{unix.CLONE_NEWTIME, "CLONE_NEWTIME"},
 }
 
+// withoutSignals runs f on a thread that no signal interrupts but SIGKILL and SIGSTOP; those
+// that come for the process go to other threads, those for this one wait for f's end. Where
+// they could not be blocked f is not run.
+func withoutSignals(f func()) error {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	var all, before unix.Sigset_t
+	for i := range all.Val {
+		all.Val[i] = ^uint64(0)
+	}
+	block := func(set, old *unix.Sigset_t) error {
+		return call(func() error { return unix.PthreadSigmask(unix.SIG_SETMASK, set, old) }, "rt_sigprocmask", "SIG_SETMASK")
+	}
+	if err := block(&all, &before); err != nil {
+		return err
+	}
+	f()
+	return block(&before, nil)
+}
+
 // Prctl is prctl(2) for options without a result.
 func Prctl(option int, args ...uintptr) error {
 	var a [4]uintptr
