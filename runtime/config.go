@@ -8,7 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/pelletier/go-toml/v2"
+	"sysbox/uidmap"
 )
 
 // configFile is read unless SYSBOX_CONFIG_FILE names another.
@@ -46,6 +46,15 @@ type IDConfig struct {
 	AllowHostRoot bool `toml:"allow_host_root"`
 }
 
+// ConfigFile is the file that holds the configuration, and whether SYSBOX_CONFIG_FILE
+// names it: then it has to be there. An empty variable is one that is not set.
+func ConfigFile() (name string, named bool) {
+	if name := os.Getenv("SYSBOX_CONFIG_FILE"); name != "" {
+		return name, true
+	}
+	return configFile, false
+}
+
 // LoadConfig reads the configuration: the file that SYSBOX_CONFIG_FILE names,
 // else /etc/sysbox/config.toml if there is one, else the defaults. An unknown
 // key or a value of the wrong kind is an error with its line.
@@ -56,47 +65,52 @@ func LoadConfig() (*Config, error) {
 		IDs:       IDConfig{User: "sysbox", Size: 1 << 18},
 		Unshifted: "warn",
 	}
-	name, named := os.LookupEnv("SYSBOX_CONFIG_FILE")
-	if !named {
-		name = configFile
+	name, named := ConfigFile()
+	if !filepath.IsAbs(name) {
+		return nil, fmt.Errorf("SYSBOX_CONFIG_FILE is %q; give an absolute path", name)
 	}
-	f, err := os.Open(name)
-	if err != nil {
-		if errors.Is(err, fs.ErrNotExist) && !named {
-			return c, nil
-		}
+	text, err := os.ReadFile(name)
+	switch {
+	case errors.Is(err, fs.ErrNotExist) && !named:
+		return c, nil
+	case err != nil && named:
+		return nil, fmt.Errorf("read the configuration that SYSBOX_CONFIG_FILE names: %w; make the file, or correct the variable in containerd's environment (ConfigPath in the runtime's options)", err)
+	case err != nil:
 		return nil, fmt.Errorf("read the configuration: %w", err)
 	}
-	defer f.Close()
-	d := toml.NewDecoder(f)
-	d.DisallowUnknownFields()
-	if err := d.Decode(c); err != nil {
-		var strict *toml.StrictMissingError
-		if errors.As(err, &strict) {
-			line, _ := strict.Errors[0].Position()
-			return nil, fmt.Errorf("configuration %s, line %d: %s is no key; see docs/configuration.md for those that there are", name, line, strings.Join(strict.Errors[0].Key(), "."))
-		}
-		var wrong *toml.DecodeError
-		if errors.As(err, &wrong) {
-			line, _ := wrong.Position()
-			return nil, fmt.Errorf("configuration %s, line %d: %s: %w; see docs/configuration.md", name, line, strings.Join(wrong.Key(), "."), err)
-		}
-		return nil, fmt.Errorf("configuration %s: %w", name, err)
+	if err := decodeConfig(text, c); err != nil {
+		return nil, fmt.Errorf("configuration %s, %w", name, err)
 	}
 	return c, c.check(name)
 }
 
 func (c *Config) check(name string) error {
-	for key, dir := range map[string]string{"state_dir": c.StateDir, "data_dir": c.DataDir} {
-		if !filepath.IsAbs(dir) {
-			return fmt.Errorf("configuration %s: %s is %q; give an absolute path", name, key, dir)
+	wrong := func(key string, value any, wayOut string) error {
+		return fmt.Errorf("configuration %s: %s is %#v; %s", name, key, value, wayOut)
+	}
+	for _, d := range [][2]string{{"state_dir", c.StateDir}, {"data_dir", c.DataDir}} {
+		if !filepath.IsAbs(d[1]) {
+			return wrong(d[0], d[1], "give an absolute path")
 		}
 	}
 	if c.Unshifted != "warn" && c.Unshifted != "refuse" {
-		return fmt.Errorf("configuration %s: unshifted_binds is %q; give \"warn\" or \"refuse\"", name, c.Unshifted)
+		return wrong("unshifted_binds", c.Unshifted, `give "warn" or "refuse"`)
 	}
 	if c.IDs.Size < 65536 {
-		return fmt.Errorf("configuration %s: ids.range_size is %d; give 65536 or more", name, c.IDs.Size)
+		return wrong("ids.range_size", int(c.IDs.Size), "give 65536 or more")
+	}
+	if c.IDs.PoolStart != 0 && c.IDs.PoolSize == 0 {
+		return wrong("ids.pool_start", int(c.IDs.PoolStart), "give ids.pool_size as well, or none of the two")
+	}
+	for i, m := range c.Modules {
+		if m == "" || strings.ContainsAny(m, "/. \t") {
+			return wrong(fmt.Sprintf("modules[%d]", i), m, "give a module's name, as lsmod shows it")
+		}
 	}
 	return nil
+}
+
+// Pool is where the configuration has ranges of ids come from.
+func (c *Config) Pool() uidmap.Pool {
+	return uidmap.Pool{User: c.IDs.User, RangeSize: c.IDs.Size, Start: c.IDs.PoolStart, Size: c.IDs.PoolSize}
 }

@@ -3,6 +3,8 @@ package runtime
 import (
 	"os"
 	"path/filepath"
+	"reflect"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -17,11 +19,18 @@ func TestConfig(t *testing.T) {
 	}{
 		{"", nil},
 		{`modules = ["dummy"]`, nil},
-		{"\nmodules = \"dummy\"", []string{"line 2: modules"}},
+		{"\nmodules = \"dummy\"", []string{"line 2: ", "modules takes a list"}},
+		{`modules = ["a/b"]`, []string{"modules[0]", `"a/b"`, "lsmod"}},
+		{"state_dir = 5", []string{"line 1: \"state_dir = 5\"", "state_dir takes an absolute path in quotes"}},
+		{"[ids]\nrange_size = -5", []string{"line 2: \"range_size = -5\"", "ids.range_size takes a number from 65536"}},
+		{"[ids]\npool_start = 65536", []string{"ids.pool_start", "65536", "ids.pool_size as well"}},
+		{"ids = 3", []string{"line 1: \"ids = 3\"", "a table, [ids]"}},
+		{"# text\nstate_dir = /run", []string{"line 2: \"state_dir = /run\" is not TOML"}},
+		{"state_dir = \"/a\"\nstate_dir = \"/b\"", []string{"line 2", "not TOML", "already defined"}},
 		{`state_dir = "run"`, []string{"state_dir", `"run"`, "absolute"}},
 		{`unshifted_binds = "no"`, []string{"unshifted_binds", `"no"`, `"warn" or "refuse"`}},
 		{"[ids]\nrange_size = 1000", []string{"ids.range_size", "1000", "65536"}},
-		{"\n[ids]\nnonsense = 1", []string{"line 3: ids.nonsense is no key", "docs/configuration.md"}},
+		{"\n[ids]\nnonsense = 1", []string{"line 3: ids.nonsense is no key", "state_dir", "ids.range_size"}},
 	} {
 		if err := os.WriteFile(name, []byte(c.text), 0o600); err != nil {
 			t.Fatal(err)
@@ -34,6 +43,64 @@ func TestConfig(t *testing.T) {
 		for _, w := range c.want {
 			if !strings.Contains(err.Error(), w) || !strings.Contains(err.Error(), name) {
 				t.Errorf("%s: %q does not say %q", c.text, err, w)
+			}
+		}
+	}
+}
+
+// TestConfigKeys: what the errors say of the keys is of all that there are.
+func TestConfigKeys(t *testing.T) {
+	var keys []string
+	var walk func(prefix string, s reflect.Type)
+	walk = func(prefix string, s reflect.Type) {
+		for f := range s.Fields() {
+			if key := prefix + f.Tag.Get("toml"); f.Type.Kind() == reflect.Struct {
+				walk(key+".", f.Type)
+			} else {
+				keys = append(keys, key)
+			}
+		}
+	}
+	walk("", reflect.TypeFor[Config]())
+	docs, err := os.ReadFile("../docs/configuration.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var told []string
+	for _, k := range configKeys {
+		told = append(told, k.name)
+		if !strings.Contains(string(docs), "`"+k.name+"`") {
+			t.Errorf("docs/configuration.md has nothing of %s", k.name)
+		}
+	}
+	slices.Sort(keys)
+	slices.Sort(told)
+	if !slices.Equal(keys, told) {
+		t.Errorf("the errors know %v, and the keys are %v", told, keys)
+	}
+}
+
+// TestConfigFile: which file is read, and what is said of one that is not there.
+func TestConfigFile(t *testing.T) {
+	dir := t.TempDir()
+	for _, c := range []struct {
+		name string
+		want []string
+	}{
+		{"", nil},
+		{filepath.Join(dir, "none.toml"), []string{"SYSBOX_CONFIG_FILE", "none.toml", "no such file", "correct the variable"}},
+		{dir, []string{"SYSBOX_CONFIG_FILE", dir, "is a directory"}},
+		{"config.toml", []string{`SYSBOX_CONFIG_FILE is "config.toml"`, "absolute path"}},
+	} {
+		t.Setenv("SYSBOX_CONFIG_FILE", c.name)
+		_, err := LoadConfig()
+		if (err == nil) != (c.want == nil) {
+			t.Errorf("%q: %v", c.name, err)
+			continue
+		}
+		for _, w := range c.want {
+			if !strings.Contains(err.Error(), w) {
+				t.Errorf("%q: %v does not say %q", c.name, err, w)
 			}
 		}
 	}

@@ -97,8 +97,7 @@ func (p *Pod) dropIDs() error {
 }
 
 func openAllocator(cfg *Config) (*uidmap.Allocator, error) {
-	pool := uidmap.Pool{User: cfg.IDs.User, RangeSize: cfg.IDs.Size, Start: cfg.IDs.PoolStart, Size: cfg.IDs.PoolSize}
-	return uidmap.Open(filepath.Join(cfg.StateDir, "ids"), pool)
+	return uidmap.Open(filepath.Join(cfg.StateDir, "ids"), cfg.Pool())
 }
 
 // startable tells why no container starts on this kernel; a test has another.

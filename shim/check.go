@@ -6,11 +6,12 @@ import (
 	"io"
 	"os"
 
+	"sysbox/runtime"
 	"sysbox/runtime/feature"
 )
 
-// check prints what the kernel has of what the runtime uses, and what happens without it.
-// The error says that no container would start.
+// check prints what the kernel has of what the runtime uses, and what happens without it,
+// and which configuration there is. The error says that no container would start.
 func check(w io.Writer) error {
 	if os.Getuid() != 0 {
 		return errors.New("check tries what the runtime does, which takes root; run it with sudo")
@@ -35,8 +36,28 @@ func check(w io.Writer) error {
 		}
 		fmt.Fprintf(w, "      %s\n", f.WayOut)
 	}
+	configured := checkConfig(w)
 	if lacks > 0 {
-		return fmt.Errorf("this kernel lacks %d of what no container starts without", lacks)
+		return errors.Join(configured, fmt.Errorf("this kernel lacks %d of what no container starts without", lacks))
 	}
-	return nil
+	return configured
+}
+
+// checkConfig prints which configuration holds and which ids it gives.
+func checkConfig(w io.Writer) error {
+	cfg, err := runtime.LoadConfig()
+	if err != nil {
+		return err
+	}
+	name, _ := runtime.ConfigFile()
+	if _, err := os.Stat(name); err != nil {
+		name += " is not there, so the defaults hold"
+	}
+	fmt.Fprintf(w, "configuration: %s\n", name)
+	pool, err := cfg.Pool().Describe()
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(w, "ids: %s\n", pool)
+	return err
 }

@@ -2,6 +2,7 @@ package shim
 
 import (
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -30,6 +31,30 @@ func TestCheck(t *testing.T) {
 		}
 		if !found {
 			t.Errorf("nothing of %s in:\n%s", f.Name, out.String())
+		}
+	}
+}
+
+// TestCheckConfig: check says which configuration and which ids there are, and what is
+// wrong with them.
+func TestCheckConfig(t *testing.T) {
+	name := filepath.Join(t.TempDir(), "config.toml")
+	t.Setenv("SYSBOX_CONFIG_FILE", name)
+	for _, c := range []struct{ text, says, fails string }{
+		{"ids.subid_user = \"nobody-has-this-name\"\nids.pool_start = 4000000000\nids.pool_size = 524288", "configuration: " + name + "\nids: 2 ranges of 262144 ids, the configured pool 4000000000-4000524287\n", ""},
+		{"data_dri = \"\"", "", "data_dri is no key"},
+		{"ids.subid_user = \"\"\nids.pool_size = 524288", "configuration: " + name + "\n", "ids.pool_start 0"},
+	} {
+		if err := os.WriteFile(name, []byte(c.text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		var out strings.Builder
+		err := checkConfig(&out)
+		if (err == nil) != (c.fails == "") || err != nil && !strings.Contains(err.Error(), c.fails) {
+			t.Errorf("%s: %v; want %q", c.text, err, c.fails)
+		}
+		if out.String() != c.says {
+			t.Errorf("%s: %q; want %q", c.text, out.String(), c.says)
 		}
 	}
 }

@@ -81,6 +81,16 @@ func (s *slots) signature() uint64 {
 	return h
 }
 
+// Describe says in words of an administrator's which ids the pool has and how many
+// ranges, or why it has none.
+func (p Pool) Describe() (string, error) {
+	s, err := p.slots()
+	if err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("%d ranges of %d ids, %s", s.count, s.size, s.name), nil
+}
+
 func (p Pool) slots() (*slots, error) {
 	size := p.RangeSize
 	if size == 0 {

@@ -1,0 +1,69 @@
+package runtime
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/pelletier/go-toml/v2"
+)
+
+// configKeys are the keys that there are, with what each takes, for the error of
+// another value.
+var configKeys = []struct{ name, takes string }{
+	{"state_dir", `an absolute path in quotes, as in state_dir = "/run/sysbox"`},
+	{"data_dir", `an absolute path in quotes, as in data_dir = "/var/lib/sysbox"`},
+	{"unshifted_binds", `"warn" or "refuse", in quotes`},
+	{"modules", `a list of names, as in modules = ["wireguard"]`},
+	{"ids.subid_user", `a user's name in quotes, as in subid_user = "sysbox"`},
+	{"ids.range_size", "a number from 65536 to 4294967295"},
+	{"ids.pool_start", "a number from 1 to 4294967294"},
+	{"ids.pool_size", "a number from 1 to 4294967294"},
+	{"ids.allow_host_root", "true or false, without quotes"},
+}
+
+// decodeConfig reads a configuration's text over the defaults. An error begins with
+// the line: "line 2: …".
+func decodeConfig(text []byte, c *Config) error {
+	var wrong *toml.DecodeError
+	// What is no TOML at all, first: the struct's errors are then of its keys.
+	if err := toml.Unmarshal(text, &map[string]any{}); errors.As(err, &wrong) {
+		row, _ := wrong.Position()
+		return fmt.Errorf("line %d: %q is not TOML: %s; a line is key = value, with texts in quotes", row, lineOf(text, row), strings.TrimPrefix(wrong.Error(), "toml: "))
+	} else if err != nil {
+		return err
+	}
+	d := toml.NewDecoder(bytes.NewReader(text))
+	d.DisallowUnknownFields()
+	err := d.Decode(c)
+	var unknown *toml.StrictMissingError
+	switch {
+	case errors.As(err, &unknown):
+		row, _ := unknown.Errors[0].Position()
+		var known []string
+		for _, k := range configKeys {
+			known = append(known, k.name)
+		}
+		return fmt.Errorf("line %d: %s is no key; the keys are %s", row, strings.Join(unknown.Errors[0].Key(), "."), strings.Join(known, ", "))
+	case errors.As(err, &wrong):
+		row, _ := wrong.Position()
+		key := strings.Join(wrong.Key(), ".")
+		for _, k := range configKeys {
+			if k.name == key {
+				return fmt.Errorf("line %d: %q: %s takes %s", row, lineOf(text, row), key, k.takes)
+			}
+		}
+		return fmt.Errorf("line %d: %q: %s takes no such value; only ids is a table, [ids], with its keys on the lines below", row, lineOf(text, row), key)
+	}
+	return err
+}
+
+// lineOf is a line of a text, from 1 on, without the spaces around it.
+func lineOf(text []byte, row int) string {
+	lines := bytes.Split(text, []byte("\n"))
+	if row < 1 || row > len(lines) {
+		return ""
+	}
+	return string(bytes.TrimSpace(lines[row-1]))
+}
