@@ -3,7 +3,8 @@ SHELL := /bin/bash
 .SHELLFLAGS := -o pipefail -c
 GO ?= go
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
-LDFLAGS := -s -w -X sysbox/shim.Version=$(VERSION)
+REVISION ?= $(shell git rev-parse HEAD 2>/dev/null)
+LDFLAGS := -s -w -X sysbox/shim.Version=$(VERSION) -X sysbox/shim.Revision=$(REVISION)
 SHIM := bin/containerd-shim-sysbox-v1
 GOFUMPT := mvdan.cc/gofumpt@v0.12.0
 LINT_VERSION := v2.15.0
@@ -12,7 +13,7 @@ LINT := .cache/golangci-lint-$(LINT_VERSION)
 .PHONY: help install build cross check test fuzz test-upstream test-vm test-vm-all compatibility demo bench clean
 
 help: ## show this
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 install: ## install the packages that are needed
 	@.ci/install

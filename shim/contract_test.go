@@ -271,9 +271,16 @@ func TestRefusal(t *testing.T) {
 
 func TestBadCommandLine(t *testing.T) {
 	c := newCaller(t)
-	for _, args := range [][]string{{"restart"}, {"-nonsense", "start"}, {"-namespace", "", "start"}, {"-id", "", "start"}, {"-id", "", "delete"}} {
+	for _, args := range [][]string{{"restart"}, {"-nonsense", "start"}, {"-namespace", "", "start"}, {"-id", "", "start"}, {"-id", "", "delete"}, {"check", "now"}} {
 		if out, err := c.run("x", t.TempDir(), nil, args...); err == nil || len(out) == 0 {
 			t.Errorf("%q: %v: %q; want a failure with its reason", args, err, out)
+		}
+	}
+	// What a person asks for first names what a person can run.
+	out, err := c.run("x", t.TempDir(), nil, "-help")
+	for _, want := range []string{"check ", "reclaim ", "-bundle"} {
+		if err != nil || !strings.Contains(string(out), want) {
+			t.Errorf("-help: %v: %q does not have %q", err, out, want)
 		}
 	}
 }

@@ -22,6 +22,20 @@ import (
 // maxStdin bounds what callers send on stdin: options, bootstrap parameters.
 const maxStdin = 10 << 20
 
+const usage = `containerd-shim-sysbox-v1 is the containerd shim of system containers. containerd runs it,
+with the flags below; a person may run, as root,
+
+  containerd-shim-sysbox-v1 check      say what this host has of what is needed
+  containerd-shim-sysbox-v1 reclaim    remove what dead shims left
+
+and, as anybody,
+
+  containerd-shim-sysbox-v1 -v
+
+containerd's call is: containerd-shim-sysbox-v1 [flags] start|delete
+
+`
+
 // flags are those that containerd passes, and our own for the daemon.
 type flags struct {
 	namespace, id, address, bundle, publishBinary, socket string
@@ -50,6 +64,10 @@ func parse(args []string, stderr io.Writer) (flags, string, error) {
 	var f flags
 	s := flag.NewFlagSet("containerd-shim-sysbox-v1", flag.ContinueOnError)
 	s.SetOutput(stderr)
+	s.Usage = func() {
+		fmt.Fprint(stderr, usage)
+		s.PrintDefaults()
+	}
 	s.StringVar(&f.namespace, "namespace", "", "containerd `namespace` of the container")
 	s.StringVar(&f.id, "id", "", "`id` of the container")
 	s.StringVar(&f.address, "address", "", "containerd's gRPC `address`")
@@ -62,7 +80,18 @@ func parse(args []string, stderr io.Writer) (flags, string, error) {
 	if err := s.Parse(args[1:]); err != nil {
 		return f, "", err
 	}
-	return f, s.Arg(0), nil
+	return f, s.Arg(0), extra(s)
+}
+
+// extra refuses what comes behind the action, so that nothing that somebody meant is left
+// unread.
+func extra(s *flag.FlagSet) error {
+	if s.NArg() < 2 {
+		return nil
+	}
+	err := fmt.Errorf("%q comes behind the action %s: flags come before it, and there is one action", s.Arg(1), s.Arg(0))
+	fmt.Fprintf(s.Output(), "%s: %v\n", Name, err)
+	return err
 }
 
 func run(f flags, action string, stdin io.Reader, stdout io.Writer) error {
@@ -83,10 +112,10 @@ func run(f flags, action string, stdin io.Reader, stdout io.Writer) error {
 		return reclaim(stdout)
 	case "start", "delete", "":
 	default:
-		return fmt.Errorf("action is %q; the actions are start and delete, which containerd asks for, and check and reclaim", action)
+		return fmt.Errorf("action is %q; the actions are start and delete, which containerd asks for, and check and reclaim; see -help", action)
 	}
 	if f.namespace == "" {
-		return errors.New("-namespace is empty; containerd, which runs this program, passes it, as in -namespace k8s.io; a person may run `containerd-shim-sysbox-v1 check`")
+		return errors.New("-namespace is empty; containerd, which runs this program, passes it, as in -namespace k8s.io; a person may run `containerd-shim-sysbox-v1 check`, see -help")
 	}
 	switch action {
 	case "start":
