@@ -72,6 +72,7 @@ func TestTraps(t *testing.T) {
 
 		{"an overlay", nil, overlay + "rmdir /tmp/m/sub && ls /tmp/m && cat /proc/mounts | grep -o userxattr", "file\nuserxattr\n"},
 		{"an overlay with relative layers", nil, overlayBase + "cd /tmp; mount -t overlay o -o lowerdir=l,upperdir=u,workdir=w m && rmdir m/sub && ls m", "file\n"},
+		{"an overlay of layers by their caller's folder in /proc", nil, overlayBase + "cd /tmp; exec 5</tmp/l; mount -t overlay o -o lowerdir=/proc/self/fd/5,upperdir=/proc/self/cwd/u,workdir=/proc/self/cwd/w /tmp/m && ls /tmp/m", "file\nsub\n"},
 		{"an overlay's error is the kernel's", nil, overlayBase + "mount -t overlay o -o lowerdir=/nowhere,upperdir=/tmp/u,workdir=/tmp/w /tmp/m 2>&1", "mount: mounting o on /tmp/m failed: No such file or directory\n"},
 		{"an overlay in a nested user namespace is the kernel's", nil, overlayBase + "unshare -Urm sh -c 'mount -t tmpfs x /tmp/u && mkdir /tmp/u/u /tmp/u/w && mount -t overlay o -o lowerdir=/tmp/l,upperdir=/tmp/u/u,workdir=/tmp/u/w /tmp/m && grep -c userxattr /proc/mounts'", "0\n"},
 

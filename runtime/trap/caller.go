@@ -146,6 +146,7 @@ func (c *caller) path(addr uint64) (string, error) {
 // identity is what the kernel asks of a caller before it does something. Ids are
 // the host's.
 type identity struct {
+	process      int // the number of the leading thread
 	euid, egid   uint32
 	fsuid, fsgid uint32
 	groups       []uint32
@@ -207,6 +208,13 @@ func parseIdentity(status []byte) (*identity, error) {
 				out.egid, out.fsgid = ids[1], ids[3]
 			}
 			seen = append(seen, string(key))
+		case "Tgid":
+			n, err := strconv.ParseUint(string(bytes.TrimSpace(value)), 10, 31)
+			if err != nil {
+				return nil, errStatus
+			}
+			out.process = int(n)
+			seen = append(seen, string(key))
 		case "Umask":
 			n, err := strconv.ParseUint(string(bytes.TrimSpace(value)), 8, 16)
 			if err != nil {
@@ -223,7 +231,7 @@ func parseIdentity(status []byte) (*identity, error) {
 			seen = append(seen, string(key))
 		}
 	}
-	if slices.Sort(seen); !slices.Equal(seen, []string{"CapEff", "Gid", "Groups", "Uid", "Umask"}) {
+	if slices.Sort(seen); !slices.Equal(seen, []string{"CapEff", "Gid", "Groups", "Tgid", "Uid", "Umask"}) {
 		return nil, errStatus
 	}
 	return out, nil

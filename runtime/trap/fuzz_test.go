@@ -14,12 +14,12 @@ import (
 func FuzzOwnLink(f *testing.F) {
 	for _, s := range []string{
 		"/proc/self/fd/3", "/proc/self/cwd/../x", "/proc/self/../../etc", "/proc/self/./../1/root", "/proc/thread-self/../../../tmp/", "/proc/self/task/5/../../../x",
-		"/proc/self/fd/../../self/root//etc", "/proc/self/", "/proc/self/.", "/proc/selfish", "/proc/self/..", "/proc/self//", "proc/self/x", "/proc/self/fd", "/proc/self/task/..//..", "",
+		"/proc/thread-self/cwd/x", "/proc/thread-self/../../cwd", "/proc/self/fd/../../self/root//etc", "/proc/self/", "/proc/self/.", "/proc/selfish", "/proc/self/..", "/proc/self//", "proc/self/x", "/proc/self/fd", "/proc/self/task/..//..", "",
 	} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, p string) {
-		magic, rest, plain := ownLink(p)
+		magic, thread, rest, plain := ownLink(p)
 		if magic == "" {
 			// Without the detour, the way is the same: /proc/thread-self is a folder two below.
 			deep := func(s string) string {
@@ -44,6 +44,10 @@ func FuzzOwnLink(f *testing.F) {
 			if slices.Contains(parts, x) {
 				t.Errorf("%q leads out of the folder: %q", p, magic)
 			}
+		}
+		// The thread's folder, once left, is not come back to.
+		if link := path.Clean(strings.TrimSuffix(p, rest)); thread != (link == threadSelf+magic) {
+			t.Errorf("%q became %q, of the thread: %t", p, magic, thread)
 		}
 		if !strings.HasSuffix(p, rest) {
 			t.Errorf("what follows in %q is not %q", p, rest)
@@ -90,16 +94,16 @@ func FuzzOverlayOptions(f *testing.F) {
 // FuzzIdentity: a status that is not whole gives no identity, and none gives capabilities
 // that are not in it.
 func FuzzIdentity(f *testing.F) {
-	const status = "Name:\tsh\nUmask:\t0022\nUid:\t1\t2\t3\t4\nGid:\t5\t6\t7\t8\nGroups:\t9 10 \nCapEff:\t000001ffffffffff\n"
+	const status = "Name:\tsh\nUmask:\t0022\nTgid:\t12\nUid:\t1\t2\t3\t4\nGid:\t5\t6\t7\t8\nGroups:\t9 10 \nCapEff:\t000001ffffffffff\n"
 	f.Add([]byte(status))
 	f.Add([]byte(status[:len(status)-20]))
-	f.Add([]byte("Uid:\t0\t0\t0\t0\nUid:\t0\t0\t0\t0\nGid:\t0\t0\t0\t0\nGroups:\nUmask:\t0\n"))
+	f.Add([]byte("Uid:\t0\t0\t0\t0\nUid:\t0\t0\t0\t0\nGid:\t0\t0\t0\t0\nGroups:\nTgid:\t1\nUmask:\t0\n"))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		id, err := parseIdentity(b)
 		if err != nil {
 			return
 		}
-		for _, key := range []string{"Uid:", "Gid:", "Groups:", "Umask:", "CapEff:"} {
+		for _, key := range []string{"Tgid:", "Uid:", "Gid:", "Groups:", "Umask:", "CapEff:"} {
 			if n := strings.Count("\n"+string(b), "\n"+key); n != 1 {
 				t.Errorf("an identity %+v is made of %q, which has %s %d times", id, b, key, n)
 			}
@@ -113,7 +117,7 @@ func FuzzIdentity(f *testing.F) {
 // TestIdentityCut: of a status that ends anywhere but at its end, no identity is made that
 // differs from the whole one's.
 func TestIdentityCut(t *testing.T) {
-	const status = "Umask:\t0022\nUid:\t11\t22\t33\t44\nGid:\t55\t66\t77\t88\nGroups:\t99 100 \nCapEff:\t000001ffffffffff\n"
+	const status = "Umask:\t0022\nTgid:\t12\nUid:\t11\t22\t33\t44\nGid:\t55\t66\t77\t88\nGroups:\t99 100 \nCapEff:\t000001ffffffffff\n"
 	for n := range len(status) {
 		if id, err := parseIdentity([]byte(status[:n])); err == nil {
 			t.Errorf("%q gives %+v", status[:n], id)

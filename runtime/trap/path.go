@@ -27,12 +27,12 @@ const (
 func (w *worker) walk(c *call, id *identity, dirfd int32, path string, flags int) (int, error) {
 	how := &unix.OpenHow{Flags: uint64(unix.O_PATH | unix.O_CLOEXEC | flags), Resolve: unix.RESOLVE_NO_MAGICLINKS}
 	base := unix.AT_FDCWD
-	magic, rest, plain := ownLink(path)
+	magic, thread, rest, plain := ownLink(path)
 	if magic != "" {
 		if !isFolderLink(magic) {
 			return -1, unix.ENOENT // nothing can be made or mounted there
 		}
-		fd, err := c.file(magic, unix.O_PATH)
+		fd, err := c.ownFile(id, thread, magic)
 		if err != nil {
 			return -1, err
 		}
@@ -78,31 +78,26 @@ func openat2(base int, path string, how *unix.OpenHow) (int, error) {
 	return -1, unix.EAGAIN
 }
 
-// inOwnFolder tells of paths that begin with their caller's own folder in /proc.
-func inOwnFolder(path string) bool {
-	tail, _, ok := cutSelf(path)
-	return ok && tail != ""
-}
-
 // ownLink cuts a path that leads through a link of its caller's own folder in /proc, as
 // /proc/self/fd/3/x does, into that link, "fd/3", and what follows, "x", which does not
 // begin with a slash. Another path is returned as plain; one that only passes through the
 // folder, as /proc/self/../x, without that. For the folder is opened in the host's procfs,
-// and a step up from it would be one there.
-func ownLink(path string) (magic, rest, plain string) {
+// and a step up from it would be one there. thread tells that the link is the calling
+// thread's own and not its process's.
+func ownLink(path string) (magic string, thread bool, rest, plain string) {
 	for {
 		tail, up, ok := cutSelf(path)
 		if !ok {
-			return "", "", path
+			return "", false, "", path
 		}
 		var own []string
 		left := false
 		for !left {
 			if n := len(own); n == 2 || n == 1 && own[0] != "fd" && own[0] != "task" || tail == "" && n > 0 {
-				return strings.Join(own, "/"), strings.TrimLeft(tail, "/"), ""
+				return strings.Join(own, "/"), strings.HasPrefix(path, threadSelf), strings.TrimLeft(tail, "/"), ""
 			}
 			if tail == "" {
-				return "", "", path // the folder itself
+				return "", false, "", path // the folder itself
 			}
 			var part string
 			part, tail, _ = strings.Cut(tail, "/")
@@ -124,8 +119,27 @@ func cutSelf(path string) (tail, up string, ok bool) {
 	if tail, ok = strings.CutPrefix(path, "/proc/self/"); ok {
 		return tail, "/proc/", true
 	}
-	tail, ok = strings.CutPrefix(path, "/proc/thread-self/")
+	tail, ok = strings.CutPrefix(path, threadSelf)
 	return tail, "/proc/self/task/", ok
+}
+
+const threadSelf = "/proc/thread-self/"
+
+// ownFile opens a link of the caller's, or of its process: those are its leading thread's,
+// which may have another root, working directory and other files.
+func (c *caller) ownFile(id *identity, thread bool, link string) (int, error) {
+	if thread || id.process == c.tid {
+		return c.file(link, unix.O_PATH)
+	}
+	fd, err := unix.Openat(c.proc, strconv.Itoa(id.process)+"/"+link, unix.O_PATH|unix.O_CLOEXEC, 0)
+	// As long as the caller waits, no other process has its process's number.
+	if !c.waits() {
+		if err == nil {
+			unix.Close(fd)
+		}
+		return -1, errGone
+	}
+	return fd, err
 }
 
 // isFolderLink tells of the links of a caller's folder that lead to a folder of the
