@@ -8,6 +8,9 @@ import (
 	"path/filepath"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
+	"sysbox/runtime/plan"
 	"sysbox/uidmap"
 )
 
@@ -30,6 +33,9 @@ type Config struct {
 	// Modules are the names of kernel modules that containers may have the host
 	// load: its own files, by its own modprobe.
 	Modules []string `toml:"modules"`
+	// BlockDevices are absolute paths, or patterns of them (path.Match), of the host's
+	// block devices that specs may give to containers.
+	BlockDevices []string `toml:"block_devices"`
 }
 
 // IDConfig is the [ids] table.
@@ -96,6 +102,11 @@ func (c *Config) check(name string) error {
 	if c.Unshifted != "warn" && c.Unshifted != "refuse" {
 		return wrong("unshifted_binds", c.Unshifted, `give "warn" or "refuse"`)
 	}
+	for i, p := range c.BlockDevices {
+		if _, err := filepath.Match(p, ""); err != nil || !filepath.IsAbs(p) {
+			return wrong(fmt.Sprintf("block_devices[%d]", i), p, `give an absolute path such as "/dev/vdb" or a pattern such as "/dev/loop*"`)
+		}
+	}
 	if c.IDs.Size < 65536 {
 		return wrong("ids.range_size", int(c.IDs.Size), "give 65536 or more")
 	}
@@ -113,4 +124,20 @@ func (c *Config) check(name string) error {
 // Pool is where the configuration has ranges of ids come from.
 func (c *Config) Pool() uidmap.Pool {
 	return uidmap.Pool{User: c.IDs.User, RangeSize: c.IDs.Size, Start: c.IDs.PoolStart, Size: c.IDs.PoolSize}
+}
+
+// blockDevices are the numbers of the block devices that the configuration lets
+// containers have, as the host has them now.
+func (c *Config) blockDevices() map[plan.DeviceNumber]bool {
+	out := map[plan.DeviceNumber]bool{}
+	for _, pattern := range c.BlockDevices {
+		paths, _ := filepath.Glob(pattern)
+		for _, p := range paths {
+			var st unix.Stat_t
+			if unix.Stat(p, &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFBLK {
+				out[plan.DeviceNumber{int64(unix.Major(st.Rdev)), int64(unix.Minor(st.Rdev))}] = true
+			}
+		}
+	}
+	return out
 }

@@ -121,7 +121,7 @@ func (c *Container) Resume(ctx context.Context) error { return c.cgroup.Thaw(ctx
 
 // Update applies new limits.
 func (c *Container) Update(_ context.Context, r *specs.LinuxResources) error {
-	if err := plan.CheckDeviceRules(r.Devices); err != nil {
+	if err := plan.CheckDeviceRules(r.Devices, c.cfg.blockDevices()); err != nil {
 		return err
 	}
 	warnings, err := c.cgroup.Update(r)

@@ -54,24 +54,33 @@ const (
 
 const devicesWayOut = "leave it out, as no container is given it; if it came with --privileged, leave that out (a system container has all capabilities in its own user namespace; in CRI set privileged_without_host_devices)"
 
-// dangerOf says what of the host a device is, or "". A minor below 0 stands
-// for all of them.
-func dangerOf(typ string, major, minor int64) string {
+const blockWayOut = "leave it out, or have the administrator add it to block_devices in the configuration; if it came with --privileged, leave that out"
+
+// DeviceNumber is a block device's major and minor number.
+type DeviceNumber [2]int64
+
+// dangerOf says what of the host a device is, or "", and the way out. A minor below 0
+// stands for all of them. Of block devices those in blocks are none of the host's.
+func dangerOf(typ string, major, minor int64, blocks map[DeviceNumber]bool) (what, wayOut string) {
 	if typ == "b" {
-		return "a disk of the host's"
+		if blocks[DeviceNumber{major, minor}] {
+			return "", ""
+		}
+		return "a disk of the host's", blockWayOut
 	}
 	for _, d := range dangerous {
 		if d.major == major && (minor < 0 || minor >= d.first && minor <= d.last) {
-			return d.what
+			return d.what, devicesWayOut
 		}
 	}
-	return ""
+	return "", ""
 }
 
-func makeDevices(l *specs.Linux, p *Plan) error {
+func makeDevices(in Input, p *Plan) error {
+	l := in.Spec.Linux
 	p.Devices = slices.Clone(defaultDevices)
 	for i, d := range l.Devices {
-		dev, err := specDevice(item("linux.devices", i), d)
+		dev, err := specDevice(item("linux.devices", i), d, in.BlockDevices)
 		if err != nil {
 			return err
 		}
@@ -94,7 +103,7 @@ var taken = []string{"/dev/ptmx", "/dev/console", "/dev/fd", "/dev/stdin", "/dev
 // hidden is where the mount tree keeps what is not for the container's eyes.
 const hidden = "/dev/.sysbox"
 
-func specDevice(field string, d specs.LinuxDevice) (Device, error) {
+func specDevice(field string, d specs.LinuxDevice, blocks map[DeviceNumber]bool) (Device, error) {
 	name := d.Path
 	bad := func(why, wayOut string) (Device, error) {
 		return Device{}, refuse(field, fmt.Sprintf("%s (%s %d:%d)", name, d.Type, d.Major, d.Minor), why, wayOut)
@@ -132,8 +141,8 @@ func specDevice(field string, d specs.LinuxDevice) (Device, error) {
 		return bad("Linux has device numbers up to 4095:1048575", "give one of them")
 	}
 	if out.Type != "p" {
-		if what := dangerOf(out.Type, d.Major, d.Minor); what != "" {
-			return bad("it is "+what, devicesWayOut)
+		if what, wayOut := dangerOf(out.Type, d.Major, d.Minor, blocks); what != "" {
+			return bad("it is "+what, wayOut)
 		}
 	}
 	out.Major, out.Minor = uint32(d.Major), uint32(d.Minor)
@@ -159,15 +168,16 @@ func specDevice(field string, d specs.LinuxDevice) (Device, error) {
 }
 
 // CheckDeviceRules refuses a list of device rules, such as that of an update of a
-// container's limits, that allows what is the host. It fills in what the rules leave out.
-func CheckDeviceRules(list []specs.LinuxDeviceCgroup) error {
-	_, err := effectiveRules(list)
+// container's limits, that allows what is the host; blocks are those of [Input]. It fills
+// in what the rules leave out.
+func CheckDeviceRules(list []specs.LinuxDeviceCgroup, blocks map[DeviceNumber]bool) error {
+	_, err := effectiveRules(list, blocks)
 	return err
 }
 
 // effectiveRules checks the device rules of the spec and leaves out those that have no
 // effect: what comes before a rule that denies everything.
-func effectiveRules(list []specs.LinuxDeviceCgroup) ([]specs.LinuxDeviceCgroup, error) {
+func effectiveRules(list []specs.LinuxDeviceCgroup, blocks map[DeviceNumber]bool) ([]specs.LinuxDeviceCgroup, error) {
 	start := 0
 	for i := range list {
 		d := &list[i]
@@ -188,9 +198,9 @@ func effectiveRules(list []specs.LinuxDeviceCgroup) ([]specs.LinuxDeviceCgroup, 
 		if !d.Allow || strings.Trim(d.Access, "m") == "" {
 			continue // mknod of a device is the kernel's to refuse in a user namespace
 		}
-		if what := ruleDanger(d); what != "" {
+		if what, wayOut := ruleDanger(d, blocks); what != "" {
 			value := fmt.Sprintf("allow %s %s:%s %s", d.Type, number(d.Major), number(d.Minor), d.Access)
-			return nil, refuse(item("linux.resources.devices", start+i), value, "it allows "+what, devicesWayOut)
+			return nil, refuse(item("linux.resources.devices", start+i), value, "it allows "+what, wayOut)
 		}
 	}
 	return list[start:], nil
@@ -199,8 +209,9 @@ func effectiveRules(list []specs.LinuxDeviceCgroup) ([]specs.LinuxDeviceCgroup, 
 // deviceRules completes the device rules of the spec: nothing is allowed that is
 // not named, and what the plan adds is allowed. A device of the spec has just
 // the rules that the spec has.
-func deviceRules(l *specs.Linux, r *specs.LinuxResources, p *Plan) error {
-	given, err := effectiveRules(r.Devices)
+func deviceRules(in Input, r *specs.LinuxResources, p *Plan) error {
+	l := in.Spec.Linux
+	given, err := effectiveRules(r.Devices, in.BlockDevices)
 	if err != nil {
 		return err
 	}
@@ -219,17 +230,19 @@ func deviceRules(l *specs.Linux, r *specs.LinuxResources, p *Plan) error {
 	return nil
 }
 
-// ruleDanger says what of the host an allowing rule gives away, or "".
-func ruleDanger(d specs.LinuxDeviceCgroup) string {
+// ruleDanger says what of the host an allowing rule gives away, or "", and the way out.
+func ruleDanger(d specs.LinuxDeviceCgroup, blocks map[DeviceNumber]bool) (what, wayOut string) {
 	switch {
+	case d.Type == "b" && !wild(d.Major) && !wild(d.Minor):
+		return dangerOf("b", *d.Major, *d.Minor, blocks)
 	case d.Type == "b" || d.Type == "a" && !wild(d.Major):
-		return dangerOf("b", 0, 0)
+		return dangerOf("b", -1, -1, nil)
 	case wild(d.Major):
-		return "every device, the host's memory included"
+		return "every device, the host's memory included", devicesWayOut
 	case wild(d.Minor):
-		return dangerOf("c", *d.Major, -1)
+		return dangerOf("c", *d.Major, -1, nil)
 	}
-	return dangerOf("c", *d.Major, *d.Minor)
+	return dangerOf("c", *d.Major, *d.Minor, nil)
 }
 
 func allow(major, minor int64) specs.LinuxDeviceCgroup {

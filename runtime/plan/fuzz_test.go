@@ -254,7 +254,7 @@ func FuzzDeviceRules(f *testing.F) {
 		if json.Unmarshal(b, &given) != nil || json.Unmarshal(b, &list) != nil {
 			return
 		}
-		if err := CheckDeviceRules(list); err != nil {
+		if err := CheckDeviceRules(list, nil); err != nil {
 			refusalOf(t, err)
 			return
 		}

@@ -222,7 +222,7 @@ func makeMounts(in Input, p *Plan) error {
 	if p.Mounts, err = specMounts(in, p); err != nil {
 		return err
 	}
-	if err := makeDevices(in.Spec.Linux, p); err != nil {
+	if err := makeDevices(in, p); err != nil {
 		return err
 	}
 	if p.Masked, err = maskPaths("linux.maskedPaths", in.Spec.Linux.MaskedPaths); err != nil {
@@ -298,5 +298,5 @@ func makeCgroup(in Input, p *Plan) error {
 			p.Cgroup.Delegate = true // a tree that is mounted writable is for use
 		}
 	}
-	return deviceRules(l, p.Cgroup.Resources, p)
+	return deviceRules(in, p.Cgroup.Resources, p)
 }

@@ -174,7 +174,7 @@ func checkPolicy(t testing.TB, in Input, p *Plan) {
 	}
 	for _, d := range p.Devices {
 		paths = append(paths, d.Path)
-		if d.Type == "b" || dangerOf(d.Type, int64(d.Major), int64(d.Minor)) != "" && d.Type != "p" {
+		if what, _ := dangerOf(d.Type, int64(d.Major), int64(d.Minor), nil); what != "" && d.Type != "p" {
 			t.Errorf("device %+v", d)
 		}
 	}

@@ -321,6 +321,8 @@ type Input struct {
 	PodIDs bool
 	// AllowHostRoot lets mappings of the spec have the host's root.
 	AllowHostRoot bool
+	// BlockDevices are those that a container may be given.
+	BlockDevices map[DeviceNumber]bool
 	// WidenSeccomp turns a caller's profile into one for a system container
 	// (package seccomp). It must be pure. nil leaves profiles as they are.
 	WidenSeccomp func(*specs.LinuxSeccomp) *specs.LinuxSeccomp

@@ -44,7 +44,8 @@ func deviceRows() []Row {
 		rows = append(rows, Row{Field: f + field, Case: kase, Set: addDevice(d), Refused: message})
 	}
 	const out = "leave it out, as no container is given it; if it came with --privileged, leave that out (a system container has all capabilities in its own user namespace; in CRI set privileged_without_host_devices)"
-	refused("type", "b", specs.LinuxDevice{Path: "/dev/sda", Type: "b", Major: 8}, `linux.devices[0] is "/dev/sda (b 8:0)": it is a disk of the host's; `+out)
+	const outBlock = "leave it out, or have the administrator add it to block_devices in the configuration; if it came with --privileged, leave that out"
+	refused("type", "b", specs.LinuxDevice{Path: "/dev/sda", Type: "b", Major: 8}, `linux.devices[0] is "/dev/sda (b 8:0)": it is a disk of the host's; `+outBlock)
 	refused("type", "unknown", device("/dev/x", "x", 1), `linux.devices[0] is "/dev/x (x 240:1)": its type is not known; known are c (or u), b and p`)
 	refused("major", "the host's memory", specs.LinuxDevice{Path: "/dev/mem", Type: "c", Major: 1, Minor: 1}, `linux.devices[0] is "/dev/mem (c 1:1)": it is the host's memory; `+out)
 	refused("major", "beyond the kernel's", specs.LinuxDevice{Path: "/dev/x", Type: "c", Major: 4096}, `linux.devices[0] is "/dev/x (c 4096:0)": Linux has device numbers up to 4095:1048575; give one of them`)
@@ -90,7 +91,7 @@ func deviceRows() []Row {
 		rows = append(rows, Row{Field: g + field, Case: kase, Set: rule(r), Refused: message})
 	}
 	no("allow", "everything", specs.LinuxDeviceCgroup{Allow: true, Access: "rwm"}, `linux.resources.devices[1] is "allow a *:* rwm": it allows every device, the host's memory included; `+out)
-	no("type", "b", specs.LinuxDeviceCgroup{Allow: true, Type: "b", Major: ptr(int64(8)), Access: "r"}, `linux.resources.devices[1] is "allow b 8:* r": it allows a disk of the host's; `+out)
+	no("type", "b", specs.LinuxDeviceCgroup{Allow: true, Type: "b", Major: ptr(int64(8)), Access: "r"}, `linux.resources.devices[1] is "allow b 8:* r": it allows a disk of the host's; `+outBlock)
 	no("type", "unknown", specs.LinuxDeviceCgroup{Type: "x"}, `linux.resources.devices[1].type is "x": it is not known; known are a, b and c`)
 	no("access", "unknown", c(true, nil, "x"), `linux.resources.devices[1].access is "x": it has other letters than r, w and m; give some of these`)
 	return rows
