@@ -27,14 +27,7 @@ func (h *host) background(t *testing.T, task containerd.Task, args ...string) (c
 	if err != nil {
 		t.Fatal(err)
 	}
-	exit, err := proc.Wait(ctx)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := proc.Start(ctx); err != nil {
-		t.Fatal(err)
-	}
-	return proc, exit
+	return proc, started(t, proc)
 }
 
 // TestExecStreams: an exec's streams are three, and its stdin's end is seen.
@@ -49,13 +42,7 @@ func TestExecStreams(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		exit, err := proc.Wait(ctx)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := proc.Start(ctx); err != nil {
-			t.Fatal(err)
-		}
+		exit := started(t, proc)
 		for in.Len() > 0 {
 			time.Sleep(10 * time.Millisecond)
 		}

@@ -79,13 +79,7 @@ func TestStdin(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		exit, err := task.Wait(ctx)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := task.Start(ctx); err != nil {
-			t.Fatal(err)
-		}
+		exit := started(t, task)
 		for in.Len() > 0 {
 			time.Sleep(10 * time.Millisecond)
 		}
@@ -111,13 +105,7 @@ func TestTerminal(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		exit, err := task.Wait(ctx)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := task.Start(ctx); err != nil {
-			t.Fatal(err)
-		}
+		exit := started(t, task)
 		if err := task.Resize(ctx, 101, 33); err != nil {
 			t.Fatal(err)
 		}

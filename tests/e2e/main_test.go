@@ -276,17 +276,23 @@ func (h *host) task(t *testing.T, c containerd.Container, io cio.Creator) (conta
 	if err != nil {
 		t.Fatal(err)
 	}
+	return task, started(t, task)
+}
+
+// started starts a task or an exec that was made, and tells its end.
+func started(t *testing.T, p containerd.Process) <-chan containerd.ExitStatus {
+	t.Helper()
 	// As long as the test, which has limits for each thing it waits for.
 	life, cancel := context.WithCancel(namespaces.WithNamespace(context.Background(), harness.Namespace))
 	t.Cleanup(cancel)
-	exit, err := task.Wait(life)
+	exit, err := p.Wait(life)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := task.Start(ctx); err != nil {
+	if err := p.Start(background(t)); err != nil {
 		t.Fatal(err)
 	}
-	return task, exit
+	return exit
 }
 
 // run runs a command in a busybox container to its end.

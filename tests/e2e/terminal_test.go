@@ -27,14 +27,7 @@ func (h *host) shell(t *testing.T, task containerd.Task, tty bool, script string
 	if err != nil {
 		t.Fatal(err)
 	}
-	exit, err := proc.Wait(ctx)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := proc.Start(ctx); err != nil {
-		t.Fatal(err)
-	}
-	return proc, exit
+	return proc, started(t, proc)
 }
 
 // until calls f again and again until it is content.
