@@ -65,7 +65,7 @@ func parse(args []string, stderr io.Writer) (flags, string, error) {
 	s := flag.NewFlagSet("containerd-shim-sysbox-v1", flag.ContinueOnError)
 	s.SetOutput(stderr)
 	s.Usage = func() {
-		fmt.Fprint(stderr, usage)
+		_, _ = io.WriteString(stderr, usage)
 		s.PrintDefaults()
 	}
 	s.StringVar(&f.namespace, "namespace", "", "containerd `namespace` of the container")
