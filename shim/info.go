@@ -3,12 +3,15 @@ package shim
 import (
 	"encoding/json"
 	"io"
+	"slices"
 
 	"github.com/containerd/containerd/api/types"
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"github.com/opencontainers/runtime-spec/specs-go/features"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
+
+	"sysbox/runtime/feature"
 )
 
 // featuresURL is the type under which containerd looks for the features.
@@ -45,16 +48,28 @@ func Features() *features.Features {
 		OCIVersionMax: specs.Version,
 		Hooks:         []string{"prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"},
 		MountOptions:  mountOptions,
+
+		PotentiallyUnsafeConfigAnnotations: ownAnnotations,
 		Linux: &features.Linux{
 			Namespaces:      []string{"cgroup", "ipc", "mount", "network", "pid", "time", "user", "uts"},
 			Capabilities:    capabilities,
 			Cgroup:          &features.Cgroup{V1: yes, V2: yes, Systemd: yes, SystemdUser: no, Rdma: yes},
-			Seccomp:         &features.Seccomp{Enabled: yes, Actions: seccompActions, Operators: seccompOperators, Archs: seccompArchs, KnownFlags: seccompFlags, SupportedFlags: seccompFlags},
+			Seccomp:         &features.Seccomp{Enabled: yes, Actions: seccompActions, Operators: seccompOperators, Archs: seccompArchs, KnownFlags: seccompFlags, SupportedFlags: supportedFlags()},
 			Apparmor:        &features.Apparmor{Enabled: yes},
 			Selinux:         &features.Selinux{Enabled: yes},
-			IntelRdt:        &features.IntelRdt{Enabled: no},
+			IntelRdt:        &features.IntelRdt{Enabled: no, Schemata: no, Monitoring: no},
+			MemoryPolicy:    &features.MemoryPolicy{Modes: memoryModes, Flags: memoryFlags},
 			MountExtensions: &features.MountExtensions{IDMap: &features.IDMap{Enabled: yes}},
 			NetDevices:      &features.NetDevices{Enabled: no},
 		},
 	}
+}
+
+// supportedFlags are the flags of seccomp filters that this kernel has.
+func supportedFlags() []string {
+	out := slices.Clone(seccompFlags)
+	if feature.SeccompWaitKillable() != nil {
+		out = slices.DeleteFunc(out, func(f string) bool { return f == "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV" })
+	}
+	return out
 }

@@ -133,7 +133,7 @@ var All = []Feature{
 	{
 		Name: "seccomp notification that only a kill interrupts", MinKernel: Version{5, 19},
 		WayOut: "an emulated system call may be made twice when a signal comes; use Linux 5.19 or newer",
-		Probe:  seccompWaitKillable,
+		Probe:  SeccompWaitKillable,
 	},
 	{
 		Name: "idmapped tmpfs", MinKernel: Version{6, 3},

@@ -144,7 +144,9 @@ func seccompFlags(fl uintptr) error {
 	return nil
 }
 
-func seccompWaitKillable() error {
+// SeccompWaitKillable tells whether filters can have SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV
+// (Linux 5.19).
+func SeccompWaitKillable() error {
 	return seccompFlags(unix.SECCOMP_FILTER_FLAG_NEW_LISTENER | unix.SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV)
 }
 
