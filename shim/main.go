@@ -15,6 +15,7 @@ import (
 	"io"
 	"os"
 
+	"sysbox/runtime/text"
 	"sysbox/shim/bootstrap"
 	"sysbox/shim/daemon"
 )
@@ -54,7 +55,7 @@ func Main(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 		return 2
 	}
 	if err := run(f, action, stdin, stdout); err != nil {
-		fmt.Fprintf(stderr, "%s: %v\n", Name, err)
+		fmt.Fprintf(stderr, "%s: %s\n", Name, text.Line(err.Error()))
 		return 1
 	}
 	return 0

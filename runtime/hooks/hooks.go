@@ -36,6 +36,8 @@ import (
 	"time"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"sysbox/runtime/text"
 )
 
 // Kind is a point in a container's life, by the name that it has in the spec.
@@ -190,7 +192,11 @@ func Tail(r io.Reader) string {
 			kept, cut = append(kept[:0], kept[over:]...), true
 		}
 		if err != nil {
-			return oneLine(kept, cut)
+			line := text.Line(string(kept))
+			if cut {
+				line = "…" + line
+			}
+			return line
 		}
 	}
 }

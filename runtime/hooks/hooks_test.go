@@ -81,7 +81,7 @@ func TestOrderAndStopAtFirstFailure(t *testing.T) {
 		script(t, "echo 3 >>log"),
 	}
 	err := RunAll(context.Background(), CreateRuntime, list, state, dir)
-	want := "hook #2 of createRuntime " + list[1].Path + ": exit status 3: first line; went  [31mwrong"
+	want := "hook #2 of createRuntime " + list[1].Path + ": exit status 3: first line; went \\x1b[31mwrong"
 	if err == nil || err.Error() != want {
 		t.Errorf("error %q, want %q", err, want)
 	}

@@ -7,6 +7,8 @@ import (
 	"github.com/containerd/errdefs/pkg/errgrpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+
+	"sysbox/runtime/text"
 )
 
 // isRefusal tells whether a specification cannot be honoured, rather than that
@@ -19,10 +21,17 @@ func toGRPC(err error) error {
 		return nil
 	}
 	if isRefusal(err) {
-		return status.Error(codes.InvalidArgument, err.Error())
+		return status.Error(codes.InvalidArgument, text.Line(err.Error()))
 	}
-	return errgrpc.ToGRPC(err)
+	return errgrpc.ToGRPC(oneLine{err})
 }
+
+// oneLine is an error that names files of a container's, perhaps: what is no text could not
+// be sent, which would end the connection with the answer unsaid.
+type oneLine struct{ error }
+
+func (e oneLine) Error() string { return text.Line(e.error.Error()) }
+func (e oneLine) Unwrap() error { return e.error }
 
 // neverUnimplemented is toGRPC for Create and Connect: NotImplemented from
 // these makes containerd take the shim for an old one and call again by task
