@@ -1,7 +1,6 @@
 package runtime
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
@@ -413,87 +412,6 @@ func init() {
 		}
 		return nil
 	}
-}
-
-// TestTrap32 calls by the i386 entry: the same answers, with 32-bit structures.
-func TestTrap32(t *testing.T) {
-	if runtime.GOARCH != "amd64" {
-		t.Skip("the i386 entry is amd64's")
-	}
-	bundle := busybox(t, func(s *specs.Spec) {
-		limit := int64(100 << 20)
-		s.Linux.Resources = &specs.LinuxResources{Memory: &specs.LinuxMemory{Limit: &limit}}
-	}, "/bin/calls32")
-	if err := os.WriteFile(filepath.Join(bundle, "rootfs/bin/calls32"), calls32(), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	w, text := pipe(t)
-	c := create(t, testPod(t, "pod"), CreateRequest{ID: "c1", Bundle: bundle, Stdio: Stdio{Stdout: w}})
-	if err := c.Start(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	exit := wait(t, c.Init())
-	info := text()
-	if exit.Status != 0 || len(info) != 64 {
-		t.Fatalf("exit status %d, %d bytes", exit.Status, len(info))
-	}
-	total := uint64(binary.LittleEndian.Uint32([]byte(info[16:]))) * uint64(binary.LittleEndian.Uint32([]byte(info[52:])))
-	if total != 100<<20 {
-		t.Errorf("sysinfo tells of %d bytes of memory", total)
-	}
-	var st unix.Stat_t
-	if err := unix.Stat(filepath.Join(bundle, "rootfs/root/n"), &st); err != nil || st.Rdev != nullDev || st.Mode&unix.S_IFMT != unix.S_IFCHR {
-		t.Errorf("the node: %v, %v", err, st.Mode)
-	}
-}
-
-// calls32 is a program for i386: mknod("/root/n", S_IFCHR|0666, 1:3), sysinfo into
-// a buffer, write of that, and an exit with mknod's result.
-func calls32() []byte {
-	const base, header, info = 0x10000, 52 + 32, 64
-	var code []byte
-	le := binary.LittleEndian
-	mov := func(reg byte, v uint32) { code = le.AppendUint32(append(code, 0xb8+reg), v) } // mov reg, v
-	const eax, ecx, edx, ebx = 0, 1, 2, 3
-	call := func() { code = append(code, 0xcd, 0x80) } // int 0x80
-	const size = 100                                   // of the code, at most
-	path, buffer := uint32(base+header+size), uint32(base+header+size+8)
-	mov(eax, 14) // mknod
-	mov(ebx, path)
-	mov(ecx, charDev)
-	mov(edx, nullDev)
-	call()
-	code = append(code, 0x89, 0xc6) // mov esi, eax
-	mov(eax, 116)                   // sysinfo
-	mov(ebx, buffer)
-	call()
-	mov(eax, 4) // write
-	mov(ebx, 1)
-	mov(ecx, buffer)
-	mov(edx, info)
-	call()
-	code = append(code, 0x89, 0xf3) // mov ebx, esi
-	mov(eax, 1)                     // exit
-	call()
-	code = append(code, make([]byte, size-len(code))...)
-	code = append(code, "/root/n\x00"...)
-	code = append(code, make([]byte, info)...)
-
-	// elf(5): Elf32_Ehdr, Elf32_Phdr.
-	out := append([]byte("\x7fELF\x01\x01\x01"), make([]byte, 9)...)
-	out = le.AppendUint16(out, 2) // ET_EXEC
-	out = le.AppendUint16(out, 3) // EM_386
-	for _, v := range []uint32{1, base + header, 52, 0, 0} {
-		out = le.AppendUint32(out, v)
-	}
-	for _, v := range []uint16{52, 32, 1, 0, 0, 0} {
-		out = le.AppendUint16(out, v)
-	}
-	total := uint32(header + len(code))
-	for _, v := range []uint32{1, 0, base, base, total, total, 7, 4096} {
-		out = le.AppendUint32(out, v)
-	}
-	return append(out, code...)
 }
 
 // TestTrapListenerEnds: the listener of an exec ends with its last process.
