@@ -2,6 +2,7 @@ package tree
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"strings"
@@ -15,7 +16,9 @@ import (
 // it, in parts of some hundred entries. path makes the folder's path below root,
 // "" for root, or the path of what has a name there.
 //
-// One folder is open at a time; that above it is found by "..", and compared.
+// One folder is open at a time; that above it is found by "..", and compared. Folders
+// whose path is longer than a path can be are left out: nobody can name what is in them,
+// and to build the names would take time by the square of the depth.
 func Walk(root *os.File, f func(dir *os.File, entries []os.DirEntry, path func(name string) string) error) error {
 	w := walker{f: f}
 	dir, err := w.open(root, ".")
@@ -31,6 +34,7 @@ func Walk(root *os.File, f func(dir *os.File, entries []os.DirEntry, path func(n
 		next := ".."
 		if n := len(top.below); n > 0 {
 			next, top.below = top.below[n-1], top.below[:n-1]
+			w.pending -= len(next) + perName
 		} else if len(w.way) == 1 {
 			return nil
 		}
@@ -58,15 +62,23 @@ func Walk(root *os.File, f func(dir *os.File, entries []os.DirEntry, path func(n
 
 var errMoved = errors.New("somebody moves folders there")
 
+// maxPending bounds the names of folders that are yet to be visited, in bytes.
+var maxPending = 64 << 20
+
+// perName is what a name costs besides its bytes.
+const perName = 32
+
 type walker struct {
-	f   func(*os.File, []os.DirEntry, func(string) string) error
-	way []level // from root to the open folder
+	f       func(*os.File, []os.DirEntry, func(string) string) error
+	way     []level // from root to the open folder
+	pending int     // of maxPending
 }
 
 type level struct {
-	id    file
-	name  string
-	below []string // folders that are yet to be visited
+	id     file
+	name   string
+	length int      // of the folder's path, with a slash behind
+	below  []string // folders that are yet to be visited
 }
 
 func (w *walker) open(at *os.File, name string) (*os.File, error) {
@@ -82,7 +94,11 @@ func (w *walker) enter(dir *os.File, name string) error {
 	if err != nil {
 		return err
 	}
-	w.way = append(w.way, level{id: id, name: name})
+	here := level{id: id, name: name}
+	if len(w.way) > 0 {
+		here.length = w.way[len(w.way)-1].length + len(name) + 1
+	}
+	w.way = append(w.way, here)
 	top := &w.way[len(w.way)-1]
 	for {
 		entries, err := dir.ReadDir(512)
@@ -90,8 +106,12 @@ func (w *walker) enter(dir *os.File, name string) error {
 			return err
 		}
 		for _, e := range entries {
-			if e.IsDir() {
-				top.below = append(top.below, e.Name())
+			if !e.IsDir() || top.length+len(e.Name()) >= unix.PathMax {
+				continue
+			}
+			top.below = append(top.below, e.Name())
+			if w.pending += len(e.Name()) + perName; w.pending > maxPending {
+				return fmt.Errorf("more than %d bytes of names of folders side by side", maxPending)
 			}
 		}
 		if err == io.EOF {

@@ -98,19 +98,14 @@ func Park(ctx context.Context, dir *os.File) error {
 // Restore makes what the folder's list says, if it has one, and removes the list. The
 // calling thread's ids own what is made.
 func Restore(dir *os.File) error {
-	var st unix.Stat_t
-	err := unix.Fstatat(int(dir.Fd()), list, &st, unix.AT_SYMLINK_NOFOLLOW)
+	f, err := openList(dir)
 	if errors.Is(err, unix.ENOENT) {
 		return nil
 	}
 	if err != nil {
-		return &os.PathError{Op: "stat", Path: list, Err: err}
+		return err
 	}
-	if st.Mode&unix.S_IFMT == unix.S_IFREG && st.Size <= maxList {
-		f, err := sys.Openat2(dir, list, unix.OpenHow{Flags: unix.O_RDONLY | unix.O_NOFOLLOW | unix.O_NONBLOCK, Resolve: below})
-		if err != nil {
-			return err
-		}
+	if f != nil {
 		err = each(f, dir, remake)
 		f.Close()
 		if err != nil {
@@ -122,6 +117,24 @@ func Restore(dir *os.File) error {
 		return nil // whatever it is, it is no list
 	}
 	return os.NewSyscallError("unlinkat "+list, err)
+}
+
+// openList opens a folder's list; nil for what can be none. The type is that of the very
+// file which is then read: another container of the pod may be at work in the folder.
+func openList(dir *os.File) (*os.File, error) {
+	h, err := sys.Openat2(dir, list, unix.OpenHow{Flags: unix.O_PATH | unix.O_NOFOLLOW, Resolve: below})
+	if err != nil {
+		return nil, err
+	}
+	defer h.Close()
+	var st unix.Stat_t
+	if err := unix.Fstat(int(h.Fd()), &st); err != nil {
+		return nil, &os.PathError{Op: "stat", Path: list, Err: err}
+	}
+	if st.Mode&unix.S_IFMT != unix.S_IFREG || st.Size > maxList {
+		return nil, nil
+	}
+	return os.OpenFile(fmt.Sprintf("/proc/thread-self/fd/%d", h.Fd()), os.O_RDONLY|unix.O_NONBLOCK, 0)
 }
 
 func remake(kind byte, in *os.File, name string) error {
@@ -163,12 +176,13 @@ func opaqueAlready(dir *os.File) bool {
 }
 
 // each calls f with the records of a list: their folder, open, and the name in it. A
-// record that is half or names nothing is left out.
+// record that is half or names nothing is left out, and so is what a list that grows
+// under its reader has beyond maxList.
 func each(r io.ReadSeeker, dir *os.File, f func(kind byte, in *os.File, name string) error) error {
 	if _, err := r.Seek(0, io.SeekStart); err != nil {
 		return err
 	}
-	s := bufio.NewScanner(r)
+	s := bufio.NewScanner(io.LimitReader(r, maxList))
 	s.Buffer(nil, 2*unix.PathMax)
 	s.Split(func(data []byte, _ bool) (int, []byte, error) {
 		if i := bytes.IndexByte(data, 0); i >= 0 {

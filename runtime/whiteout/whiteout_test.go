@@ -3,9 +3,11 @@ package whiteout
 import (
 	"context"
 	"errors"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -178,6 +180,78 @@ func TestRestoreHostile(t *testing.T) {
 				t.Errorf("made outside: %v, %v", left, now)
 			}
 		})
+	}
+}
+
+// growing is a list to which somebody adds while it is read.
+type growing struct {
+	head io.ReadSeeker
+	n    int
+}
+
+func (g *growing) Seek(off int64, whence int) (int64, error) { return g.head.Seek(off, whence) }
+
+func (g *growing) Read(b []byte) (int, error) {
+	if n, err := g.head.Read(b); err == nil {
+		return n, nil
+	}
+	clear(b)
+	if g.n += len(b); g.n > 4*maxList {
+		return 0, errors.New("it was read on and on")
+	}
+	return len(b), nil
+}
+
+// TestListThatGrows: another container of the pod that has the folder open makes the list
+// longer while it is read. The reading ends.
+func TestListThatGrows(t *testing.T) {
+	g := &growing{head: strings.NewReader(heading + "\x00wnew\x00")}
+	dir := folder(t)
+	if err := each(g, dir, remake); err != nil {
+		t.Fatal(err)
+	}
+	if g.n > 2*maxList {
+		t.Errorf("%d bytes were read", g.n)
+	}
+	if !there(dir, "new") {
+		t.Error("what the list began with was not made")
+	}
+}
+
+// TestParkDeep: folders that are nested beyond all paths cost their container little to
+// make. What is in there cannot be named, and to end the container takes no longer.
+func TestParkDeep(t *testing.T) {
+	const depth = 1000
+	dir := folder(t)
+	name := strings.Repeat("x", unix.NAME_MAX)
+	at, err := unix.Open(dir.Name(), unix.O_PATH|unix.O_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range depth {
+		err := errors.Join(unix.Mknodat(at, "deep", unix.S_IFCHR, 0), unix.Mkdirat(at, name, 0o755))
+		if err != nil {
+			t.Fatal(err)
+		}
+		next, err := unix.Openat(at, name, unix.O_PATH|unix.O_CLOEXEC, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		unix.Close(at)
+		at = next
+	}
+	unix.Close(at)
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	if err := Park(t.Context(), dir); err != nil {
+		t.Fatal(err)
+	}
+	runtime.ReadMemStats(&after)
+	if taken := after.TotalAlloc - before.TotalAlloc; taken > 8<<20 {
+		t.Errorf("names of %d MiB were built", taken>>20)
+	}
+	if there(dir, "deep") || there(dir, strings.Repeat(name+"/", 15)+"deep") {
+		t.Error("what has a name was not parked")
 	}
 }
 
