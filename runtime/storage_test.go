@@ -485,3 +485,22 @@ func TestStorageByLinks(t *testing.T) {
 		}
 	}
 }
+
+// TestStorageOfMarks: attributes that an image's layer has so that its overlay shows them as
+// an overlay's own marks (from Linux 6.7 on) are no marks in the upper layer, into which
+// what the image has is copied.
+func TestStorageOfMarks(t *testing.T) {
+	s := newSnapshot(t)
+	for _, d := range []string{docker + "/d", "/etc/secret"} {
+		if err := os.MkdirAll(s.lower+d, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := unix.Setxattr(s.lower+docker+"/d", "trusted.overlay.overlay.redirect", []byte("/etc/secret"), 0); err != nil {
+		t.Fatal(err)
+	}
+	s.life(t, nil, "true")
+	if n, err := unix.Getxattr(s.upper+docker+"/d", "trusted.overlay.redirect", make([]byte, 64)); err != unix.ENODATA {
+		t.Errorf("the copy has a redirect of %d bytes, %v", n, err)
+	}
+}

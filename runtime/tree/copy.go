@@ -12,6 +12,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -34,16 +35,52 @@ func Copy(from, to *os.File) error {
 		return err
 	}
 	defer dst.Close()
-	c := copier{links: map[uint64]string{}, root: dst}
+	c := copier{links: map[file]link{}, root: dst}
 	if err := c.folder(from, dst, ""); err != nil {
 		return err
 	}
 	return c.attributes(from, dst, &st)
 }
 
+// maxLinks bounds what is remembered of files with several names, in bytes.
+var maxLinks = 64 << 20
+
 type copier struct {
 	root  *os.File
-	links map[uint64]string // inode to the first path made for it, below root
+	links map[file]link
+	bytes int // of maxLinks
+}
+
+// link is a file of which not all names have been met.
+type link struct {
+	first string // the path made for it, below root
+	left  uint64 // names
+}
+
+// perLink is what a link costs besides its path.
+const perLink = 64
+
+// met returns the path that was made for a file with several names, "" if this is the
+// first. It is forgotten with the last.
+func (c *copier) met(st *unix.Stat_t, path string) (first string, err error) {
+	id := file{uint64(st.Dev), st.Ino}
+	l, ok := c.links[id]
+	if !ok {
+		l = link{first: path, left: uint64(st.Nlink)}
+		c.bytes += len(path) + perLink
+	} else {
+		first = l.first
+	}
+	if l.left--; l.left == 0 {
+		c.bytes -= len(l.first) + perLink
+		delete(c.links, id)
+		return first, nil
+	}
+	if c.bytes > maxLinks {
+		return "", fmt.Errorf("more than %d bytes of names of files with several names", maxLinks)
+	}
+	c.links[id] = l
+	return first, nil
 }
 
 // hidden is how an overlay lists a whiteout that lies in a folder of one layer
@@ -52,25 +89,29 @@ type copier struct {
 const hidden = fs.ModeDevice | fs.ModeCharDevice
 
 func (c *copier) folder(from, to *os.File, prefix string) error {
-	entries, err := from.ReadDir(-1)
-	if err != nil {
-		return err
-	}
-	for _, e := range entries {
-		name := e.Name()
-		err := c.entry(from, to, prefix, name)
-		if errors.Is(err, unix.ENOENT) && e.Type() == hidden {
-			err = unix.Mknodat(int(to.Fd()), name, unix.S_IFCHR, 0)
+	for {
+		entries, err := from.ReadDir(512)
+		for _, e := range entries {
+			name := e.Name()
+			err := c.entry(from, to, prefix, name)
+			if errors.Is(err, unix.ENOENT) && e.Type() == hidden {
+				err = unix.Mknodat(int(to.Fd()), name, unix.S_IFCHR, 0)
+			}
+			if err != nil {
+				var inner *os.PathError
+				if errors.As(err, &inner) {
+					return err // has its path already; one for each level would be a long story
+				}
+				return &os.PathError{Op: "copy", Path: prefix + name, Err: err}
+			}
+		}
+		if err == io.EOF {
+			return nil
 		}
 		if err != nil {
-			var inner *os.PathError
-			if errors.As(err, &inner) {
-				return err // has its path already; one for each level would be a long story
-			}
-			return &os.PathError{Op: "copy", Path: prefix + name, Err: err}
+			return err
 		}
 	}
-	return nil
 }
 
 func (c *copier) entry(from, to *os.File, prefix, name string) error {
@@ -82,11 +123,17 @@ func (c *copier) entry(from, to *os.File, prefix, name string) error {
 		return err
 	}
 	kind := st.Mode & unix.S_IFMT
+	if kind == unix.S_IFSOCK {
+		return nil // nobody can be listening on it
+	}
 	if st.Nlink > 1 && kind != unix.S_IFDIR {
-		if first, ok := c.links[st.Ino]; ok {
+		first, err := c.met(&st, prefix+name)
+		if err != nil {
+			return err
+		}
+		if first != "" {
 			return unix.Linkat(int(c.root.Fd()), first, int(to.Fd()), name, 0)
 		}
-		c.links[st.Ino] = prefix + name
 	}
 	switch kind {
 	case unix.S_IFLNK:
@@ -101,8 +148,6 @@ func (c *copier) entry(from, to *os.File, prefix, name string) error {
 		return unix.Fchownat(int(to.Fd()), name, int(st.Uid), int(st.Gid), unix.AT_SYMLINK_NOFOLLOW)
 	case unix.S_IFDIR, unix.S_IFREG:
 		return c.content(from, to, prefix, name, &st)
-	case unix.S_IFSOCK:
-		return nil // nobody can be listening on it
 	}
 	if err := unix.Mknodat(int(to.Fd()), name, st.Mode, int(st.Rdev)); err != nil {
 		return err
@@ -190,6 +235,11 @@ func (c *copier) attributes(src, dst *os.File, st *unix.Stat_t) error {
 	return unix.UtimesNanoAt(int(dst.Fd()), "", []unix.Timespec{st.Atim, st.Mtim}, unix.AT_EMPTY_PATH)
 }
 
+// notCopied begins the names of an overlay's own marks. Those of the layers are hidden in
+// the overlay, but an image can have it show others (Documentation/filesystems/overlayfs.rst,
+// "Nesting overlayfs mounts"), which would be marks where they are copied to.
+const notCopied = "trusted.overlay."
+
 func copyXattrs(src, dst *os.File) error {
 	buf := make([]byte, 64<<10)
 	n, err := unix.Flistxattr(int(src.Fd()), buf)
@@ -201,6 +251,9 @@ func copyXattrs(src, dst *os.File) error {
 	}
 	val := make([]byte, 64<<10)
 	for _, name := range splitNames(buf[:n]) {
+		if strings.HasPrefix(name, notCopied) {
+			continue
+		}
 		n, err := unix.Fgetxattr(int(src.Fd()), name, val)
 		if err == nil {
 			err = unix.Fsetxattr(int(dst.Fd()), name, val[:n], 0)
