@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"runtime"
 	"strings"
 	"sync"
@@ -138,65 +137,6 @@ func init() {
 			runtime.KeepAlive(b)
 		}
 		return errors.Join(errs...)
-	}
-}
-
-// TestTrapFlip: another thread changes a path while it is looked at. Whatever is read, the
-// caller's own rights are what counts: nothing comes to be where it may not write.
-func TestTrapFlip(t *testing.T) {
-	w, text := pipe(t)
-	bundle := insideBundle(t, "trap flip", func(s *specs.Spec) {
-		s.Process.User = specs.User{UID: 1000, GID: 1000}
-		caps := []string{"CAP_MKNOD"}
-		s.Process.Capabilities = &specs.LinuxCapabilities{Bounding: caps, Effective: caps, Permitted: caps, Inheritable: caps, Ambient: caps}
-		s.Process.Env = append(s.Process.Env, "SYSBOX_HONOR_CAPS=TRUE")
-	})
-	root := filepath.Join(bundle, "rootfs")
-	for dir, mode := range map[string]os.FileMode{"mine": 0o777, "theirs": 0o755} {
-		if err := os.Mkdir(filepath.Join(root, dir), mode); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.Chmod(filepath.Join(root, dir), mode); err != nil {
-			t.Fatal(err)
-		}
-	}
-	c := create(t, testPod(t, "pod"), CreateRequest{ID: "c1", Bundle: bundle, Stdio: Stdio{Stdout: w, Stderr: w}})
-	if err := c.Start(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	if exit := wait(t, c.Init()); exit.Status != 0 {
-		t.Error(text())
-	}
-	if list, err := os.ReadDir(filepath.Join(root, "theirs")); err != nil || len(list) != 0 {
-		t.Errorf("made where the caller may not write: %v, %v", list, err)
-	}
-	if list, err := os.ReadDir(filepath.Join(root, "mine")); err != nil || len(list) == 0 {
-		t.Errorf("nothing was made where it may: %v", err)
-	}
-}
-
-func init() {
-	routines["trap flip"] = func() error {
-		path := []byte("/theirs/n0000\x00")
-		stop := make(chan struct{})
-		go func() {
-			runtime.LockOSThread()
-			for {
-				select {
-				case <-stop:
-					return
-				default:
-				}
-				copy(path, "//mine/")
-				copy(path, "/theirs")
-			}
-		}()
-		for i := range 3000 {
-			copy(path[9:], fmt.Sprintf("%04d", i))
-			mknodRaw(address(path), charDev, nullDev)
-		}
-		close(stop)
-		return nil
 	}
 }
 
