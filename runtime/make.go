@@ -244,9 +244,8 @@ func outerNamespace() error {
 
 // complete does from outside what init needs, builds the tree, and lets init
 // go on until it is ready.
-func (c *Container) complete(ctx context.Context) error {
+func (c *Container) complete(ctx context.Context) (err error) {
 	pid := c.init.Pid()
-	var err error
 	if c.rec.Init, err = identify(pid); err != nil {
 		return err
 	}
@@ -289,6 +288,11 @@ func (c *Container) complete(ctx context.Context) error {
 			return err
 		}
 	}
+	made, err := c.moveNetDevices(ns["net"]) // before the hooks, which may be about them
+	if err != nil {
+		return err
+	}
+	defer func() { err = made(err) }()
 	if err := c.buildTree(ctx, ns); err != nil {
 		return err
 	}

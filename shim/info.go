@@ -60,7 +60,7 @@ func Features() *features.Features {
 			IntelRdt:        &features.IntelRdt{Enabled: no, Schemata: no, Monitoring: no},
 			MemoryPolicy:    &features.MemoryPolicy{Modes: memoryModes, Flags: memoryFlags},
 			MountExtensions: &features.MountExtensions{IDMap: &features.IDMap{Enabled: yes}},
-			NetDevices:      &features.NetDevices{Enabled: no},
+			NetDevices:      &features.NetDevices{Enabled: yes},
 		},
 	}
 }

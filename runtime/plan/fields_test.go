@@ -14,15 +14,12 @@ import (
 
 // refusedFields are the parts of a spec that are refused whatever is in them.
 var refusedFields = map[string]func(*specs.Spec){
-	"Spec.Solaris":   func(s *specs.Spec) { s.Solaris = &specs.Solaris{} },
-	"Spec.Windows":   func(s *specs.Spec) { s.Windows = &specs.Windows{} },
-	"Spec.VM":        func(s *specs.Spec) { s.VM = &specs.VM{} },
-	"Spec.ZOS":       func(s *specs.Spec) { s.ZOS = &specs.ZOS{} },
-	"Spec.FreeBSD":   func(s *specs.Spec) { s.FreeBSD = &specs.FreeBSD{} },
-	"Linux.IntelRdt": func(s *specs.Spec) { s.Linux.IntelRdt = &specs.LinuxIntelRdt{} },
-	"Linux.NetDevices": func(s *specs.Spec) {
-		s.Linux.NetDevices = map[string]specs.LinuxNetDevice{"eth1": {}}
-	},
+	"Spec.Solaris":            func(s *specs.Spec) { s.Solaris = &specs.Solaris{} },
+	"Spec.Windows":            func(s *specs.Spec) { s.Windows = &specs.Windows{} },
+	"Spec.VM":                 func(s *specs.Spec) { s.VM = &specs.VM{} },
+	"Spec.ZOS":                func(s *specs.Spec) { s.ZOS = &specs.ZOS{} },
+	"Spec.FreeBSD":            func(s *specs.Spec) { s.FreeBSD = &specs.FreeBSD{} },
+	"Linux.IntelRdt":          func(s *specs.Spec) { s.Linux.IntelRdt = &specs.LinuxIntelRdt{} },
 	"Linux.MountLabel":        func(s *specs.Spec) { s.Linux.MountLabel = "system_u:object_r:x:s0" },
 	"Process.CommandLine":     func(s *specs.Spec) { s.Process.CommandLine = "cmd" },
 	"Process.ApparmorProfile": func(s *specs.Spec) { s.Process.ApparmorProfile = "docker-default" },
@@ -84,6 +81,7 @@ func fullSpec() *specs.Spec {
 			Devices:           []specs.LinuxDevice{{Path: "/dev/x", Type: "c", Major: 240, Minor: 1, FileMode: &mode, UID: u32(1), GID: u32(2)}},
 			RootfsPropagation: "rslave", MaskedPaths: []string{"/m"}, ReadonlyPaths: []string{"/r"},
 			Personality:  &specs.LinuxPersonality{Domain: specs.PerLinux32},
+			NetDevices:   map[string]specs.LinuxNetDevice{"eth1": {Name: "eth2"}},
 			MemoryPolicy: &specs.LinuxMemoryPolicy{Mode: specs.MpolBind, Nodes: "1", Flags: []specs.MemoryPolicyFlagType{specs.MpolFStaticNodes}},
 			TimeOffsets:  map[string]specs.LinuxTimeOffset{"monotonic": {Secs: 1, Nanosecs: 2}},
 			Seccomp: &specs.LinuxSeccomp{

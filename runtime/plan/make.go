@@ -42,6 +42,9 @@ func Make(in Input) (*Plan, error) {
 	if err := makeNamespaces(s.Linux, p); err != nil {
 		return nil, err
 	}
+	if p.NetDevices, err = netDevices(s.Linux.NetDevices); err != nil {
+		return nil, err
+	}
 	if err := makeIDs(s.Linux, in, p); err != nil {
 		return nil, err
 	}
@@ -112,9 +115,6 @@ func checkSpec(s *specs.Spec) error {
 	l := s.Linux
 	if l.IntelRdt != nil {
 		return refuse("linux.intelRdt", "", "Intel RDT is not supported", "remove it")
-	}
-	if len(l.NetDevices) > 0 {
-		return refuse("linux.netDevices", sortedKeys(l.NetDevices)[0], "moving network devices into the container is not supported", "move it with a CNI plugin or a createRuntime hook")
 	}
 	return checkHooks(s.Hooks)
 }

@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"cmp"
 	"encoding/json"
 	"path"
 	"slices"
@@ -72,6 +73,15 @@ func checkHonoured(t testing.TB, in Input, p *Plan) {
 	want.Devices, got.Devices = nil, nil
 	if !sameJSON(want, got) || p.Cgroup.Path != s.Linux.CgroupsPath {
 		t.Errorf("limits are %+v at %q, not the spec's", got, p.Cgroup.Path)
+	}
+	if len(p.NetDevices) != len(s.Linux.NetDevices) {
+		t.Errorf("network devices are %v, the spec's %v", p.NetDevices, s.Linux.NetDevices)
+	}
+	for _, d := range p.NetDevices {
+		given, ok := s.Linux.NetDevices[d.Host]
+		if want := cmp.Or(given.Name, d.Host); !ok || d.Name != want || strings.Contains(d.Host+d.Name, "/") {
+			t.Errorf("the network device %v is not the spec's %v", d, given)
+		}
 	}
 	for given := range s.Linux.Sysctl {
 		if len(p.Sysctl) != len(s.Linux.Sysctl) {

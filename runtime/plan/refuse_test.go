@@ -73,6 +73,11 @@ func TestRefusals(t *testing.T) {
 			s.Linux.MemoryPolicy = &specs.LinuxMemoryPolicy{Mode: mode, Nodes: nodes, Flags: flags}
 		}
 	}
+	netDevice := func(host, name string) func(*specs.Spec) {
+		return func(s *specs.Spec) {
+			s.Linux.NetDevices = map[string]specs.LinuxNetDevice{host: {Name: name}}
+		}
+	}
 	mode := os.FileMode(1 << 30)
 
 	for _, c := range []struct {
@@ -103,6 +108,11 @@ func TestRefusals(t *testing.T) {
 		{"memory nodes", memory(specs.MpolBind, "0-1024"), "linux.memoryPolicy.nodes", "0-3,7"},
 		{"memory flag", memory(specs.MpolBind, "0", "MPOL_F_X"), "linux.memoryPolicy.flags[0]", "MPOL_F_STATIC_NODES"},
 		{"memory flags", memory(specs.MpolBind, "0", specs.MpolFRelativeNodes, specs.MpolFStaticNodes), "linux.memoryPolicy.flags", "one of the two"},
+		{"network device by a path", netDevice("../eth0", ""), "linux.netDevices", "ip link"},
+		{"network device without a name", netDevice("", ""), "linux.netDevices", "ip link"},
+		{"network device of a template", netDevice("eth%d", ""), "linux.netDevices", "percent"},
+		{"network device with two numbers", netDevice("eth1", "a%d%d"), "linux.netDevices.eth1.name", "percent"},
+		{"network device with a long number", netDevice("eth1", "fourteen-bytes%d"), "linux.netDevices.eth1.name", "15 bytes"},
 		{"relative path", ns("network", "ns/net"), "linux.namespaces[4].path", "absolute"},
 		{"unknown namespace", ns("disk", ""), "linux.namespaces[5].type", "disk"},
 		{"twice", func(s *specs.Spec) { s.Linux.Namespaces = append(s.Linux.Namespaces, s.Linux.Namespaces[0]) }, "linux.namespaces[5].type", "twice"},

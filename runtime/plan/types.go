@@ -25,6 +25,8 @@ type Plan struct {
 
 	IDs        IDs
 	Namespaces Namespaces
+	// NetDevices are the host's network devices that the container gets, by their names.
+	NetDevices []NetDevice `json:",omitempty"`
 	Rootfs     Rootfs
 	Devices    []Device
 	// Mounts in the order of their making; those with Own are made by the

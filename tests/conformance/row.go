@@ -122,7 +122,7 @@ func hasSysResource() bool {
 // Table is all rows, in the order of the specification.
 func Table() []Row {
 	return slices.Concat(rootRows(), mountRows(), mountOptionRows(), processRows(), schedulingRows(), hookRows(),
-		linuxRows(), policyRows(), deviceRows(), namespaceRows(), resourceRows(), blockRows(), seccompRows(), otherSystems(), promises())
+		linuxRows(), networkRows(), policyRows(), deviceRows(), namespaceRows(), resourceRows(), blockRows(), seccompRows(), otherSystems(), promises())
 }
 
 // bases are the containers that boxes begin with.

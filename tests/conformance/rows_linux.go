@@ -120,10 +120,6 @@ func linuxRows() []Row {
 			tmpfs("label")(s)
 		}, Box: "ordinary:label", Ask: "label /m/label", Want: "system_u:object_r:container_file_t:s0"},
 		Row{Field: "linux.mountLabel", When: noSELinux, Set: func(s *specs.Spec) { s.Linux.MountLabel = "system_u:object_r:x:s0" }, Refused: `linux.mountLabel is "system_u:object_r:x:s0": SELinux is not enabled on this host; enable it, or leave the label out`},
-		Row{
-			Field: "linux.netDevices", Set: func(s *specs.Spec) { s.Linux.NetDevices = map[string]specs.LinuxNetDevice{"eth9": {}} },
-			Refused: `linux.netDevices is "eth9": moving network devices into the container is not supported; move it with a CNI plugin or a createRuntime hook`,
-		},
 	)
 	offset := func(clock string, o specs.LinuxTimeOffset) func(*specs.Spec) {
 		return func(s *specs.Spec) {

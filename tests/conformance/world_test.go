@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -116,6 +117,7 @@ func newWorld(t *testing.T) *world {
 	must(t, os.Symlink("/etc", filepath.Join(root, "link-to-host")))
 	must(t, os.Symlink("nowhere", filepath.Join(root, "etc/link")))
 	must(t, os.Symlink("file", filepath.Join(w.bundle, "plain/link")))
+	w.devices(t)
 	w.copy(t, "/bin/busybox", "/bin/busybox")
 	w.copy(t, "/proc/self/exe", "/bin/"+inside.Name)
 	w.libraries(t)
@@ -130,6 +132,28 @@ func newWorld(t *testing.T) *world {
 		must(t, unix.Mount("", filepath.Join(w.bundle, name), "", unix.MS_REMOUNT|unix.MS_BIND|all, ""))
 	}
 	return w
+}
+
+// devices makes the host's network devices, one for each row that moves one, and one that stays.
+func (w *world) devices(t *testing.T) {
+	t.Helper()
+	for i, letter := range []string{"a", "b", "c", "d"} {
+		name, peer := hostDevice(letter), hostDevice(letter)+"p"
+		t.Cleanup(func() {
+			// What a container had is gone with it.
+			if out, err := exec.Command("ip", "link", "del", name).CombinedOutput(); err != nil && !strings.Contains(string(out), "Cannot find device") {
+				t.Errorf("ip link del %s: %v: %s", name, err, out)
+			}
+		})
+		for _, c := range []string{
+			"link add " + name + " type veth peer name " + peer,
+			fmt.Sprintf("addr add 10.99.%d.1/24 dev %s", i+1, name),
+		} {
+			if out, err := exec.Command("ip", strings.Fields(c)...).CombinedOutput(); err != nil {
+				t.Fatalf("ip %s: %v: %s", c, err, out)
+			}
+		}
+	}
 }
 
 // mount binds one folder on another, as a mount that others can be slaves of.
