@@ -39,13 +39,25 @@ func (c *Container) makeTraps(userns, proc *os.File) error {
 	c.traps, err = trap.New(trap.Config{
 		UserNS: userns, UID: c.plan.IDs.UID, GID: c.plan.IDs.GID, Proc: proc, Tree: tree, Guarded: c.guarded,
 		Devices: c.plan.Devices, Modules: c.cfg.Modules,
-		Memory: c.cgroup.Memory, Processes: c.cgroup.Tasks, Log: func(s string) { c.warn(s) },
+		Memory: c.cgroup.Memory, Processes: c.cgroup.Tasks, Join: c.joinFiles, Log: func(s string) { c.warn(s) },
 		Received: trapReceived,
 	})
 	if err != nil {
 		tree.Close()
 	}
 	return err
+}
+
+// joinFiles opens what a process joins the cgroups with that init is in.
+func (c *Container) joinFiles() (tasks []*os.File, unified *os.File, err error) {
+	if tasks, err = c.cgroup.JoinFiles(); err != nil {
+		return nil, nil, err
+	}
+	if unified, err = c.cgroup.ExecFD(c.init.Pid()); err != nil {
+		closeAll(tasks)
+		return nil, nil, err
+	}
+	return tasks, unified, nil
 }
 
 // warn logs what was done otherwise than asked, or happens in a running container.

@@ -39,7 +39,7 @@ func fsopen(w *worker, c *call) verdict {
 	}
 	const context = "context"
 	w.slow()
-	v := run(asCaller(id,
+	v := w.server.actAs(id, map[int]int{fdMounts: mounts, fdRoot: root, fdCwd: cwd, fdSocket: pair[1]},
 		program.Call{
 			Name: "fsopen", Nr: unix.SYS_FSOPEN, Label: context,
 			Args: []program.Arg{program.Str("overlay"), program.Int(unix.FSOPEN_CLOEXEC)},
@@ -49,7 +49,7 @@ func fsopen(w *worker, c *call) verdict {
 			Args: []program.Arg{program.Result(context), program.Int(unix.FSCONFIG_SET_FLAG), program.Str("userxattr"), program.Int(0), program.Int(0)},
 		},
 		program.SendFile("give the context to the shim", fdSocket, "the context", program.Result(context)),
-	), map[int]int{fdUser: w.server.nsfile, fdMounts: mounts, fdRoot: root, fdCwd: cwd, fdSocket: pair[1]})
+	)
 	if v.errno != 0 || v.pass {
 		return v
 	}

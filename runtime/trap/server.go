@@ -41,6 +41,9 @@ type Config struct {
 	// of 0 is none. Processes returns the number of its threads, 0 if unknown.
 	Memory    func() (limit, used uint64)
 	Processes func() uint64
+	// Join opens what a process joins the container's cgroups with: the "tasks" of version 1,
+	// and the folder of version 2, nil on a host without. The caller closes them.
+	Join func() (tasks []*os.File, unified *os.File, err error)
 	// Log takes sentences for the shim's log.
 	Log func(string)
 	// Received, if not nil, is called for each call before anything of its caller is
