@@ -132,7 +132,7 @@ func (s *setup) expect(tag uint32) (int32, error) {
 		var step *program.StepError
 		switch {
 		case errors.As(err, &step):
-			s.failed = err
+			s.failed = refusedByHost(err)
 			continue
 		case errors.Is(err, io.EOF):
 			return 0, errors.New("the process was killed during its set-up; if nobody did that, the limit of its memory (linux.resources.memory.limit) may be too small")

@@ -54,6 +54,10 @@ func refusedByHost(err error) error {
 		return fmt.Errorf("linux.memoryPolicy: the host's kernel refuses it: %w; give nodes that the host has and linux.resources.cpu.mems allows, and flags that go with the mode", step.Errno)
 	case strings.HasPrefix(step.Step.Name, process.IOPriorityStep):
 		return noIOPriority(step.Errno)
+	case strings.HasPrefix(step.Step.Name, process.RaiseLimitStep):
+		return fmt.Errorf("process.rlimits: the host's kernel refuses to %s: %w; a limit above containerd's own needs CAP_SYS_RESOURCE there, and no RLIMIT_NOFILE may be above the sysctl fs.nr_open", step.Step.Name, step.Errno)
+	case strings.HasPrefix(step.Step.Name, process.OOMScoreStep):
+		return fmt.Errorf("process.oomScoreAdj is %q: the host's kernel refuses it: %w; one below containerd's own needs CAP_SYS_RESOURCE there", strings.TrimPrefix(step.Step.Name, process.OOMScoreStep), step.Errno)
 	}
 	return err
 }

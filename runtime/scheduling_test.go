@@ -1,6 +1,7 @@
 package runtime
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -8,6 +9,9 @@ import (
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
+
+	"sysbox/runtime/process"
+	"sysbox/runtime/program"
 )
 
 func init() {
@@ -23,6 +27,30 @@ func init() {
 		}
 		fmt.Printf("policy %d priority %d nice %d runtime %d io %d/%d\n", a.Policy, a.Priority, a.Nice, a.Runtime, io>>13, io&7)
 		return nil
+	}
+}
+
+// TestRefusedByHost: what the kernel refuses to the shim itself is told by the spec's field.
+func TestRefusedByHost(t *testing.T) {
+	for _, c := range []struct {
+		step string
+		want []string
+	}{
+		{process.OOMScoreStep + "-500", []string{`process.oomScoreAdj is "-500"`, "CAP_SYS_RESOURCE"}},
+		{process.RaiseLimitStep + "RLIMIT_NOFILE to 3000000", []string{"process.rlimits", "RLIMIT_NOFILE to 3000000", "fs.nr_open"}},
+		{process.SchedulerStep, []string{"process.scheduler", "CAP_SYS_NICE"}},
+		{process.IOPriorityStep, []string{"process.ioPriority", "CAP_SYS_NICE"}},
+		{process.MemoryPolicyStep, []string{"linux.memoryPolicy", "nodes that the host has"}},
+	} {
+		err := refusedByHost(&program.StepError{Step: program.Call{Name: c.step, Nr: unix.SYS_WRITE}, Errno: unix.EACCES})
+		if !errors.Is(err, unix.EACCES) {
+			t.Errorf("%s: %v has lost the kernel's answer", c.step, err)
+		}
+		for _, w := range c.want {
+			if !strings.Contains(err.Error(), w) || strings.Contains(err.Error(), "write(") {
+				t.Errorf("%s: %v; want %q", c.step, err, w)
+			}
+		}
 	}
 }
 

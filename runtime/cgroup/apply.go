@@ -84,6 +84,8 @@ func (c *Cgroup) write(s *setting) error {
 		return nil
 	case errors.Is(err, unix.EOPNOTSUPP) && s.way != "" && s.way != checkUsage: // a disk that bfq does not serve
 		return fmt.Errorf("%s: %w: %s", s.field, err, s.way)
+	case s.controller == "cpuset" && !errors.Is(err, unix.ENOENT):
+		return fmt.Errorf("%s: %w: give some of those that the cgroup above has (%s)", s.field, err, aboveHas(dir, file))
 	case !errors.Is(err, unix.ENOENT):
 		return fmt.Errorf("%s: %w", s.field, err)
 	case !exists(dir):
@@ -95,6 +97,16 @@ func (c *Cgroup) write(s *setting) error {
 	}
 	return fmt.Errorf("%s: the kernel has no file %s here: leave the field out, or enable the %s controller in %s/cgroup.subtree_control",
 		s.field, file, s.controller, path.Dir(dir))
+}
+
+// aboveHas are the CPUs or memory nodes of the cgroup above one, from which it can have some.
+func aboveHas(dir, file string) string {
+	for _, name := range []string{file + ".effective", file} { // that of v2, which may have none of its own, and of v1
+		if v, err := readFile(path.Dir(dir) + "/" + name); err == nil {
+			return v
+		}
+	}
+	return "none can be read"
 }
 
 // checkBelowUsage refuses a limit that's below what is used now. v1's kernel

@@ -239,6 +239,13 @@ func TestFailedCreateLeavesNothing(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "linux.resources.cpu.quota 3") {
 		t.Errorf("quota below the kernel's least: %v", err)
 	}
+	if l.version("cpuset") != 0 {
+		cpus, err2 := os.ReadFile("/sys/devices/system/cpu/online")
+		_, err := Create(Config{Path: p, Resources: &specs.LinuxResources{CPU: &specs.LinuxCPU{Cpus: "8191"}}})
+		if want := "the cgroup above has (" + strings.TrimSpace(string(cpus)) + ")"; err2 != nil || err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("CPUs that there are not: %v %v; want %s", err2, err, want)
+		}
+	}
 	for _, m := range l.mounts() {
 		if exists(m + top) {
 			t.Errorf("%s is still there", m+top)

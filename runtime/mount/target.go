@@ -33,7 +33,10 @@ func (t *Tree) folder(p string) (*os.File, error) { return t.folderWith(p, 0o755
 // folderWith is folder with the mode of one that is made; its parents get 0755.
 func (t *Tree) folderWith(p string, mode uint32) (*os.File, error) {
 	f, err := t.lookup(p, unix.O_PATH|unix.O_DIRECTORY)
-	if err == nil || !errors.Is(err, unix.ENOENT) {
+	switch {
+	case errors.Is(err, unix.ENOTDIR):
+		return nil, fmt.Errorf("%s, or what leads to it, is a file in the image, and a folder is needed: %w", p, unix.ENOTDIR)
+	case !errors.Is(err, unix.ENOENT):
 		return f, err
 	}
 	// The library's MkdirAllHandle costs some 15 system calls a folder, a

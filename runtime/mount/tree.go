@@ -91,8 +91,10 @@ func (t *Tree) Build(rootfs *os.File) error {
 	if err := t.reveal(); err != nil {
 		return fmt.Errorf("keep a complete proc and sysfs: %w", err)
 	}
-	if err := t.point(t.Plan.Process.Cwd); err != nil {
-		return err
+	if cwd := t.Plan.Process.Cwd; cwd != "" {
+		if err := t.point(cwd); err != nil {
+			return fmt.Errorf("process.cwd is %q: %w; give a folder of the container", cwd, err)
+		}
 	}
 	return t.guard()
 }

@@ -222,6 +222,11 @@ func makeMounts(in Input, p *Plan) error {
 	if p.Mounts, err = specMounts(in, p); err != nil {
 		return err
 	}
+	for _, at := range p.skipShift {
+		if !slices.ContainsFunc(p.Mounts, func(m Mount) bool { return m.Type == "bind" && m.Destination == at }) {
+			p.note("SYSBOX_SKIP_UID_SHIFT (io.sysbox.skip-uid-shift) has %q, where the spec mounts no bind", at)
+		}
+	}
 	if err := makeDevices(in, p); err != nil {
 		return err
 	}

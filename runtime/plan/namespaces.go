@@ -204,10 +204,14 @@ func checkID(field string, id uint32, m uidmap.Map) error {
 	if len(m) == 0 {
 		return nil
 	}
+	last := uint64(0)
 	for _, x := range m {
-		if id >= x.ContainerID && uint64(id) < uint64(x.ContainerID)+uint64(x.Size) {
+		end := uint64(x.ContainerID) + uint64(x.Size)
+		if id >= x.ContainerID && uint64(id) < end {
 			return nil
 		}
+		last = max(last, end-1)
 	}
-	return refuse(field, fmt.Sprint(id), "the container's mappings do not have it", "use a smaller id, or map more ids")
+	return refuse(field, fmt.Sprint(id), fmt.Sprintf("the container's mappings, which end with %d, do not have it", last),
+		"use one that they have, or map more ids (ids.range_size in the configuration, where the spec has no mappings)")
 }

@@ -90,7 +90,10 @@ func TestSettings(t *testing.T) {
 		{"SYSBOX_SYSCONT_MODE", "io.sysbox.syscont-mode", "FALSE", func(p *Plan) bool { return !p.System && !p.RevealProc && p.Storage == nil }},
 		{"SYSBOX_SYSCONT_MODE", "io.sysbox.syscont-mode", "TRUE", func(p *Plan) bool { return p.System }},
 		{"SYSBOX_HONOR_CAPS", "io.sysbox.honor-caps", "true", func(p *Plan) bool { return p.HonorCaps && p.Process.Caps.Effective == 0xa80425fb }},
-		{"SYSBOX_SKIP_UID_SHIFT", "io.sysbox.skip-uid-shift", "/x,/data/", func(p *Plan) bool { return find(t, p, "/data").IDMap == IDMapNone }},
+		{"SYSBOX_SKIP_UID_SHIFT", "io.sysbox.skip-uid-shift", "/x,/data/", func(p *Plan) bool {
+			return find(t, p, "/data").IDMap == IDMapNone && len(p.Notes) == 1 && strings.Contains(p.Notes[0], `"/x", where the spec mounts no bind`)
+		}},
+		{"SYSBOX_SKIP_UID_SHIFT", "io.sysbox.skip-uid-shift", "/data", func(p *Plan) bool { return len(p.Notes) == 0 }},
 		{"SYSBOX_SKIP_UID_SHIFT", "io.sysbox.skip-uid-shift", "/x", func(p *Plan) bool { return find(t, p, "/data").IDMap == IDMapContainer }},
 		{"SYSBOX_IGNORE_SYSFS_CHOWN", "io.sysbox.ignore-sysfs-chown", "TRUE", func(p *Plan) bool { return len(p.Notes) == 1 }},
 		{"SYSBOX_ALLOW_TRUSTED_XATTR", "io.sysbox.allow-trusted-xattr", "TRUE", func(p *Plan) bool { return len(p.Notes) == 1 }},

@@ -1,6 +1,7 @@
 package process
 
 import (
+	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -16,7 +17,7 @@ func (c *calls) hostLeg(shim int, p plan.Process, limits map[int]unix.Rlimit) {
 	c.do("leave the host's groups", unix.SYS_SETGROUPS, num(0), num(0))
 	for _, l := range p.Rlimits {
 		if own, ok := limits[l.Type]; ok && l.Hard > own.Max {
-			c.do("raise the hard limit of "+l.Name, unix.SYS_PRLIMIT64, num(0), num(l.Type),
+			c.do(RaiseLimitStep+l.Name+" to "+strconv.FormatUint(l.Hard, 10), unix.SYS_PRLIMIT64, num(0), num(l.Type),
 				words(own.Cur, l.Hard), num(0))
 		}
 	}
@@ -24,7 +25,7 @@ func (c *calls) hostLeg(shim int, p plan.Process, limits map[int]unix.Rlimit) {
 	if p.OOMScoreAdj != nil {
 		v := itoa(*p.OOMScoreAdj)
 		fd := c.open("open oom_score_adj", num(FDProc), "self/oom_score_adj", unix.O_WRONLY)
-		c.want("set oom_score_adj to "+v, int64(len(v)), unix.SYS_WRITE, fd, str(v), num(len(v)))
+		c.want(OOMScoreStep+v, int64(len(v)), unix.SYS_WRITE, fd, str(v), num(len(v)))
 		c.do("close oom_score_adj", unix.SYS_CLOSE, fd)
 	}
 }
@@ -39,11 +40,12 @@ func (c *calls) joinCgroups(tasks int) {
 	}
 }
 
-// SchedulerStep and IOPriorityStep are the names of the steps that the kernel may
-// refuse to the host as well.
+// The beginnings of the names of the steps that the kernel may refuse to the host as well.
 const (
 	SchedulerStep  = "set the scheduler"
 	IOPriorityStep = "set the io priority"
+	RaiseLimitStep = "raise the hard limit of " // its name, and the value
+	OOMScoreStep   = "set oom_score_adj to "    // and the value
 )
 
 // scheduling sets what a user namespace has no right to raise, as the host. It is the

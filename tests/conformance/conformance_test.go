@@ -169,6 +169,7 @@ func (w *world) refused(t *testing.T, r Row) {
 	if base == "second" {
 		got = strings.ReplaceAll(got, first, firstNS)
 	}
+	got = strings.ReplaceAll(got, w.bundle+"/", "")
 	got = pids.ReplaceAllString(got, "_setattr(PID")
 	got = cgroupPath.ReplaceAllString(labels.ReplaceAllString(got, "$$r"), " CGROUP/")
 	if !slices.Contains(strings.Split(r.Refused+r.Fails, "\n"), got) {

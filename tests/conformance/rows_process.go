@@ -62,7 +62,7 @@ func processRows() []Row {
 	rows = append(rows, Row{Field: "process.user.umask", Case: "none", Box: "system", Ask: "umask", Want: "0022"})
 	refused("process.user.umask", "more than 0777", func(p *specs.Process) { p.User.Umask = ptr(uint32(0o1000)) }, `process.user.umask is "01000": it is more than 0777; give permission bits only`)
 	refused("process.user.uid", "4294967295", func(p *specs.Process) { p.User.UID = 1<<32 - 1 }, `process.user.uid is "4294967295": it means no id at all; give an id below 4294967295`)
-	refused("process.user.uid", "beyond the mapping", func(p *specs.Process) { p.User.UID = 1 << 20 }, `process.user.uid is "1048576": the container's mappings do not have it; use a smaller id, or map more ids`)
+	refused("process.user.uid", "beyond the mapping", func(p *specs.Process) { p.User.UID = 1 << 20 }, `process.user.uid is "1048576": the container's mappings, which end with 262143, do not have it; use one that they have, or map more ids (ids.range_size in the configuration, where the spec has no mappings)`)
 
 	both("process.args", "", func(p *specs.Process) { p.Args = append([]string{"/bin/inside", "args"}, p.Args[1:]...) }, "system:args", "args", "/bin/inside args")
 	rows = append(rows, Row{Field: "process.args", Case: "looked up in PATH", Set: func(s *specs.Spec) { s.Process.Args[0] = "inside" }, Box: "system:path", Ask: "hostname", Want: "box"})
@@ -122,6 +122,11 @@ func processRows() []Row {
 	rows = append(rows,
 		Row{Field: "process.oomScoreAdj", Case: "-1000 of an ordinary container", Set: func(s *specs.Spec) { s.Process.OOMScoreAdj = ptr(-1000) }, Box: "ordinary:oom", When: powerful, Ask: "read /proc/self/oom_score_adj", Want: "-1000"},
 		Row{Field: "process.oomScoreAdj", Case: "-1000 of a system container", Set: func(s *specs.Spec) { s.Process.OOMScoreAdj = ptr(-1000) }, Box: "system:oom2", When: powerful, Ask: "read /proc/self/oom_score_adj", Want: "-999", Note: "no system container is exempt from the OOM killer; logged"})
+	refused("process.rlimits[].hard", "above fs.nr_open", func(p *specs.Process) {
+		p.Rlimits = []specs.POSIXRlimit{{Type: "RLIMIT_NOFILE", Hard: 1 << 62}}
+	}, "process.rlimits: the host's kernel refuses to raise the hard limit of RLIMIT_NOFILE to 4611686018427387904: operation not permitted; a limit above containerd's own needs CAP_SYS_RESOURCE there, and no RLIMIT_NOFILE may be above the sysctl fs.nr_open")
+	refused("process.cwd", "a file", func(p *specs.Process) { p.Cwd = "/etc/passwd" },
+		`process.cwd is "/etc/passwd": make the folder /etc/passwd in the root: /etc/passwd, or what leads to it, is a file in the image, and a folder is needed: not a directory; give a folder of the container`)
 	refused("process.oomScoreAdj", "above 1000", func(p *specs.Process) { p.OOMScoreAdj = ptr(1001) }, `process.oomScoreAdj is "1001": it is not between -1000 and 1000; give a value within`)
 
 	return append(rows, labelRows()...)
