@@ -26,7 +26,7 @@ func pidfdPoll() error {
 	p, err := program.Start(program.Program{
 		{Nr: unix.SYS_READ, Args: []program.Arg{program.Int(0), &program.Space{N: 1}, program.Int(1)}},
 		program.Exit(0),
-	}, program.Options{Files: []program.File{{File: r, At: 0}}})
+	}, program.Options{Files: []program.File{{File: r, At: 0}}, Inherit: true})
 	if err != nil {
 		return err
 	}
@@ -78,7 +78,7 @@ func OwnBinfmt() error {
 		{Nr: unix.SYS_FSOPEN, Label: "fs", Args: []program.Arg{program.Str("binfmt_misc"), program.Int(unix.FSOPEN_CLOEXEC)}},
 		{Nr: unix.SYS_FSCONFIG, Args: []program.Arg{program.Result("fs"), program.Int(unix.FSCONFIG_CMD_CREATE), program.Int(0), program.Int(0), program.Int(0)}},
 		program.Exit(0),
-	}, program.Options{})
+	}, program.Options{Inherit: true})
 	if err != nil {
 		return err
 	}

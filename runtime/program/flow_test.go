@@ -183,6 +183,35 @@ func TestFiles(t *testing.T) {
 	}
 }
 
+// TestInherit: no call is made that takes Linux 5.11, and what is not close-on-exec stays.
+func TestInherit(t *testing.T) {
+	n := null(t)
+	leak, err := unix.Dup(int(n.Fd()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(leak)
+	for _, inherit := range []bool{false, true} {
+		first, err := firstLeg(Options{Inherit: inherit}, leak, leak)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if closes := slices.ContainsFunc(first, func(c Call) bool { return c.Nr == unix.SYS_CLOSE_RANGE }); closes == inherit {
+			t.Errorf("Inherit %v: close_range is called: %v", inherit, closes)
+		}
+		c, err := Start(Program{{Nr: unix.SYS_FCNTL, Args: []Arg{Int(leak), Int(unix.F_GETFD), Int(0)}}, Exit(7)}, Options{Inherit: inherit})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		if inherit {
+			exit(t, c.Process, 7)
+		} else { // of the call that failed
+			exit(t, c.Process, 126)
+		}
+	}
+}
+
 func number(s string) (n int) {
 	for _, c := range s {
 		n = 10*n + int(c-'0')

@@ -34,6 +34,9 @@ type File struct {
 type Options struct {
 	// Files are all that the program has open, besides [ReportFD].
 	Files []File
+	// Inherit leaves open what the starting process has open without close-on-exec, too:
+	// closing it takes Linux 5.11, and probes are for older ones as well.
+	Inherit bool
 	// Name is the process's argv[0]. Empty: "sysbox-init".
 	Name string
 }
@@ -150,7 +153,7 @@ func firstLeg(o Options, memfd, report int) (Program, error) {
 	}
 	next := 0
 	cloexec := func(last int) {
-		if next <= last {
+		if next <= last && !o.Inherit {
 			p = append(p, Call{
 				Name: "pass no other file", Nr: unix.SYS_CLOSE_RANGE,
 				Args: []Arg{Int(next), Int(last), Sym{"CLOSE_RANGE_CLOEXEC", unix.CLOSE_RANGE_CLOEXEC}},
