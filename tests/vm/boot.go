@@ -17,7 +17,8 @@ import (
 
 // boot runs the machine until its job has ended, and returns the job's exit status. What
 // the job writes goes to the writer that next returns when a program begins. The disk is
-// as before afterwards.
+// as before afterwards. A program that says nothing for as long as m.silence is told to
+// quit, by which Go's programs say what they were doing; the next one follows.
 func (m *machine) boot(ctx context.Context, job string, next func(name string) (io.Writer, error)) (int, error) {
 	console := filepath.Join(job, "console")
 	args := []string{
@@ -41,14 +42,25 @@ func (m *machine) boot(ctx context.Context, job string, next func(name string) (
 	if err != nil {
 		return 1, err
 	}
+	quit, err := cmd.StdinPipe()
+	if err != nil {
+		return 1, err
+	}
 	if err := cmd.Start(); err != nil {
 		return 1, fmt.Errorf("%w; install qemu-system-x86", err)
+	}
+	silent := func() {}
+	if m.silence > 0 {
+		t := time.AfterFunc(m.silence, func() { _, _ = io.WriteString(quit, "quit\n") })
+		defer t.Stop()
+		silent = func() { t.Reset(m.silence) }
 	}
 	code, said := 1, false
 	var out io.Writer = os.Stderr // until something begins
 	lines := bufio.NewReader(pipe)
 	for {
 		line, end := lines.ReadString('\n')
+		silent()
 		if status, ok := strings.CutPrefix(line, ended); ok {
 			if code, err = strconv.Atoi(strings.TrimSpace(status)); err != nil {
 				return 1, err

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"sysbox/tests/peers"
 )
@@ -16,6 +17,8 @@ type machine struct {
 	disk   string   // the folder that images.Machine made
 	memory int      // MiB
 	shares []string // the host's folders that the machine sees at the same paths
+	// silence is how long a program may say nothing; 0: as long as it likes.
+	silence time.Duration
 }
 
 // program is one of them.
@@ -84,9 +87,10 @@ func (m *machine) write(job string, programs []program) error {
 			fmt.Fprintf(s, "export %s=%s\n", k, quote(v))
 		}
 	}
+	fmt.Fprintf(s, "while read -r _; do kill -QUIT $(cat /run/program); done </dev/ttyS1 &\n")
 	fmt.Fprintf(s, "echo\nfailed=0\n") // ends the line that the firmware began
 	for _, p := range programs {
-		fmt.Fprintf(s, "echo '%s'%s\ncd %s\n", begins, quote(p.name), quote(p.dir))
+		fmt.Fprintf(s, "echo '%s'%s\ncd %s\nsh -c 'echo $$ >/run/program; exec \"$@\"' sh ", begins, quote(p.name), quote(p.dir))
 		for _, a := range p.args {
 			fmt.Fprintf(s, "%s ", quote(a))
 		}

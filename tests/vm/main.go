@@ -35,6 +35,7 @@ func main() {
 	pattern := flag.String("run", "", "with -test: the tests' names, as of go test -run")
 	skip := flag.String("skip", "", "with -test: the names of those that are not run")
 	flag.IntVar(&m.memory, "memory", 4096, "memory in MiB")
+	silence := flag.Duration("silence", 10*time.Minute, "with -test: how long a test may say nothing before it is told to quit and to say where it is")
 	timeout := flag.Duration("timeout", 30*time.Minute, "when to give up")
 	flag.Parse()
 	if flag.NArg() == 0 {
@@ -48,6 +49,7 @@ func main() {
 	if m.disk, err = images.Machine(*kernel); err != nil {
 		code = 1
 	} else if *tests {
+		m.silence = *silence
 		code, err = m.test(ctx, os.Stdout, *dir, *pattern, *skip, *timeout, flag.Args())
 	} else {
 		code, err = m.run(ctx, []program{{dir: *dir, args: flag.Args()}}, func(string) (io.Writer, error) { return os.Stdout, nil })
