@@ -165,24 +165,29 @@ func TestStoppedFromInside(t *testing.T) {
 	stepDeadline = 2 * time.Second
 	defer func() { stepDeadline = old }()
 	c := started(t, nil, "sh", "-c", `while :; do for p in /proc/[0-9]*; do p=${p#/proc/}; [ $p = $$ ] || kill -STOP $p; done; done 2>/dev/null`)
-	var wg sync.WaitGroup
 	var stopped atomic.Int64
-	for range 100 {
-		wg.Go(func() {
-			p, err := c.Exec(t.Context(), ExecRequest{Process: &specs.Process{Args: []string{"/bin/true"}, Cwd: "/"}})
-			if err != nil {
-				stopped.Add(1) // past its deadline
-				return
-			}
-			stat, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.Pid()))
-			if _, rest, _ := strings.Cut(string(stat), ") "); strings.HasPrefix(rest, "T") {
-				stopped.Add(1)
-			}
-			p.Signal(int(unix.SIGKILL))
-			wait(t, p)
-		})
+	for range 20 { // until the attacker has had its turn
+		var wg sync.WaitGroup
+		for range 100 {
+			wg.Go(func() {
+				p, err := c.Exec(t.Context(), ExecRequest{Process: &specs.Process{Args: []string{"/bin/true"}, Cwd: "/"}})
+				if err != nil {
+					stopped.Add(1) // past its deadline
+					return
+				}
+				stat, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.Pid()))
+				if _, rest, _ := strings.Cut(string(stat), ") "); strings.HasPrefix(rest, "T") {
+					stopped.Add(1)
+				}
+				p.Signal(int(unix.SIGKILL))
+				wait(t, p)
+			})
+		}
+		wg.Wait()
+		if stopped.Load() > 0 {
+			break
+		}
 	}
-	wg.Wait()
 	if stopped.Load() == 0 {
 		t.Error("no exec was stopped from inside")
 	}
