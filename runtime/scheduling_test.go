@@ -66,7 +66,7 @@ func TestScheduling(t *testing.T) {
 	}{
 		{"real time", &specs.Scheduler{Policy: specs.SchedFIFO, Priority: 5}, nil, "policy 1 priority 5 "},
 		{"round robin, not for children", &specs.Scheduler{Policy: specs.SchedRR, Priority: 7, Flags: []specs.LinuxSchedulerFlag{specs.SchedFlagResetOnFork}}, nil, "policy 2 priority 7 "},
-		{"deadline", &specs.Scheduler{Policy: specs.SchedDeadline, Runtime: 1e6, Deadline: 5e7, Period: 1e8, Flags: []specs.LinuxSchedulerFlag{specs.SchedFlagResetOnFork}}, nil, "policy 6 priority 0 nice 0 runtime 1000000 "},
+		{"deadline", &specs.Scheduler{Policy: specs.SchedDeadline, Runtime: 4e7, Deadline: 5e7, Period: 1e8, Flags: []specs.LinuxSchedulerFlag{specs.SchedFlagResetOnFork}}, nil, "policy 6 priority 0 nice 0 runtime 40000000 "},
 		{"above others", &specs.Scheduler{Policy: specs.SchedOther, Nice: -7}, nil, "policy 0 priority 0 nice -7 "},
 		{"io before all others", nil, &specs.LinuxIOPriority{Class: specs.IOPRIO_CLASS_RT, Priority: 3}, "io 1/3\n"},
 	} {
