@@ -4,7 +4,8 @@
 //
 //	go run ./tests/compatibility .cache/runs/*.json
 //
-// A row of results whose kernel has no file stays as it is. The table of the runtime
+// A row of results whose kernel has no file stays as it is. A later run of a part (make
+// test-vm AGAIN=…) mends the row of its kernel, which then says what was run again. The table of the runtime
 // specification's fields is written as well; with -specification it alone is.
 //
 // What does not belong here: the checks (package feature), the runs (command tests/vm), the
@@ -81,8 +82,6 @@ func write(files []string) error {
 	if err != nil && !errors.As(err, &exit) { // by its exit status check says that something is lacking
 		return err
 	}
-	kernels := []kernel{parse(out)}
-	kernels[0].date = time.Now().Format(time.DateOnly)
 	var runs []*outcome
 	for _, name := range files {
 		f, err := os.Open(name)
@@ -94,13 +93,18 @@ func write(files []string) error {
 		if err != nil {
 			return fmt.Errorf("%s: %w", name, err)
 		}
+		runs = append(runs, o)
+	}
+	runs = merge(runs)
+	kernels := []kernel{parse(out)}
+	kernels[0].date = time.Now().Format(time.DateOnly)
+	for _, o := range runs {
 		k := parse([]byte(o.check))
 		if k.release == "" {
-			return fmt.Errorf("%s: check printed no release: %q", name, o.check)
+			return fmt.Errorf("check printed no release on %s: %q", o.kernel, o.check)
 		}
-		k.date = o.date
+		k.date = o.began.Format(time.DateOnly)
 		kernels = append(kernels, k)
-		runs = append(runs, o)
 	}
 	slices.SortFunc(kernels, func(a, b kernel) int { return older(a.release, b.release) })
 	file := filepath.Join(root, "docs/compatibility.md")

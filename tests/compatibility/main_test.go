@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 )
@@ -38,5 +39,45 @@ func TestResults(t *testing.T) {
 	}
 	if o.check != "Linux 6.12\n" {
 		t.Errorf("check is %q", o.check)
+	}
+}
+
+// TestMerge: a later run of a part stands for the tests that it ran, and the row tells
+// which of them had failed; a package has failed as long as one of its tests has.
+func TestMerge(t *testing.T) {
+	run := func(at, part string, events ...string) *outcome {
+		var b strings.Builder
+		fmt.Fprintf(&b, `{"Time":%q,"Action":"output","Package":"kernel","Output":"6.12.9+deb13-amd64 #1 SMP Debian 6.12.9-1 (2001-01-01)\n"}`, at)
+		if part != "" {
+			fmt.Fprintf(&b, `{"Action":"output","Package":"part","Output":%q}`, part)
+		}
+		for _, e := range events {
+			action, name, _ := strings.Cut(e, " ")
+			pkg, test, _ := strings.Cut(name, " ")
+			fmt.Fprintf(&b, `{"Action":%q,"Package":%q,"Test":%q}`, action, pkg, test)
+		}
+		o, err := read(strings.NewReader(b.String()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return o
+	}
+	whole := func() *outcome {
+		return run("2001-02-03T00:00:00Z", "", "pass sysbox/a A", "fail sysbox/a B", "fail sysbox/a C/c", "fail sysbox/a C", "fail sysbox/a")
+	}
+	for _, c := range []struct {
+		name  string
+		later *outcome
+		want  string
+	}{
+		{"one of two", run("2001-02-04T00:00:00Z", "-run B", "pass sysbox/a B", "pass sysbox/a"), "| 6.12.9-1 | 2001-02-03 | 2 | 1 | 0 | failed: a C/c; failed, and passed when run again: a B |\n"},
+		{"both", run("2001-02-04T00:00:00Z", "-run B|C", "pass sysbox/a B", "pass sysbox/a C/c", "pass sysbox/a C", "pass sysbox/a"), "| 6.12.9-1 | 2001-02-03 | 4 | 0 | 0 | failed, and passed when run again: a B; failed, and passed when run again: a C/c |\n"},
+		{"what had passed", run("2001-02-04T00:00:00Z", "-run A", "fail sysbox/a A", "fail sysbox/a"), "| 6.12.9-1 | 2001-02-03 | 0 | 3 | 0 | failed: a A; failed: a B; failed: a C/c |\n"},
+		{"an earlier part", run("2001-02-02T00:00:00Z", "-run B", "pass sysbox/a B", "pass sysbox/a"), "| 6.12.9-1 | 2001-02-03 | 1 | 2 | 0 | failed: a B; failed: a C/c |\n"},
+		{"a whole run", run("2001-02-04T00:00:00Z", "", "pass sysbox/a A"), "| 6.12.9-1 | 2001-02-04 | 1 | 0 | 0 |  |\n"},
+	} {
+		if got := strings.TrimPrefix(resultTable("", merge([]*outcome{c.later, whole()})), resultTable("", nil)); got != c.want {
+			t.Errorf("%s: the row is\n%swant\n%s", c.name, got, c.want)
+		}
 	}
 }

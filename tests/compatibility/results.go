@@ -13,18 +13,19 @@ import (
 // outcome is what the events of a run tell.
 type outcome struct {
 	kernel string // Debian's name of it
-	date   string
+	began  time.Time
 	check  string // what check printed
 	part   string // which of the tests, "" for all
-	passed int
-	// failed and skipped are names with their packages, without the subtests of those
-	// that have already been named.
-	failed, skipped []string
+	// actions are how each test ended (pass, fail or skip) by its name with its package,
+	// and a package by its own name; names are in the order of the run.
+	actions map[string]string
+	names   []string
+	again   []string // what failed and passed when it was run again
 }
 
 // read reads the events that `tests/vm/run -test` writes.
 func read(in io.Reader) (*outcome, error) {
-	var o outcome
+	o := outcome{actions: map[string]string{}}
 	d := json.NewDecoder(in)
 	for {
 		var e struct {
@@ -36,10 +37,9 @@ func read(in io.Reader) (*outcome, error) {
 		} else if err != nil {
 			return nil, err
 		}
-		if !e.Time.IsZero() {
-			o.date = e.Time.Format(time.DateOnly)
+		if o.began.IsZero() {
+			o.began = e.Time
 		}
-		name := strings.TrimSpace(strings.TrimPrefix(e.Package, "sysbox/") + " " + e.Test)
 		switch {
 		case e.Package == "kernel":
 			o.kernel += debianName(e.Output)
@@ -47,19 +47,71 @@ func read(in io.Reader) (*outcome, error) {
 			o.check += e.Output
 		case e.Package == "part":
 			o.part = "part: `" + e.Output + "`"
-		case e.Action == "pass" && e.Test != "":
-			o.passed++
-		case e.Action == "skip" && e.Test != "":
-			o.skipped = append(o.skipped, name)
-		case e.Action == "fail":
-			o.failed = append(o.failed, name)
+		case e.Action == "pass" || e.Action == "skip" || e.Action == "fail":
+			o.note(strings.TrimSpace(strings.TrimPrefix(e.Package, "sysbox/")+" "+e.Test), e.Action)
 		}
 	}
 	if o.kernel == "" {
 		return nil, errors.New("the events do not say which kernel it was")
 	}
-	o.failed = causes(o.failed)
 	return &o, nil
+}
+
+func (o *outcome) note(name, action string) {
+	if _, ok := o.actions[name]; !ok {
+		o.names = append(o.names, name)
+	}
+	o.actions[name] = action
+}
+
+// that are the names of what ended so, in the order of the run.
+func (o *outcome) that(action string) []string {
+	var names []string
+	for _, n := range o.names {
+		if o.actions[n] == action {
+			names = append(names, n)
+		}
+	}
+	return names
+}
+
+// tests is the number of those of names that are no packages.
+func tests(names []string) int {
+	n := 0
+	for _, name := range names {
+		if strings.Contains(name, " ") {
+			n++
+		}
+	}
+	return n
+}
+
+// merge makes one outcome of each kernel: what a later run of a part says of tests stands
+// instead of what the run before said of them, and what has passed by it is told.
+func merge(runs []*outcome) []*outcome {
+	slices.SortStableFunc(runs, func(a, b *outcome) int { return a.began.Compare(b.began) })
+	var out []*outcome
+	for _, o := range runs {
+		i := slices.IndexFunc(out, func(before *outcome) bool { return before.kernel == o.kernel })
+		switch {
+		case i < 0:
+			out = append(out, o)
+		case o.part == "":
+			out[i] = o
+		default:
+			failed := causes(out[i].that("fail"))
+			for _, n := range o.names {
+				if !strings.Contains(n, " ") && slices.ContainsFunc(out[i].that("fail"), func(f string) bool { return strings.HasPrefix(f, n+" ") }) {
+					continue // a package whose other tests have not been run again
+				}
+				if o.actions[n] == "pass" && slices.Contains(failed, n) {
+					out[i].again = append(out[i].again, n)
+				}
+				out[i].note(n, o.actions[n])
+			}
+		}
+	}
+	return out
 }
 
 // debianName is the package version in what uname -rv prints, and the release.
@@ -96,10 +148,14 @@ func resultTable(old string, runs []*outcome) string {
 		if o.part != "" {
 			which = append(which, o.part)
 		}
-		for _, n := range o.failed {
+		failed, skipped := causes(o.that("fail")), o.that("skip")
+		for _, n := range failed {
 			which = append(which, "failed: "+n)
 		}
-		for _, n := range o.skipped {
+		for _, n := range o.again {
+			which = append(which, "failed, and passed when run again: "+n)
+		}
+		for _, n := range skipped {
 			which = append(which, "skipped: "+n)
 		}
 		for k := range rows { // of the same version
@@ -107,7 +163,7 @@ func resultTable(old string, runs []*outcome) string {
 				delete(rows, k)
 			}
 		}
-		rows[o.kernel] = fmt.Sprintf("| %s | %s | %d | %d | %d | %s |\n", o.kernel, o.date, o.passed, len(o.failed), len(o.skipped), strings.ReplaceAll(strings.Join(which, "; "), "|", "\\|"))
+		rows[o.kernel] = fmt.Sprintf("| %s | %s | %d | %d | %d | %s |\n", o.kernel, o.began.Format(time.DateOnly), tests(o.that("pass")), len(failed), tests(skipped), strings.ReplaceAll(strings.Join(which, "; "), "|", "\\|"))
 	}
 	var b strings.Builder
 	b.WriteString(head)
