@@ -12,6 +12,8 @@ import (
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
+
+	"sysbox/tests/pace"
 )
 
 // started runs a container whose init sleeps.
@@ -228,7 +230,7 @@ func TestMountRace(t *testing.T) {
 	evil := t.TempDir()
 	os.WriteFile(filepath.Join(evil, "passwd"), []byte("evil"), 0o644)
 	made := 0
-	for range 30 {
+	for range pace.Rounds(t, 30, 6) {
 		began := swaps.Load()
 		bundle := busybox(t, func(s *specs.Spec) {
 			s.Mounts = append(s.Mounts,

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -15,6 +16,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"sysbox/tests/pace"
 )
 
 var (
@@ -400,9 +403,16 @@ func dies(t *testing.T, do, parent string, n int) bool {
 	return true
 }
 
-// Killed at any step, both can be finished, and each can follow the other.
+// Killed at any step, both can be finished, and each can follow the other. An emulated
+// machine takes every few steps, others in each run.
 func TestKilledAtEachStep(t *testing.T) {
 	needRoot(t)
+	stride := 1
+	if pace.Machine() {
+		stride = 5
+	}
+	first := rand.IntN(stride)
+	t.Logf("killed at the steps %d, %d, ...", first, first+stride)
 	parent := t.TempDir()
 	root, dir := filepath.Join(parent, "tree"), filepath.Join(parent, "journal")
 	makeEverything(t, root)
@@ -416,8 +426,8 @@ func TestKilledAtEachStep(t *testing.T) {
 			t.Fatalf("%s at step %d:\n%s", what, n, d)
 		}
 	}
-	n := 0
-	for ; dies(t, "shift", parent, n); n++ {
+	n := first
+	for ; dies(t, "shift", parent, n); n += stride {
 		must(t, Shift(dir, root, treeMap, treeMap))
 		check("Shift after a killed Shift", n, after)
 		must(t, Revert(dir, root))
@@ -431,7 +441,7 @@ func TestKilledAtEachStep(t *testing.T) {
 		t.Errorf("Shift has only %d steps", n)
 	}
 	// Shifted now.
-	for n = 0; dies(t, "revert", parent, n); n++ {
+	for n = first; dies(t, "revert", parent, n); n += stride {
 		must(t, Revert(dir, root))
 		check("Revert after a killed Revert", n, before)
 		must(t, Shift(dir, root, treeMap, treeMap))

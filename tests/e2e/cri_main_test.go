@@ -28,7 +28,7 @@ var nodes = map[string]*node{}
 
 // pods runs a test under both containerds, and others, as kubelet would use them.
 func pods(t *testing.T, f func(t *testing.T, n *node), others ...string) {
-	for _, v := range slices.Concat(versions, others) {
+	for _, v := range here(t, slices.Concat(versions, others)) {
 		t.Run(v, func(t *testing.T) { f(t, nodeOf(t, v)) })
 	}
 }
@@ -38,9 +38,6 @@ func nodeOf(t *testing.T, version string) *node {
 	t.Helper()
 	if why := skipped(); why != "" {
 		t.Skip(why)
-	}
-	if harness.Machine() {
-		t.Skip("the machine has no CNI plugins")
 	}
 	if nodes[version] == nil {
 		n, err := startNode(version)
@@ -75,7 +72,7 @@ func startNode(version string) (*node, error) {
 	}
 	n := &node{hosts["cri "+version], cri.NewRuntimeServiceClient(conn), cri.NewImageServiceClient(conn)}
 	// The plugin hears of images by events.
-	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+	for deadline := time.Now().Add(20 * time.Second * patience()); ; time.Sleep(50 * time.Millisecond) {
 		r, err := n.images.ImageStatus(context.Background(), &cri.ImageStatusRequest{Image: &cri.ImageSpec{Image: images.BusyboxName}})
 		if err == nil && r.Image != nil {
 			return n, nil
@@ -152,7 +149,7 @@ func (n *node) start(t *testing.T, pod string, sandbox *cri.PodSandboxConfig, co
 // inside is what a command in a container says.
 func (n *node) inside(t *testing.T, container, script string) string {
 	t.Helper()
-	r, err := n.ExecSync(background(t), &cri.ExecSyncRequest{ContainerId: container, Cmd: []string{"sh", "-c", script}, Timeout: 60})
+	r, err := n.ExecSync(background(t), &cri.ExecSyncRequest{ContainerId: container, Cmd: []string{"sh", "-c", script}, Timeout: 60 * int64(patience())})
 	if err != nil {
 		t.Fatal(err)
 	}

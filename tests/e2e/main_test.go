@@ -169,10 +169,23 @@ func (h *host) watch(t *testing.T) {
 }
 
 // both runs a test under both containerds.
-func both(t *testing.T, f func(t *testing.T, h *host)) {
-	for _, v := range versions {
+func both(t *testing.T, f func(t *testing.T, h *host)) { under(t, versions, f) }
+
+// under runs a test under these versions. An emulated machine is there for its kernel, and
+// takes the first alone.
+func under(t *testing.T, versions []string, f func(t *testing.T, h *host)) {
+	for _, v := range here(t, versions) {
 		t.Run(v, func(t *testing.T) { f(t, on(t, v)) })
 	}
+}
+
+func here(t *testing.T, versions []string) []string {
+	t.Helper()
+	if harness.Machine() {
+		t.Logf("of the containerds %s, this machine takes the first", strings.Join(versions, ", "))
+		return versions[:1]
+	}
+	return versions
 }
 
 // patience is how many times longer things take: emulation is slow.
@@ -185,10 +198,7 @@ func patience() time.Duration {
 
 // all runs a test under all versions.
 func all(t *testing.T, f func(t *testing.T, h *host)) {
-	both(t, f)
-	for _, v := range more {
-		t.Run(v, func(t *testing.T) { f(t, on(t, v)) })
-	}
+	under(t, slices.Concat(versions, more), f)
 }
 
 func background(t *testing.T) context.Context {

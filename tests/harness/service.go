@@ -3,17 +3,18 @@ package harness
 import (
 	"context"
 	"fmt"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"syscall"
 	"time"
+
+	"sysbox/tests/pace"
 )
 
 // Machine tells whether this is a virtual machine that the tests have to themselves
 // (command tests/vm), with systemd as init. There containerd is a service of systemd's,
 // as on the hosts that people have.
-func Machine() bool { return os.Getenv("SYSBOX_TEST_MACHINE") != "" }
+func Machine() bool { return pace.Machine() }
 
 // unit is the name of containerd's service.
 func (c *Containerd) unit() string { return filepath.Base(c.Dir) + ".service" }
