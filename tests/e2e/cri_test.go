@@ -120,6 +120,26 @@ func TestCRIPod(t *testing.T) {
 	}
 }
 
+// TestCRISettings: annotations of a pod are settings of its containers, where the handler's
+// pod_annotations let them through.
+func TestCRISettings(t *testing.T) {
+	pods(t, func(t *testing.T, n *node) {
+		box := sandbox(t, own(nil))
+		box.Annotations = map[string]string{"io.sysbox.syscont-mode": "FALSE"}
+		pod := n.runPod(t, box)
+		id := n.start(t, pod, box, workload(box, "one", "exec sleep 1000"))
+		if got := n.inside(t, id, "grep CapEff /proc/1/status; ls -d /var/lib/docker 2>&1"); !strings.Contains(got, "00000000a80425fb") || !strings.Contains(got, "No such file") {
+			t.Errorf("of an ordinary container: %q", got)
+		}
+		box.Annotations = map[string]string{"io.sysbox.nonsense": "1"}
+		box.Metadata.Uid += "-2"
+		box.Metadata.Name += "-2"
+		if _, err := n.RunPodSandbox(background(t), &cri.RunPodSandboxRequest{Config: box, RuntimeHandler: harness.Handler}); err == nil || !strings.Contains(err.Error(), "io.sysbox.nonsense") {
+			t.Errorf("an unknown annotation: %v", err)
+		}
+	})
+}
+
 // TestCRISharedProcesses: shareProcessNamespace: true.
 func TestCRISharedProcesses(t *testing.T) {
 	for name, users := range map[string]*cri.UserNamespace{"plain": nil, "hostUsers: false": mapped(1 << 20)} {

@@ -29,10 +29,9 @@ func criTables(version string) (images, runtime string) {
 	return "io.containerd.cri.v1.images", "io.containerd.cri.v1.runtime"
 }
 
-// CRIConfig is the part of containerd's configuration that the README's users write,
-// and what this kind of machine asks for. pause is the image of the pods' sandboxes,
-// plugins and networks are
-// CNI's folders, more are lines for the plugin's own table.
+// CRIConfig is the part of containerd's configuration that docs/configuration.md has
+// users write, and what this kind of machine asks for. pause is the image of the pods'
+// sandboxes, plugins and networks are CNI's folders, more are lines for the plugin's own table.
 func CRIConfig(version, pause, plugins, networks string, more ...string) string {
 	images, runtime := criTables(version)
 	folder := fmt.Sprintf("bin_dirs = [%q]", plugins)
@@ -47,7 +46,7 @@ func CRIConfig(version, pause, plugins, networks string, more ...string) string 
 	}
 	// Where the tests run, root may not lower a process's oom_score_adj.
 	fmt.Fprintf(&b, "restrict_oom_score_adj = true\n%s\n[plugins.%q.cni]\n%s\nconf_dir = %q\n", strings.Join(more, "\n"), runtime, folder, networks)
-	fmt.Fprintf(&b, "[plugins.%[1]q.containerd]\ndefault_runtime_name = %[2]q\n[plugins.%[1]q.containerd.runtimes.%[2]s]\nruntime_type = %[3]q\n", runtime, Handler, Runtime)
+	fmt.Fprintf(&b, "[plugins.%[1]q.containerd]\ndefault_runtime_name = %[2]q\n[plugins.%[1]q.containerd.runtimes.%[2]s]\nruntime_type = %[3]q\npod_annotations = [\"io.sysbox.*\"]\n", runtime, Handler, Runtime)
 	return b.String()
 }
 
