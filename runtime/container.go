@@ -114,10 +114,28 @@ func (c *Container) Start(ctx context.Context) error {
 }
 
 // Pause freezes all processes.
-func (c *Container) Pause(ctx context.Context) error { return c.cgroup.Freeze(ctx) }
+func (c *Container) Pause(ctx context.Context) error {
+	if c.traps == nil {
+		return c.cgroup.Freeze(ctx)
+	}
+	err := c.traps.Hold(ctx)
+	if err != nil {
+		return err
+	}
+	if err = c.cgroup.Freeze(ctx); err != nil {
+		c.traps.Release()
+	}
+	return err
+}
 
 // Resume thaws them.
-func (c *Container) Resume(ctx context.Context) error { return c.cgroup.Thaw(ctx) }
+func (c *Container) Resume(ctx context.Context) error {
+	err := c.cgroup.Thaw(ctx)
+	if err == nil && c.traps != nil {
+		c.traps.Release()
+	}
+	return err
+}
 
 // Update applies new limits.
 func (c *Container) Update(_ context.Context, r *specs.LinuxResources) error {

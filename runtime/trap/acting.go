@@ -1,6 +1,7 @@
 package trap
 
 import (
+	"encoding/binary"
 	"errors"
 	"io"
 	"os"
@@ -11,13 +12,16 @@ import (
 	"sysbox/runtime/program"
 )
 
-// Files of a program that acts as a caller. Those from fdCgroups on are closed when they
-// have been used; fdTasks and what follows are version 1 cgroups.
+// Files of a program that does something for a caller. Those from fdCgroups on are closed
+// when they have been used; fdTasks and what follows are version 1 cgroups.
 const (
-	fdUser = 10 + iota
-	fdMounts
+	fdUser   = 10 + iota // the container's first user namespace
+	fdMounts             // the caller's mount namespace
 	fdRoot
 	fdCwd
+	fdFrom // the mount namespace of what is cloned
+	fdTree // a mount
+	fdDir  // a folder, or what is mounted on
 	fdSocket
 	fdCgroups
 	fdTasks
@@ -27,39 +31,28 @@ const (
 
 const secondLeg = "second leg"
 
-// asCaller is how a program begins that makes calls as a caller in the container's
-// first user namespace would: with its ids, groups and capabilities, in its mount
-// namespace, root and working directory. The process stays in the host's pid
-// namespace, where the container has no name for it.
+func step(name string, nr uintptr, args ...program.Arg) program.Call {
+	return program.Call{Name: name, Nr: nr, Args: args}
+}
+
+func num[T ~int | ~uint32 | ~uint64](n T) program.Arg { return program.Int(int64(n)) }
+
+// hide goes after each change of ids.
+var hide = step("refuse to be traced", unix.SYS_PRCTL, num(unix.PR_SET_DUMPABLE), num(0))
+
+// inCgroups is how each program begins: as a process of the container's cgroups. What it
+// takes of the kernel's memory counts there, nodes and mounts for instance, of which one
+// bind can make thousands where mounts are shared; and so does the process, which nobody
+// can kill while it waits for a file system of the container's that never answers.
 //
-// It is a process of the container's cgroups: what the calls take of memory counts there,
-// and so does the process, which nobody can kill while it waits for a file system of the
-// container's that never answers.
-func asCaller(id *identity, tasks int, unified bool) program.Program {
-	c := func(name string, nr uintptr, args ...program.Arg) program.Call {
-		return program.Call{Name: name, Nr: nr, Args: args}
-	}
-	num := func(n uint64) program.Arg { return program.Int(int64(n)) }
-	groups := make([]byte, 0, 4*len(id.groups)+4)
-	for _, g := range id.groups {
-		groups = append(groups, byte(g), byte(g>>8), byte(g>>16), byte(g>>24))
-	}
-	groups = append(groups, 0, 0, 0, 0) // not empty
-	const noSetuidFixup = 1 << 2        // SECBIT_NO_SETUID_FIXUP
-	hide := c("refuse to be traced", unix.SYS_PRCTL, num(unix.PR_SET_DUMPABLE), num(0))
-	header := []byte{0x22, 0x05, 0x08, 0x20, 0, 0, 0, 0} // _LINUX_CAPABILITY_VERSION_3
-	var caps []byte
-	for _, half := range []uint32{uint32(id.effective), uint32(id.effective >> 32)} {
-		le := []byte{byte(half), byte(half >> 8), byte(half >> 16), byte(half >> 24)}
-		caps = append(append(append(caps, le...), le...), 0, 0, 0, 0) // effective, permitted, inheritable
-	}
+// The second leg is born in its cgroup, when no memory is shared with the shim any more:
+// the kernel's search for memory kills all who share.
+func inCgroups(tasks int, unified bool) program.Program {
 	cgroup := -1
 	if unified {
 		cgroup = fdUnified
 	}
 	shim := os.Getpid()
-	// The second leg is born in its cgroup, when no memory is shared with the shim any more:
-	// the kernel's search for memory kills all who share.
 	p := append(program.Prelude(shim),
 		program.Fork("pid", secondLeg, 0, cgroup),
 		program.Report("report the pid", 0, "pid"),
@@ -69,29 +62,87 @@ func asCaller(id *identity, tasks int, unified bool) program.Program {
 	again[0].Label = secondLeg
 	p = append(p, again...)
 	for i := range tasks {
-		p = append(p, program.Call{
-			Name: "join a cgroup", Nr: unix.SYS_WRITE, Args: []program.Arg{num(uint64(fdTasks + i)), program.Str("0"), num(1)}, Want: program.Equals(1),
-		})
+		join := step("join a cgroup", unix.SYS_WRITE, num(fdTasks+i), program.Str("0"), num(1))
+		join.Want = program.Equals(1)
+		p = append(p, join)
 	}
-	return append(p,
-		c("close the cgroups", unix.SYS_CLOSE_RANGE, num(fdCgroups), num(1<<32-1), num(0)),
-		c("keep capabilities", unix.SYS_PRCTL, num(unix.PR_SET_SECUREBITS), num(noSetuidFixup)),
-		c("set the groups", unix.SYS_SETGROUPS, num(uint64(len(id.groups))), program.Bytes(groups)),
-		c("set the group", unix.SYS_SETRESGID, num(uint64(id.egid)), num(uint64(id.egid)), num(uint64(id.egid))),
-		c("set the user", unix.SYS_SETRESUID, num(uint64(id.euid)), num(uint64(id.euid)), num(uint64(id.euid))),
-		c("set the group for files", unix.SYS_SETFSGID, num(uint64(id.fsgid))),
-		c("set the user for files", unix.SYS_SETFSUID, num(uint64(id.fsuid))),
+	return append(p, step("close the cgroups", unix.SYS_CLOSE_RANGE, num(fdCgroups), num(1<<32-1), num(0)))
+}
+
+// asCaller goes on as a caller in the container's first user namespace would: with its
+// ids, groups and capabilities, in its mount namespace, root and working directory. The
+// process stays in the host's pid namespace, where the container has no name for it.
+func asCaller(id *identity) program.Program {
+	return append(program.Program{
+		step("keep capabilities", unix.SYS_PRCTL, num(unix.PR_SET_SECUREBITS), num(noSetuidFixup)),
+		setGroupsCall(id),
+		step("set the group", unix.SYS_SETRESGID, num(id.egid), num(id.egid), num(id.egid)),
+		step("set the user", unix.SYS_SETRESUID, num(id.euid), num(id.euid), num(id.euid)),
+		step("set the group for files", unix.SYS_SETFSGID, num(id.fsgid)),
+		step("set the user for files", unix.SYS_SETFSUID, num(id.fsuid)),
 		hide,
-		c("join the user namespace", unix.SYS_SETNS, num(fdUser), num(unix.CLONE_NEWUSER)),
+		step("join the user namespace", unix.SYS_SETNS, num(fdUser), num(unix.CLONE_NEWUSER)),
 		hide,
 		program.ParentDeath(unix.SIGKILL),
-		c("join the mount namespace", unix.SYS_SETNS, num(fdMounts), num(unix.CLONE_NEWNS)),
-		c("go to the root", unix.SYS_FCHDIR, num(fdRoot)),
-		c("enter the root", unix.SYS_CHROOT, program.Str(".")),
-		c("go to the working directory", unix.SYS_FCHDIR, num(fdCwd)),
-		c("set the capabilities", unix.SYS_CAPSET, program.Bytes(header), program.Bytes(caps)),
+		step("join the mount namespace", unix.SYS_SETNS, num(fdMounts), num(unix.CLONE_NEWNS)),
+		step("go to the root", unix.SYS_FCHDIR, num(fdRoot)),
+		step("enter the root", unix.SYS_CHROOT, program.Str(".")),
+		step("go to the working directory", unix.SYS_FCHDIR, num(fdCwd)),
+	}, setCapabilities(id.effective)...)
+}
+
+// forFiles goes on with what the kernel asks of who makes a file: a caller's ids, groups
+// and umask, and these of the host's capabilities.
+func forFiles(id *identity, capabilities uint64) program.Program {
+	return append(program.Program{
+		setGroupsCall(id),
+		step("set the group for files", unix.SYS_SETFSGID, num(id.fsgid)),
+		step("set the user for files", unix.SYS_SETFSUID, num(id.fsuid)),
 		hide,
-	)
+		program.ParentDeath(unix.SIGKILL),
+		step("set the umask", unix.SYS_UMASK, num(id.umask)),
+	}, setCapabilities(capabilities)...)
+}
+
+const noSetuidFixup = 1 << 2 // SECBIT_NO_SETUID_FIXUP
+
+func setGroupsCall(id *identity) program.Call {
+	groups := make([]byte, 0, 4*len(id.groups)+4)
+	for _, g := range id.groups {
+		groups = binary.LittleEndian.AppendUint32(groups, g)
+	}
+	groups = append(groups, 0, 0, 0, 0) // not empty
+	return step("set the groups", unix.SYS_SETGROUPS, num(len(id.groups)), program.Bytes(groups))
+}
+
+func setCapabilities(set uint64) program.Program {
+	header := []byte{0x22, 0x05, 0x08, 0x20, 0, 0, 0, 0} // _LINUX_CAPABILITY_VERSION_3
+	var data []byte
+	for _, half := range []uint32{uint32(set), uint32(set >> 32)} {
+		for _, word := range []uint32{half, half, 0} { // effective, permitted, inheritable
+			data = binary.LittleEndian.AppendUint32(data, word)
+		}
+	}
+	return program.Program{
+		step("set the capabilities", unix.SYS_CAPSET, program.Bytes(header), program.Bytes(data)),
+		hide,
+	}
+}
+
+// cloneMount makes a detached copy of a mount of the namespace fdFrom, by the path below
+// dir, labelled "tree".
+func cloneMount(dir program.Arg, path string) program.Program {
+	clone := step("copy the mount", unix.SYS_OPEN_TREE, dir, program.Str(path), num(unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC))
+	clone.Label = "tree"
+	return program.Program{step("join the mount's namespace", unix.SYS_SETNS, num(fdFrom), num(unix.CLONE_NEWNS)), clone}
+}
+
+// attachMount puts a detached mount on fdDir, in the caller's mount namespace.
+func attachMount(tree program.Arg) program.Program {
+	return program.Program{
+		step("join the mount namespace", unix.SYS_SETNS, num(fdMounts), num(unix.CLONE_NEWNS)),
+		step("attach the mount", unix.SYS_MOVE_MOUNT, tree, program.Str(""), num(fdDir), program.Str(""), num(unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH)),
+	}
 }
 
 // runDeadline bounds a call that is made for a caller: file systems of the
@@ -101,11 +152,35 @@ const (
 	killGrace   = time.Second
 )
 
-// actAs makes calls as a caller; the verdict is theirs. files are those of [asCaller], but
-// for fdUser and the cgroups. The process dies with the thread that has started it, a
-// worker's.
-func (s *Server) actAs(id *identity, files map[int]int, calls ...program.Call) verdict {
-	tasks, unified, err := s.cfg.Join()
+// fetch is run of calls that open a file, by the label file, which it returns.
+func (w *worker) fetch(files map[int]int, setup, calls program.Program, file string) (*os.File, verdict) {
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, failed(err)
+	}
+	ours := os.NewFile(uintptr(pair[0]), "socket")
+	defer ours.Close()
+	defer unix.Close(pair[1])
+	files[fdSocket] = pair[1]
+	if v := w.run(files, setup, append(calls, program.SendFile("give the file to the shim", fdSocket, "the file", program.Result(file)))); !v.done() {
+		return nil, v
+	}
+	fd, err := program.ReceiveFile(ours)
+	if err != nil || fd < 0 {
+		return nil, pass
+	}
+	return os.NewFile(uintptr(fd), "file for a caller"), verdict{}
+}
+
+// run makes calls for a caller; the verdict is theirs. setup is how the process becomes
+// what they need, nil for the host's root. The thread is what it was at first afterwards,
+// and the process dies with it.
+func (w *worker) run(files map[int]int, setup, calls program.Program) verdict {
+	w.slow()
+	if err := w.restore(); err != nil { // the process takes after this thread
+		return failed(err)
+	}
+	tasks, unified, err := w.server.cfg.Join()
 	if err != nil {
 		return pass // the container is being removed
 	}
@@ -121,7 +196,6 @@ func (s *Server) actAs(id *identity, files map[int]int, calls ...program.Call) v
 	if unified != nil {
 		given = append(given, program.File{File: unified, At: fdUnified})
 	}
-	files[fdUser] = s.nsfile
 	for at, fd := range files {
 		own, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
 		if err != nil {
@@ -129,7 +203,7 @@ func (s *Server) actAs(id *identity, files map[int]int, calls ...program.Call) v
 		}
 		given = append(given, program.File{File: os.NewFile(uintptr(own), ""), At: at})
 	}
-	p := asCaller(id, len(tasks), unified != nil)
+	p := append(inCgroups(len(tasks), unified != nil), setup...)
 	first := len(p)
 	child, err := program.Start(append(append(p, calls...), program.Exit(0)), program.Options{Files: given})
 	if err != nil {
@@ -139,12 +213,11 @@ func (s *Server) actAs(id *identity, files map[int]int, calls ...program.Call) v
 	return await(child, first)
 }
 
-// await waits for the end of a program of [asCaller], whose calls for the caller begin
-// with that index.
+// await waits for the end of a program whose calls for the caller begin with that index.
 func await(child *program.Child, first int) verdict {
 	deadline := time.Now().Add(runDeadline)
 	var acting *program.Process
-	var step *program.StepError
+	var stopped *program.StepError
 	for {
 		got, err := child.Next(deadline)
 		if err == nil {
@@ -155,7 +228,7 @@ func await(child *program.Child, first int) verdict {
 				continue
 			}
 		}
-		if errors.As(err, &step) {
+		if errors.As(err, &stopped) {
 			continue
 		}
 		if err != io.EOF {
@@ -182,10 +255,10 @@ func await(child *program.Child, first int) verdict {
 		}
 	}
 	switch {
-	case step == nil || step.Before:
-	case step.Index >= first:
-		return failed(step)
-	case step.Errno == unix.EAGAIN: // of the clone: the container may have no more processes
+	case stopped == nil || stopped.Before:
+	case stopped.Index >= first:
+		return failed(stopped)
+	case stopped.Errno == unix.EAGAIN: // of the clone: the container may have no more processes
 		return fail(unix.ENOMEM)
 	}
 	return pass // the kernel's own answer, then

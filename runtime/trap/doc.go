@@ -13,7 +13,8 @@
 // finds its handler by name, the handler learns who calls from a [caller], which
 // is pinned before it is checked, does its work on copies and on open files,
 // where need be on a thread of its own with the caller's root and ids
-// ([worker]), and returns a [verdict].
+// ([worker]), and returns a [verdict]. Files and mounts are made by a process in the
+// container's cgroups ([worker.run]), where the kernel counts the memory that they are.
 //
 // What does not belong here: which profile the spec asks for (package seccomp),
 // how the filter gets into the process (package process), emulated files of

@@ -4,6 +4,8 @@ import (
 	"strconv"
 
 	"golang.org/x/sys/unix"
+
+	"sysbox/runtime/program"
 )
 
 // harmless are the devices that every machine gives to everybody, and those of
@@ -92,19 +94,30 @@ func (w *worker) makeNode(c *call, id *identity, dirfd int32, path string, n nod
 	if id.has(capDACOverride) && w.server.mapped(&st) {
 		rights |= 1 << capDACOverride
 	}
-	if err := w.capable(rights); err != nil {
-		return failed(err)
-	}
 	if !c.waits() {
 		return fail(unix.EINTR)
 	}
+	m := maker{dir: dir, setup: forFiles(id, rights)}
 	if !w.server.devs[uint64(st.Dev)] {
-		return w.boundNode(c, dir, n)
+		return w.boundNode(c, m, n)
 	}
-	if err := unix.Mknodat(dir, n.name, n.mode, n.dev); err != nil {
-		return failed(err)
+	if v := w.mknodIn(m, n); !v.done() {
+		return v
 	}
 	return c.made(dir, n.name)
+}
+
+// maker has what files are made with: a folder, and how a process becomes their caller.
+type maker struct {
+	dir   int
+	setup program.Program
+}
+
+// mknodIn makes a node where it is asked for.
+func (w *worker) mknodIn(m maker, n node) verdict {
+	return w.run(map[int]int{fdDir: m.dir}, m.setup, program.Program{
+		step("mknod", unix.SYS_MKNODAT, num(fdDir), program.Str(n.name), num(n.mode), num(n.dev)),
+	})
 }
 
 // made is the verdict for a file that was made: it goes if the caller has gone. That is

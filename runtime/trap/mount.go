@@ -1,11 +1,9 @@
 package trap
 
 import (
-	"os"
-
 	"golang.org/x/sys/unix"
 
-	"sysbox/runtime/sys"
+	"sysbox/runtime/program"
 )
 
 // mount answers mount(2): plain binds of [shown], and overlays.
@@ -66,24 +64,16 @@ func (w *worker) bind(c *call) verdict {
 		return failed(err)
 	}
 	defer unix.Close(at)
-	if err := w.capable(^uint64(0)); err != nil {
-		return failed(err)
-	}
-	clone, ok := w.clone(dir)
-	if !ok {
-		return pass
-	}
-	defer clone.Close()
 	if !c.waits() {
 		return fail(unix.EINTR)
 	}
-	if err := w.join(mounts); err != nil {
-		return failed(err)
+	calls := append(cloneMount(num(unix.AT_FDCWD), dir), attachMount(program.Result("tree"))...)
+	bound, v := w.fetch(map[int]int{fdFrom: int(w.server.cfg.Tree.Fd()), fdMounts: mounts, fdDir: at}, nil, calls, "tree")
+	if bound == nil {
+		return v
 	}
-	if err := attach(clone, at); err != nil {
-		return failed(err)
-	}
-	return w.attached(c, clone)
+	defer bound.Close()
+	return w.attached(c, mounts, bound)
 }
 
 // shown finds the folder of [shown] that a caller's path leads to.
@@ -99,22 +89,4 @@ func (w *worker) shown(c *call, id *identity, dirfd int32, path string) (string,
 	}
 	dir, ok := w.server.roots[ns]
 	return dir, ok
-}
-
-// clone copies one mount of the host's tree, unless it is read-only: the copy's flags
-// are not locked, and the container could take that one away.
-func (w *worker) clone(dir string) (*os.File, bool) {
-	if err := w.join(int(w.server.cfg.Tree.Fd())); err != nil {
-		return nil, false
-	}
-	clone, err := sys.OpenTree(nil, dir, false)
-	if err != nil {
-		return nil, false
-	}
-	var st unix.Statfs_t
-	if err := unix.Fstatfs(int(clone.Fd()), &st); err != nil || st.Flags&unix.ST_RDONLY != 0 {
-		clone.Close()
-		return nil, false
-	}
-	return clone, true
 }

@@ -27,37 +27,19 @@ func fsopen(w *worker, c *call) verdict {
 	}
 	defer unix.Close(root)
 	defer unix.Close(cwd)
-	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return failed(err)
-	}
-	ours := os.NewFile(uintptr(pair[0]), "socket")
-	defer ours.Close()
-	defer unix.Close(pair[1])
 	if !c.waits() {
 		return fail(unix.EINTR)
 	}
-	const context = "context"
-	w.slow()
-	v := w.server.actAs(id, map[int]int{fdMounts: mounts, fdRoot: root, fdCwd: cwd, fdSocket: pair[1]},
-		program.Call{
-			Name: "fsopen", Nr: unix.SYS_FSOPEN, Label: context,
-			Args: []program.Arg{program.Str("overlay"), program.Int(unix.FSOPEN_CLOEXEC)},
-		},
-		program.Call{
-			Name: "set userxattr", Nr: unix.SYS_FSCONFIG,
-			Args: []program.Arg{program.Result(context), program.Int(unix.FSCONFIG_SET_FLAG), program.Str("userxattr"), program.Int(0), program.Int(0)},
-		},
-		program.SendFile("give the context to the shim", fdSocket, "the context", program.Result(context)),
-	)
-	if v.errno != 0 || v.pass {
+	open := step("fsopen", unix.SYS_FSOPEN, program.Str("overlay"), num(unix.FSOPEN_CLOEXEC))
+	open.Label = "context"
+	context, v := w.fetch(map[int]int{fdUser: w.server.nsfile, fdMounts: mounts, fdRoot: root, fdCwd: cwd}, asCaller(id), program.Program{
+		open,
+		step("set userxattr", unix.SYS_FSCONFIG, program.Result("context"), num(unix.FSCONFIG_SET_FLAG), program.Str("userxattr"), num(0), num(0)),
+	}, "context")
+	if context == nil {
 		return v
 	}
-	fd, err := program.ReceiveFile(ours)
-	if err != nil || fd < 0 {
-		return pass
-	}
-	return verdict{file: os.NewFile(uintptr(fd), "context of an overlay"), closeOnExec: c.args[1]&unix.FSOPEN_CLOEXEC != 0}
+	return verdict{file: context, closeOnExec: c.args[1]&unix.FSOPEN_CLOEXEC != 0}
 }
 
 // openTree answers open_tree(2) as [worker.bind] answers mount(2).
@@ -69,13 +51,11 @@ func openTreeAttr(w *worker, c *call) verdict {
 	if c.args[4] != size {
 		return pass
 	}
-	var b [size]byte
-	if c.read(c.args[3], b[:]) != nil {
+	attr := make([]byte, size)
+	if c.read(c.args[3], attr) != nil {
 		return pass
 	}
-	le := binary.LittleEndian
-	attr := &unix.MountAttr{Attr_set: le.Uint64(b[:]), Attr_clr: le.Uint64(b[8:]), Propagation: le.Uint64(b[16:])}
-	if (attr.Attr_set|attr.Attr_clr)&unix.MOUNT_ATTR_IDMAP != 0 {
+	if (binary.LittleEndian.Uint64(attr)|binary.LittleEndian.Uint64(attr[8:]))&unix.MOUNT_ATTR_IDMAP != 0 {
 		return pass // the file system is the host's
 	}
 	return w.openTree(c, attr)
@@ -85,7 +65,7 @@ func openTreeAttr(w *worker, c *call) verdict {
 // that the kernel refuses to make because mounts are locked below it. A file of a
 // detached mount, as open_tree returns one, cannot be handed over (it is O_PATH), so the
 // caller gets its root folder, and the mount is kept here until the caller moves it.
-func (w *worker) openTree(c *call, attr *unix.MountAttr) verdict {
+func (w *worker) openTree(c *call, attr []byte) verdict {
 	const known = unix.OPEN_TREE_CLONE | unix.OPEN_TREE_CLOEXEC | unix.AT_EMPTY_PATH | unix.AT_NO_AUTOMOUNT | unix.AT_SYMLINK_NOFOLLOW
 	if uint32(c.args[2])&^known != 0 {
 		return pass
@@ -112,18 +92,13 @@ func (w *worker) openTree(c *call, attr *unix.MountAttr) verdict {
 	if err != nil || !ok {
 		return pass
 	}
-	if err := w.capable(^uint64(0)); err != nil {
-		return failed(err)
-	}
-	clone, ok := w.clone(dir)
-	if !ok {
-		return pass
-	}
+	calls := cloneMount(num(unix.AT_FDCWD), dir)
 	if attr != nil {
-		if err := unix.MountSetattr(int(clone.Fd()), "", unix.AT_EMPTY_PATH, attr); err != nil {
-			clone.Close()
-			return failed(err)
-		}
+		calls = append(calls, step("change the copy", unix.SYS_MOUNT_SETATTR, program.Result("tree"), program.Str(""), num(unix.AT_EMPTY_PATH), program.Bytes(attr), num(len(attr))))
+	}
+	clone, v := w.fetch(map[int]int{fdFrom: int(w.server.cfg.Tree.Fd())}, nil, calls, "tree")
+	if clone == nil {
+		return v
 	}
 	fd, err := unix.Openat(w.server.proc, "thread-self/fd/"+itoa(int32(clone.Fd())), unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -205,19 +180,10 @@ func (w *worker) moveTree(c *call, id *identity, mounts int, tree *os.File, flag
 		return failed(err)
 	}
 	defer unix.Close(at)
-	if err := w.capable(^uint64(0)); err != nil {
-		return failed(err)
-	}
 	if !c.waits() {
 		return fail(unix.EINTR)
 	}
-	if err := w.join(mounts); err != nil {
-		return failed(err)
-	}
-	if err := attach(tree, at); err != nil {
-		return failed(err)
-	}
-	return verdict{}
+	return w.run(map[int]int{fdMounts: mounts, fdTree: int(tree.Fd()), fdDir: at}, nil, attachMount(num(fdTree)))
 }
 
 // places opens the caller's root and working directory.

@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"sysbox/runtime/program"
 	"sysbox/runtime/sys"
 )
 
@@ -86,44 +87,33 @@ func onlyMount(dir *os.File) error {
 	return sys.Unmount(".", unix.MNT_DETACH)
 }
 
-// bind puts a new node with this mode and owner on what attach attaches it to; join
-// enters a mount namespace. The node has no name afterwards: it goes with its mount, which
-// is returned.
-func (n *nodes) bind(mode uint32, dev int, uid, gid uint32, join func(ns int) error, attach func(*os.File) error) (*os.File, error) {
+// bind makes a node with this mode and owner and has attach bind it, from a folder in a mount
+// namespace. The node has no name afterwards: it goes with its mount.
+func (n *nodes) bind(mode uint32, dev int, uid, gid uint32, attach func(mounts, dir *os.File, name string)) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.closed {
-		return nil, unix.EPERM
+		return unix.EPERM
 	}
 	if n.dir == nil {
 		if err := n.make(); err != nil {
-			return nil, err
+			return err
 		}
 	}
 	n.next++
 	name, at := strconv.Itoa(n.next), int(n.dir.Fd())
 	if err := unix.Mknodat(at, name, mode, dev); err != nil {
-		return nil, err
+		return err
 	}
 	defer func() { _ = unix.Unlinkat(at, name, 0) }()
 	if err := unix.Fchownat(at, name, int(uid), int(gid), unix.AT_SYMLINK_NOFOLLOW); err != nil {
-		return nil, err
+		return err
 	}
 	if err := unix.Fchmodat(at, name, mode&0o7777, 0); err != nil {
-		return nil, err
+		return err
 	}
-	if err := join(int(n.mounts.Fd())); err != nil {
-		return nil, err
-	}
-	bound, err := sys.OpenTree(n.dir, name, false)
-	if err != nil {
-		return nil, err
-	}
-	if err := attach(bound); err != nil {
-		bound.Close()
-		return nil, err
-	}
-	return bound, nil
+	attach(n.mounts, n.dir, name)
+	return nil
 }
 
 func newTmpfs(options map[string]string) (*os.File, error) {
@@ -150,37 +140,37 @@ func newTmpfs(options map[string]string) (*os.File, error) {
 //
 // On a mount without devices (nodev) the node is just made, and does not open: as on a
 // machine, where it can be removed and archived.
-func (w *worker) boundNode(c *call, dir int, n node) verdict {
+func (w *worker) boundNode(c *call, m maker, n node) verdict {
 	var fs unix.Statfs_t
-	if err := unix.Fstatfs(dir, &fs); err == nil && fs.Flags&unix.ST_NODEV != 0 {
-		if err := unix.Mknodat(dir, n.name, n.mode, n.dev); err != nil {
-			return failed(err)
+	if err := unix.Fstatfs(m.dir, &fs); err == nil && fs.Flags&unix.ST_NODEV != 0 {
+		if v := w.mknodIn(m, n); !v.done() {
+			return v
 		}
-		return c.made(dir, n.name)
+		return c.made(m.dir, n.name)
 	}
 	mounts, ok := w.server.mounts(c)
 	if !ok {
 		return pass
 	}
 	defer unix.Close(mounts)
-	file, err := underNode(dir, n)
-	if err != nil {
-		return failed(err)
+	file, v := w.underNode(m, n)
+	if file == nil {
+		return v
 	}
-	defer unix.Close(file)
+	defer file.Close()
 	var st unix.Stat_t
-	if err := unix.Fstat(file, &st); err != nil {
+	if err := unix.Fstat(int(file.Fd()), &st); err != nil {
 		return failed(err)
 	}
-	bound, err := w.coverFile(mounts, file, &st, n)
-	if err != nil {
-		unmake(dir, n.name, &st)
-		return failed(err)
+	bound, v := w.coverFile(mounts, file, &st, n)
+	if bound == nil {
+		unmake(m.dir, n.name, &st)
+		return v
 	}
 	defer bound.Close()
-	v := w.attached(c, bound)
+	v = w.attached(c, mounts, bound)
 	if v.errno != 0 {
-		unmake(dir, n.name, &st)
+		unmake(m.dir, n.name, &st)
 	}
 	return v
 }
@@ -188,48 +178,46 @@ func (w *worker) boundNode(c *call, dir int, n node) verdict {
 // underNode makes what lies under a bound node: a node as well, which shows in other
 // mount namespaces and in archives, or a plain file on overlays of the container's, which
 // cannot make one.
-func underNode(dir int, n node) (int, error) {
-	err := unix.Mknodat(dir, n.name, n.mode, n.dev)
-	if err == unix.EPERM || err == unix.EOPNOTSUPP {
-		return unix.Openat(dir, n.name, unix.O_CREAT|unix.O_EXCL|unix.O_WRONLY|unix.O_NOFOLLOW|unix.O_CLOEXEC, n.mode&0o7777)
+func (w *worker) underNode(m maker, n node) (*os.File, verdict) {
+	v := w.mknodIn(m, n)
+	if v.errno == unix.EPERM || v.errno == unix.EOPNOTSUPP {
+		create := step("make a file", unix.SYS_OPENAT, num(fdDir), program.Str(n.name),
+			num(unix.O_CREAT|unix.O_EXCL|unix.O_WRONLY|unix.O_NOFOLLOW|unix.O_CLOEXEC), num(n.mode&0o7777))
+		create.Label = "file"
+		return w.fetch(map[int]int{fdDir: m.dir}, m.setup, program.Program{create}, "file")
 	}
+	if !v.done() {
+		return nil, v
+	}
+	fd, err := unix.Openat(m.dir, n.name, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return -1, err
+		return nil, failed(err)
 	}
-	file, err := unix.Openat(dir, n.name, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return -1, err
-	}
+	file := os.NewFile(uintptr(fd), n.name)
 	var st unix.Stat_t
-	if err := unix.Fstat(file, &st); err != nil || st.Rdev != uint64(n.dev) || st.Mode&unix.S_IFMT != n.mode&unix.S_IFMT {
-		unix.Close(file)
-		return -1, unix.EEXIST // the container has put something else there meanwhile
+	if err := unix.Fstat(fd, &st); err != nil || st.Rdev != uint64(n.dev) || st.Mode&unix.S_IFMT != n.mode&unix.S_IFMT {
+		file.Close()
+		return nil, fail(unix.EEXIST) // the container has put something else there meanwhile
 	}
-	return file, nil
+	return file, verdict{}
 }
 
 // coverFile binds a node over a file, of which it has owner and rights.
-func (w *worker) coverFile(mounts, file int, st *unix.Stat_t, n node) (*os.File, error) {
-	if err := w.capable(^uint64(0)); err != nil {
-		return nil, err
-	}
-	return w.server.nodes.bind(n.mode&unix.S_IFMT|st.Mode&0o7777, n.dev, st.Uid, st.Gid, w.join, func(bound *os.File) error {
-		if err := w.join(mounts); err != nil {
-			return err
-		}
-		return attach(bound, file)
+func (w *worker) coverFile(mounts int, file *os.File, st *unix.Stat_t, n node) (bound *os.File, v verdict) {
+	err := w.server.nodes.bind(n.mode&unix.S_IFMT|st.Mode&0o7777, n.dev, st.Uid, st.Gid, func(from, dir *os.File, name string) {
+		calls := append(cloneMount(num(fdRoot), name), attachMount(program.Result("tree"))...)
+		bound, v = w.fetch(map[int]int{fdFrom: int(from.Fd()), fdRoot: int(dir.Fd()), fdMounts: mounts, fdDir: int(file.Fd())}, nil, calls, "tree")
 	})
-}
-
-// attach puts a detached mount on a file.
-func attach(mount *os.File, at int) error {
-	return unix.MoveMount(int(mount.Fd()), "", at, "", unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH)
+	if err != nil {
+		return nil, failed(err)
+	}
+	return bound, v
 }
 
 // attached is the verdict for a mount that was attached: it goes if the caller has gone, as
-// in [caller.made]. The thread is in the mount's namespace.
-func (w *worker) attached(c *call, mount *os.File) verdict {
-	if c.waits() {
+// in [caller.made].
+func (w *worker) attached(c *call, mounts int, mount *os.File) verdict {
+	if c.waits() || w.join(mounts) != nil {
 		return verdict{}
 	}
 	// By the host's procfs, as there need not be one where the mount is.

@@ -43,11 +43,9 @@ func (w *worker) overlay(c *call) verdict {
 	if !c.waits() {
 		return fail(unix.EINTR)
 	}
-	call := program.Call{Name: "mount", Nr: unix.SYS_MOUNT, Args: []program.Arg{
-		program.Str(text[0]), program.Str(text[1]), program.Str("overlay"), program.Int(int64(c.args[3])), program.Str(options),
-	}}
-	w.slow()
-	v := s.actAs(id, map[int]int{fdMounts: mounts, fdRoot: root, fdCwd: cwd}, call)
+	v := w.run(map[int]int{fdUser: s.nsfile, fdMounts: mounts, fdRoot: root, fdCwd: cwd}, asCaller(id), program.Program{
+		step("mount", unix.SYS_MOUNT, program.Str(text[0]), program.Str(text[1]), program.Str("overlay"), num(c.args[3]), program.Str(options)),
+	})
 	if v.errno == unix.ENOENT {
 		// A path through the caller's own folder in /proc, which the process that acts for
 		// it does not have: the caller itself does. Then it is without the option.

@@ -1,6 +1,7 @@
 package trap
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -68,6 +69,12 @@ type Server struct {
 	done    chan struct{} // closed by Close
 	serving sync.WaitGroup
 
+	// gate is held for reading from before a call is received until it is answered, and for
+	// writing while the container is frozen: see Hold.
+	gate    sync.RWMutex
+	holding sync.Mutex
+	held    bool // guarded by holding
+
 	mu        sync.Mutex
 	listeners map[*listener]bool // guarded by mu; nil after Close
 	said      map[string]bool    // guarded by mu; what the log has
@@ -128,6 +135,7 @@ func (s *Server) Close() {
 	s.listeners = nil
 	s.mu.Unlock()
 	close(s.done)
+	s.Release()
 	for l := range listeners {
 		// Wakes who waits; the number stays taken until nobody uses it.
 		_ = l.file.SetReadDeadline(time.Unix(1, 0))
@@ -139,6 +147,43 @@ func (s *Server) Close() {
 	s.cfg.Tree.Close()
 	unix.Close(s.proc)
 	unix.Close(s.nsfile)
+}
+
+// Hold answers what has been received, and receives no more until Release: the kernel does
+// not freeze a caller that waits for its answer, and what would act for it would be frozen
+// with the container.
+func (s *Server) Hold(ctx context.Context) error {
+	s.holding.Lock()
+	defer s.holding.Unlock()
+	if s.held {
+		return nil
+	}
+	locked := make(chan struct{})
+	go func() {
+		s.gate.Lock()
+		close(locked)
+	}()
+	select {
+	case <-locked:
+		s.held = true
+		return nil
+	case <-ctx.Done():
+		go func() {
+			<-locked
+			s.gate.Unlock()
+		}()
+		return fmt.Errorf("wait for the answers of system calls: %w", context.Cause(ctx))
+	}
+}
+
+// Release ends what Hold began, if it did.
+func (s *Server) Release() {
+	s.holding.Lock()
+	defer s.holding.Unlock()
+	if s.held {
+		s.held = false
+		s.gate.Unlock()
+	}
 }
 
 func (s *Server) closed() bool {
@@ -197,24 +242,32 @@ const (
 // take works on one call after another, for as long as they come and nobody else has had
 // to take over.
 func (s *Server) take(w *worker, l *listener, release func()) error {
-	var n notification
+	w.release = release
 	for timeout := 0; !s.closed(); timeout = burst {
-		ready, err := l.next(&n, timeout)
-		if !ready || err != nil {
-			return nil // serve will see it, too
-		}
-		h := find(&n)
-		if h == nil {
-			l.answer(n.id, pass)
-			continue
-		}
-		w.release = release
-		err = s.handle(w, l, &n, h)
-		if !w.quick() || err != nil {
+		if more, err := s.takeOne(w, l, timeout); !more {
 			return err
 		}
 	}
 	return nil
+}
+
+// takeOne works on a call that comes within a time; more tells whether the worker may take
+// another.
+func (s *Server) takeOne(w *worker, l *listener, timeout int) (more bool, err error) {
+	s.gate.RLock()
+	defer s.gate.RUnlock()
+	var n notification
+	ready, err := l.next(&n, timeout)
+	if !ready || err != nil {
+		return false, nil // serve will see it, too
+	}
+	h := find(&n)
+	if h == nil {
+		l.answer(n.id, pass)
+		return true, nil
+	}
+	err = s.handle(w, l, &n, h)
+	return w.quick() && err == nil, err
 }
 
 // handle answers one call. A fault of ours in a handler costs that call, not the pod. An

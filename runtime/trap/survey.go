@@ -60,7 +60,9 @@ func (s *Server) survey() error {
 			continue
 		}
 		var st unix.Stat_t
-		if unix.Stat(dir, &st) == nil {
+		var fs unix.Statfs_t
+		// The flags of a copy are not locked: the container could take read-only away.
+		if unix.Stat(dir, &st) == nil && unix.Statfs(dir, &fs) == nil && fs.Flags&unix.ST_RDONLY == 0 {
 			s.roots[namespace{uint64(st.Dev), st.Ino}] = dir
 		}
 	}

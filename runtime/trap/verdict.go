@@ -24,6 +24,9 @@ type verdict struct {
 	given func()
 }
 
+// done tells whether the call was made, with success.
+func (v verdict) done() bool { return !v.pass && v.errno == 0 }
+
 // pass: the kernel's own answer is the best there is.
 var pass = verdict{pass: true}
 
