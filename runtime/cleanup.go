@@ -72,7 +72,7 @@ func (r *record) reclaim(ctx context.Context, cfg *Config) error {
 		if cg, err = cgroup.Load(*r.Cgroup); err != nil {
 			return err
 		}
-		if err := cg.KillAll(ctx); err != nil {
+		if err := killAll(ctx, cg); err != nil {
 			return err
 		}
 	}

@@ -204,7 +204,7 @@ func (c *Container) Delete(ctx context.Context) error {
 		c.init.Signal(int(unix.SIGKILL))
 	}
 	if c.cgroup != nil {
-		if err := c.cgroup.KillAll(ctx); err != nil {
+		if err := killAll(ctx, c.cgroup); err != nil {
 			return err
 		}
 	}

@@ -63,23 +63,17 @@ func setUpProcesses(t *testing.T) (pids []string) {
 	return pids
 }
 
-func init() {
-	routines["trap swallow"] = func() error {
-		fuse, err := unix.Open("/dev/fuse", unix.O_RDWR, 0)
-		if err != nil {
-			return err
-		}
-		os.Mkdir("/root/f", 0o755)
-		os.Mkdir("/root/m", 0o755)
-		data := fmt.Sprintf("fd=%d,rootmode=40000,user_id=0,group_id=0", fuse)
-		if err := unix.Mount("swallow", "/root/f", "fuse", 0, data); err != nil {
-			return err
-		}
-		for i := range 10 {
-			go func() {
-				_ = unix.Mount("overlay", "/root/m", "overlay", 0, fmt.Sprintf("lowerdir=/root/f/%d:/root", i))
-			}()
-		}
+// swallow mounts a file system of FUSE whose server, the goroutine that calls serve, takes
+// all requests, tells of it, and answers none but the first.
+func swallow(dir string) (serve func(taken func()) error, err error) {
+	fuse, err := unix.Open("/dev/fuse", unix.O_RDWR, 0)
+	if err == nil {
+		err = os.Mkdir(dir, 0o755)
+	}
+	if err == nil {
+		err = unix.Mount("swallow", dir, "fuse", 0, fmt.Sprintf("fd=%d,rootmode=40000,user_id=0,group_id=0", fuse))
+	}
+	return func(taken func()) error {
 		buf := make([]byte, 1<<18)
 		for {
 			if _, err := unix.Read(fuse, buf); err != nil {
@@ -88,6 +82,7 @@ func init() {
 			le := binary.LittleEndian
 			op, id := le.Uint32(buf[4:]), le.Uint64(buf[8:])
 			if op != 26 { // FUSE_INIT
+				taken()
 				continue
 			}
 			out := make([]byte, 16+64) // struct fuse_out_header, fuse_init_out
@@ -101,5 +96,21 @@ func init() {
 				return fmt.Errorf("init: %w", err)
 			}
 		}
+	}, err
+}
+
+func init() {
+	routines["trap swallow"] = func() error {
+		serve, err := swallow("/root/f")
+		if err != nil {
+			return err
+		}
+		os.Mkdir("/root/m", 0o755)
+		for i := range 10 {
+			go func() {
+				_ = unix.Mount("overlay", "/root/m", "overlay", 0, fmt.Sprintf("lowerdir=/root/f/%d:/root", i))
+			}()
+		}
+		return serve(func() {})
 	}
 }
