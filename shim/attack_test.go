@@ -66,3 +66,45 @@ func TestNamesInErrors(t *testing.T) {
 		t.Errorf("the next call gave %.300v", err)
 	}
 }
+
+// TestNoOtherSockets: the daemon can be reached by its path socket and by nothing that whoever
+// shares its network namespace finds (CVE-2020-15257): no abstract name, no port.
+func TestNoOtherSockets(t *testing.T) {
+	c := newCaller(t)
+	r := c.startNew("pod", c.bundle("pod"))
+	pid := c.shimPid(r.Address)
+	unixSockets, err := os.ReadFile(fmt.Sprintf("/proc/%d/net/unix", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	names := map[string]string{} // by inode, proc_pid_net(5)
+	for line := range strings.Lines(string(unixSockets)) {
+		if f := strings.Fields(line); len(f) >= 7 {
+			names[f[6]] = strings.Join(f[7:], " ")
+		}
+	}
+	fds, err := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	own := strings.TrimPrefix(r.Address, "unix://")
+	found := false
+	for _, fd := range fds {
+		target, err := os.Readlink(fd)
+		inode, isSocket := strings.CutPrefix(target, "socket:[")
+		if err != nil || !isSocket {
+			continue
+		}
+		name, isUnix := names[strings.TrimSuffix(inode, "]")]
+		found = found || name == own
+		if !isUnix || name != own && name != "" {
+			t.Errorf("the daemon has a socket %q (of unix: %v)", name, isUnix)
+		}
+	}
+	if !found {
+		t.Errorf("the daemon does not have its socket %s: %v", own, names)
+	}
+	if st, err := os.Stat(own); err != nil || st.Mode().Perm() != 0o600 {
+		t.Errorf("the socket is %v, %v", st, err)
+	}
+}
