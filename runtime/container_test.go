@@ -16,6 +16,8 @@ import (
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
+
+	"sysbox/tests/pace"
 )
 
 // testIDs is a pool that hardly another process of the machine has: the end of a pod
@@ -145,7 +147,7 @@ func run(t *testing.T, change func(*specs.Spec), args ...string) (string, int) {
 
 func wait(t testing.TB, p *Process) Exit {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute*pace.Patience())
 	defer cancel()
 	exit, err := p.Wait(ctx)
 	if err != nil {

@@ -11,6 +11,7 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 
 	"sysbox/tests/leak"
+	"sysbox/tests/pace"
 )
 
 // insideEnv names the routine that this test's binary runs in a container.
@@ -39,7 +40,7 @@ func TestMain(m *testing.M) {
 func insideBundle(t testing.TB, routine string, change func(*specs.Spec)) string {
 	t.Helper()
 	bundle := busybox(t, func(s *specs.Spec) {
-		s.Process.Env = append(s.Process.Env, insideEnv+"="+routine)
+		s.Process.Env = append(s.Process.Env, insideEnv+"="+routine, pace.Variable+"="+os.Getenv(pace.Variable))
 		if change != nil {
 			change(s)
 		}

@@ -12,6 +12,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"sysbox/tests/pace"
 )
 
 // TestModules: a module that the host has counts as loaded, another is refused unless the
@@ -43,7 +45,7 @@ func TestModules(t *testing.T) {
 // the host's own files.
 func TestModuleOfTheList(t *testing.T) {
 	const name = "dummy"
-	if os.Getenv("SYSBOX_TEST_MACHINE") == "" {
+	if !pace.Machine() {
 		t.Skip("loads a module into the host's kernel, which is for a machine that the tests have to themselves (tests/vm)")
 	}
 	p := testPod(t, "pod")

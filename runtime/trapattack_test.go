@@ -15,6 +15,8 @@ import (
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
+
+	"sysbox/tests/pace"
 )
 
 const (
@@ -190,13 +192,14 @@ func init() {
 func TestTrapCrowd(t *testing.T) {
 	out, status := inside(t, "trap crowd", nil)
 	if status != 0 || !strings.HasPrefix(out, "all served") {
-		t.Errorf("exit status %d: %s", status, out)
+		t.Errorf("exit status %d", status)
 	}
+	t.Log(out)
 }
 
 func init() {
 	routines["trap crowd"] = func() error {
-		const n = 1500
+		n := pace.Fewer(1500, 500)
 		os.Mkdir("/root/c", 0o755)
 		var wg sync.WaitGroup
 		var failed atomic.Int32
@@ -213,7 +216,7 @@ func init() {
 		if err != nil || failed.Load() != 0 || len(list) != n {
 			return fmt.Errorf("%d calls failed, %d nodes, %v", failed.Load(), len(list), err)
 		}
-		fmt.Println("all served")
+		fmt.Println("all served:", n)
 		return nil
 	}
 }

@@ -8,9 +8,11 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"sysbox/tests/pace"
 )
 
-func soon() time.Time { return time.Now().Add(20 * time.Second) }
+func soon() time.Time { return time.Now().Add(20 * time.Second * pace.Patience()) }
 
 // start runs a program; the test ends its process.
 func start(t testing.TB, p Program, files ...File) *Child {

@@ -29,6 +29,7 @@ import (
 	"sysbox/tests/harness"
 	"sysbox/tests/images"
 	"sysbox/tests/leak"
+	"sysbox/tests/pace"
 	"sysbox/tests/peers"
 )
 
@@ -189,12 +190,7 @@ func here(t *testing.T, versions []string) []string {
 }
 
 // patience is how many times longer things take: emulation is slow.
-func patience() time.Duration {
-	if harness.Machine() {
-		return 8
-	}
-	return 1
-}
+func patience() time.Duration { return pace.Patience() }
 
 // all runs a test under all versions.
 func all(t *testing.T, f func(t *testing.T, h *host)) {

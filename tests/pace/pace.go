@@ -2,27 +2,49 @@
 // emulated machine (command tests/vm), which is there for its kernel and some ten times
 // slower.
 //
-// What does not belong here: how long a test waits (package e2e's patience).
+// It is also how much longer a test waits there before it gives up.
+//
+// What does not belong here: the machine (command tests/vm).
 package pace
 
 import (
 	"os"
 	"testing"
+	"time"
 )
 
+// Variable is set in the emulated machine. A test passes it on to what it runs in a
+// container, for which names with SYSBOX_ are the runtime's.
+const Variable = "TEST_MACHINE"
+
 // Machine tells whether the tests run in an emulated machine, which they have to themselves.
-func Machine() bool { return os.Getenv("SYSBOX_TEST_MACHINE") != "" }
+func Machine() bool { return os.Getenv(Variable) != "" }
 
 // slower is how many times fewer rounds an emulated machine does.
 const slower = 8
 
-// Rounds is n, or fewer in an emulated machine, but least; the test's log says it.
-func Rounds(t testing.TB, n, least int) int {
-	t.Helper()
+// Fewer is n, or in an emulated machine a part of it, but not less than least.
+func Fewer(n, least int) int {
 	if !Machine() {
 		return n
 	}
-	fewer := min(n, max(n/slower, least))
-	t.Logf("the machine is emulated: %d rounds, not %d", fewer, n)
+	return min(n, max(n/slower, least))
+}
+
+// Rounds is Fewer, and the test's log says it.
+func Rounds(t testing.TB, n, least int) int {
+	t.Helper()
+	fewer := Fewer(n, least)
+	if fewer != n {
+		t.Logf("the machine is emulated: %d rounds, not %d", fewer, n)
+	}
 	return fewer
+}
+
+// Patience is by how much a deadline is to be multiplied.
+func Patience() time.Duration {
+	if Machine() {
+		return 8
+	}
+	return 1
 }
