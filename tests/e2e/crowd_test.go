@@ -12,6 +12,7 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 
 	"sysbox/tests/harness"
+	"sysbox/tests/pace"
 	"sysbox/tests/peers"
 )
 
@@ -57,7 +58,7 @@ func (h *host) one(t *testing.T, id string, ready func()) error {
 // other.
 func TestTwoHundredAtOnce(t *testing.T) {
 	h := on(t, peers.Newest)
-	const n = 200
+	n := pace.Rounds(t, 200, 25)
 	var together, done sync.WaitGroup
 	together.Add(n)
 	errs := make([]error, n)
@@ -85,7 +86,8 @@ func TestTwoHundredAtOnce(t *testing.T) {
 // down; the figures are for people, as no machine's speed is another's.
 func TestThousandInARow(t *testing.T) {
 	h := on(t, peers.Newest)
-	const n, part = 1000, 100
+	n := pace.Rounds(t, 1000, 50)
+	part := n / 10
 	var first, last time.Duration // each
 	start := time.Now()
 	for i := range n {
@@ -94,11 +96,11 @@ func TestThousandInARow(t *testing.T) {
 		}
 		switch i + 1 {
 		case part:
-			first = time.Since(start) / part
+			first = time.Since(start) / time.Duration(part)
 		case n - part:
 			start = time.Now()
 		case n:
-			last = time.Since(start) / part
+			last = time.Since(start) / time.Duration(part)
 		}
 	}
 	t.Logf("figure: %d containers in a row: %v each of the first %d, %v each of the last, %.2f times as long",

@@ -13,6 +13,7 @@ import (
 	"github.com/containerd/containerd/v2/pkg/oci"
 
 	"sysbox/tests/leak"
+	"sysbox/tests/pace"
 )
 
 // killShim ends the only shim there is.
@@ -160,7 +161,7 @@ func TestOneByOne(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for range 30 {
+		for range pace.Rounds(t, 30, 8) {
 			if out, status := h.exec(t, task, nil, "true"); status != 0 {
 				t.Fatalf("exit status %d: %s", status, out)
 			}
