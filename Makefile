@@ -49,13 +49,14 @@ test-upstream: install build ## containerd's own client and CRI suites (TEST_UPS
 
 KERNEL ?= newest
 VMTESTS := ./uidmap ./runtime ./runtime/cgroup ./runtime/feature ./runtime/hooks ./runtime/process ./runtime/program \
-	./runtime/seccomp ./runtime/sys ./runtime/trap ./shim ./tests/conformance ./tests/e2e
+	./runtime/seccomp ./runtime/sys ./runtime/trap ./shim ./tests/conformance
 
 test-vm: install build ## the tests in a virtual machine (KERNEL=6.1, 6.12 or newest; AGAIN=pattern for some); half an hour
 	@.ci/install qemu-system-x86 e2fsprogs
 	$(GO) test -run '^$$' ./tests/e2e
 	@mkdir -p .cache/runs
-	$(GO) run ./tests/vm -kernel $(KERNEL) -timeout 120m -test -run '$(AGAIN)' $(VMTESTS) | \
+	(failed=0; for p in "$(VMTESTS)" ./tests/e2e; do \
+		$(GO) run ./tests/vm -kernel $(KERNEL) -timeout 90m -test -run '$(AGAIN)' $$p || failed=1; done; exit $$failed) | \
 		tee .cache/runs/$(KERNEL)$(if $(AGAIN),-again).json | $(GO) run ./tests/summary -machine
 
 test-vm-all: ## the same on all kernels, and the tables of docs/compatibility.md

@@ -25,6 +25,8 @@ func TestResults(t *testing.T) {
 {"Action":"fail","Package":"sysbox/a","Test":"U/sub"}
 {"Action":"fail","Package":"sysbox/a","Test":"U"}
 {"Action":"skip","Package":"sysbox/a","Test":"S"}
+{"Time":"2001-02-03T04:05:06Z","Action":"output","Package":"kernel","Output":"6.12.9+deb13-amd64 #1 SMP Debian 6.12.9-1 (2001-01-01)\n"}
+{"Action":"output","Package":"check","Output":"Linux 6.12\n"}
 {"Action":"fail","Package":"sysbox/a"}
 {"Action":"fail","Package":"sysbox/b"}
 `))

@@ -41,6 +41,8 @@ func read(in io.Reader) (*outcome, error) {
 			o.began = e.Time
 		}
 		switch {
+		case len(o.names) > 0 && (e.Package == "kernel" || e.Package == "check" || e.Package == "part"):
+			// A second boot says it again.
 		case e.Package == "kernel":
 			o.kernel += debianName(e.Output)
 		case e.Package == "check":
