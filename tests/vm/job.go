@@ -35,6 +35,9 @@ const (
 	ended  = "\x01exit status "
 )
 
+// shimDir is where the machine has the shim.
+const shimDir = "/var/shim"
+
 // write makes the job: a script that mounts the shares and runs the programs.
 func (m *machine) write(job string, programs []program) error {
 	repository, err := peers.Repository()
@@ -81,7 +84,9 @@ func (m *machine) write(job string, programs []program) error {
 		fmt.Fprintf(s, "mkdir -p %s\nmount -t 9p -o trans=virtio,ro,cache=loose,msize=512000 share%d %s\n", quote(dir), i, quote(dir))
 	}
 	fmt.Fprintf(s, "ip link set lo up\nexport HOME=/root TMPDIR=/var/tmp PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\n")
-	fmt.Fprintf(s, "export TEST_MACHINE=1 SYSBOX_TEST_REPOSITORY=%s SYSBOX_TEST_CACHE=%s SYSBOX_SHIM_DIR=%s\n", quote(repository), quote(cache), quote(shim))
+	fmt.Fprintf(s, "export TEST_MACHINE=1 SYSBOX_TEST_REPOSITORY=%s SYSBOX_TEST_CACHE=%s SYSBOX_SHIM_DIR=%s\n", quote(repository), quote(cache), shimDir)
+	// A build on the host would change the file under those who run it.
+	fmt.Fprintf(s, "cp -a %s %s\n", quote(shim), shimDir)
 	for _, e := range os.Environ() {
 		if k, v, _ := strings.Cut(e, "="); strings.HasPrefix(k, "TEST_") {
 			fmt.Fprintf(s, "export %s=%s\n", k, quote(v))

@@ -11,8 +11,6 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
-
-	"sysbox/tests/peers"
 )
 
 // test runs the tests of packages in one machine and writes to out what go test -json
@@ -29,13 +27,9 @@ func (m *machine) test(ctx context.Context, out io.Writer, dir, pattern, skip st
 		return 1, err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(bin)) }()
-	shim, err := peers.Shim()
-	if err != nil {
-		return 1, err
-	}
 	programs := []program{
 		{name: "kernel", dir: "/", args: []string{"/bin/uname", "-rv"}},
-		{name: "check", dir: "/", args: []string{"/bin/sh", "-c", shim + "/containerd-shim-sysbox-v1 check; true"}},
+		{name: "check", dir: "/", args: []string{"/bin/sh", "-c", shimDir + "/containerd-shim-sysbox-v1 check; true"}},
 	}
 	for line := range strings.Lines(string(found)) {
 		name, dir, _ := strings.Cut(strings.TrimSpace(line), " ")
