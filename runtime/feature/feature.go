@@ -72,7 +72,7 @@ const NoIDMappedOverlay = "each container's files are copied to its upper layer 
 var All = []Feature{
 	{
 		Name: "user namespaces", MinKernel: Version{4, 15}, Needed: true,
-		WayOut: "raise the sysctl user.max_user_namespaces, or use a kernel with CONFIG_USER_NS",
+		WayOut: "raise the sysctl user.max_user_namespaces, use a kernel with CONFIG_USER_NS, or, where containerd is rootless, run one as the host's root",
 		Probe:  userNamespace,
 	},
 	{

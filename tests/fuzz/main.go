@@ -26,20 +26,28 @@ func main() {
 	only := flag.String("run", "", "`pattern` of the tests to run")
 	workers := flag.Int("parallel", 1, "`number` of processes at once")
 	flag.Parse()
-	failed, err := all(*each, regexp.MustCompile(*only), *workers)
+	pattern, err := regexp.Compile(*only)
 	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
+		fmt.Fprintf(os.Stderr, "-run (FUZZ of make fuzz) is %q: %v\n", *only, err)
 		os.Exit(2)
 	}
-	if failed > 0 {
-		fmt.Printf("%d fuzz tests failed\n", failed)
+	ran, failed, err := all(*each, pattern, *workers)
+	switch {
+	case err != nil:
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(2)
+	case ran == 0:
+		fmt.Fprintf(os.Stderr, "-run (FUZZ of make fuzz) is %q: no fuzz test has such a name; git grep 'func Fuzz' lists them\n", *only)
+		os.Exit(2)
+	case failed > 0:
+		fmt.Printf("%d of %d fuzz tests failed\n", failed, ran)
 		os.Exit(1)
 	}
 }
 
-// all runs those whose names match and returns how many failed.
-func all(each time.Duration, only *regexp.Regexp, workers int) (failed int, err error) {
-	return failed, filepath.WalkDir(".", func(path string, d fs.DirEntry, err error) error {
+// all runs those whose names match and returns how many, and how many failed.
+func all(each time.Duration, only *regexp.Regexp, workers int) (ran, failed int, err error) {
+	err = filepath.WalkDir(".", func(path string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}
@@ -58,12 +66,14 @@ func all(each time.Duration, only *regexp.Regexp, workers int) (failed int, err 
 			if !only.MatchString(name) {
 				continue
 			}
+			ran++
 			if !one("./"+filepath.Dir(path), name, each, workers) {
 				failed++
 			}
 		}
 		return nil
 	})
+	return ran, failed, err
 }
 
 // one runs one and tells whether it passed.
