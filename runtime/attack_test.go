@@ -229,7 +229,7 @@ func TestMountRace(t *testing.T) {
 	before := mounts(t)
 	evil := t.TempDir()
 	os.WriteFile(filepath.Join(evil, "passwd"), []byte("evil"), 0o644)
-	made := 0
+	made, raced := 0, 0
 	for range pace.Rounds(t, 30, 6) {
 		began := swaps.Load()
 		bundle := busybox(t, func(s *specs.Spec) {
@@ -238,8 +238,8 @@ func TestMountRace(t *testing.T) {
 				specs.Mount{Destination: "/shared/a", Type: "bind", Source: evil, Options: []string{"rbind"}})
 		}, "true")
 		c, err := testPod(t, "pod").Create(t.Context(), CreateRequest{ID: "c1", Bundle: bundle})
-		if swaps.Load() == began {
-			t.Error("nothing was swapped while the container was made")
+		if swaps.Load() > began { // on a busy machine the other may not have had a turn
+			raced++
 		}
 		if err != nil {
 			continue // a lost race may be refused
@@ -251,6 +251,9 @@ func TestMountRace(t *testing.T) {
 	}
 	if made == 0 {
 		t.Error("no container was made, so that nothing was mounted")
+	}
+	if raced == 0 {
+		t.Error("nothing was swapped while a container was made")
 	}
 	if b, _ := os.ReadFile("/etc/passwd"); strings.HasPrefix(string(b), "evil") {
 		t.Error("the mount went to the host's /etc")
