@@ -504,3 +504,43 @@ func TestStorageOfMarks(t *testing.T) {
 		t.Errorf("the copy has a redirect of %d bytes, %v", n, err)
 	}
 }
+
+// TestStorageByLinkToSystem: an image's links make no storage of folders that are more than
+// an engine's: neither is the whole image copied to the host, nor stays writable what a
+// read-only root has. Execs see the root that init sees.
+func TestStorageByLinkToSystem(t *testing.T) {
+	for _, target := range []string{"/", "../../../..", "/etc", "/proc"} {
+		t.Run("overlay "+target, func(t *testing.T) {
+			s := newSnapshot(t)
+			if err := errors.Join(os.MkdirAll(s.lower+"/var/lib", 0o755), os.Symlink(target, s.lower+docker)); err != nil {
+				t.Fatal(err)
+			}
+			log := logged(t)
+			c, _ := s.start(t, nil, "sleep 100")
+			if out := execScript(t, c, "stat -f -c %t / /etc; [ -d /proc/1 ] && echo proc"); out != "794c7630\n794c7630\nproc\n" {
+				t.Errorf("the file systems seen by an exec: %q", out)
+			}
+			if exists(c.cfg.DataDir + "/storage") {
+				t.Error("the host has storage of it")
+			}
+			if !strings.Contains(log(), "no storage for /var/lib/docker: by a link") {
+				t.Errorf("logged %q", log())
+			}
+		})
+		t.Run("read-only "+target, func(t *testing.T) {
+			bundle := busybox(t, func(s *specs.Spec) { s.Root.Readonly = true }, "sleep", "100")
+			root := bundle + "/rootfs"
+			if err := errors.Join(os.MkdirAll(root+"/var/lib", 0o755), os.Symlink(target, root+docker)); err != nil {
+				t.Fatal(err)
+			}
+			c := create(t, testPod(t, "pod"), CreateRequest{ID: "c1", Bundle: bundle})
+			if err := c.Start(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			execScript(t, c, "touch /evil /etc/evil")
+			if exists(root+"/evil") || exists(root+"/etc/evil") {
+				t.Error("the read-only root was written to")
+			}
+		})
+	}
+}

@@ -57,6 +57,8 @@ var (
 	errElsewhere = errors.New("the folder of the upper layer cannot be used")
 	// errTaken: it is that of another place.
 	errTaken = errors.New("the folder has storage already")
+	// errSystem: by a link of the image's it is no engine's own.
+	errSystem = errors.New("by a link it belongs to the system")
 )
 
 // PrepareStorage makes the plan's storage folders ready, with what the image
@@ -116,18 +118,43 @@ func holdsOverlays(magic int64) bool {
 // preparePlain: the folders are fit as they are.
 func (t *Tree) preparePlain() error {
 	for _, s := range t.Plan.Storage {
+		at, err := t.lookup(s.Path, unix.O_RDONLY|unix.O_DIRECTORY)
+		if err == nil {
+			if err = t.ownPlace(at); err == nil {
+				err = whiteout.Restore(at)
+			}
+			at.Close()
+			if errors.Is(err, errSystem) {
+				t.Warn(fmt.Sprintf("no storage for %s: %v", s.Path, err))
+				continue
+			}
+			if err != nil {
+				return fmt.Errorf("storage for %s: %w", s.Path, err)
+			}
+		}
 		if t.Plan.Rootfs.Readonly {
 			t.Storage.mounts = append(t.Storage.mounts, folder{path: s.Path})
 		}
-		at, err := t.lookup(s.Path, unix.O_RDONLY|unix.O_DIRECTORY)
-		if err != nil {
-			continue
-		}
-		err = whiteout.Restore(at)
-		at.Close()
-		if err != nil {
-			return fmt.Errorf("storage for %s: %w", s.Path, err)
-		}
+	}
+	return nil
+}
+
+// ownPlace looks where the links of an image have led to.
+func (t *Tree) ownPlace(at *os.File) error {
+	root, err := shownPath(t.root)
+	if err != nil {
+		return err
+	}
+	place, err := shownPath(at)
+	if err != nil {
+		return err
+	}
+	below, ok := strings.CutPrefix(place, strings.TrimSuffix(root, "/"))
+	if below == "" {
+		below = "/"
+	}
+	if !ok || plan.BelongsToSystem(below) {
+		return fmt.Errorf("%w: %s", errSystem, below)
 	}
 	return nil
 }
@@ -142,6 +169,13 @@ func (t *Tree) prepare(s plan.Storage, u *upperLayer) error {
 		return err
 	}
 	defer at.Close()
+	if err := t.ownPlace(at); err != nil {
+		if errors.Is(err, errSystem) {
+			t.Warn(fmt.Sprintf("no storage for %s: %v", s.Path, err))
+			err = nil
+		}
+		return err
+	}
 	var m *os.File
 	err = errElsewhere
 	if u != nil {

@@ -71,15 +71,22 @@ func dockerRoot(text []byte) (string, error) {
 	switch {
 	case dir == "" || !path.IsAbs(dir) || path.Clean(dir) != dir || strings.ContainsRune(dir, 0) || len(dir) >= unix.PathMax:
 		return "", fmt.Errorf("%.100q is no clean absolute path below the root; give one such as /data/docker", dir)
-	case underAny(canonical(dir), "/proc", "/sys", "/dev", "/run"), slices.Contains(systemFolders, canonical(dir)):
+	case BelongsToSystem(dir):
 		return "", fmt.Errorf("%q belongs to the system; give a folder of Docker's own such as /data/docker", dir)
 	}
 	return dir, nil
 }
 
+// BelongsToSystem tells of folders that are no place for storage, neither by name nor where a
+// link of the image's leads to one: what lies there is more than an engine's own, and would
+// stay writable where the root is not. An absolute path, cleaned.
+func BelongsToSystem(dir string) bool {
+	return underAny(canonical(dir), "/proc", "/sys", "/dev", "/run") || slices.Contains(systemFolders, canonical(dir))
+}
+
 // systemFolders are more than an engine's own.
 var systemFolders = []string{
-	"/bin", "/boot", "/etc", "/home", "/lib", "/lib32", "/lib64", "/libx32", "/root", "/sbin", "/tmp",
+	"/", "/bin", "/boot", "/etc", "/home", "/lib", "/lib32", "/lib64", "/libx32", "/root", "/sbin", "/tmp",
 	"/usr", "/usr/bin", "/usr/lib", "/usr/lib32", "/usr/lib64", "/usr/libx32", "/usr/local", "/usr/sbin", "/usr/share",
 	"/var", "/var/lib", "/var/tmp",
 }
