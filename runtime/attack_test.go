@@ -319,3 +319,28 @@ func TestInside(t *testing.T) {
 		t.Errorf("seen from inside:\n%s", b)
 	}
 }
+
+// TestVolumeOverRoot: an image has a link to / where a volume belongs. Mounted there, the
+// volume would be the root of each exec, without /proc and what guards it.
+func TestVolumeOverRoot(t *testing.T) {
+	volume := t.TempDir()
+	for _, target := range []string{"/", "..", "/proc/../etc/.."} {
+		bundle := busybox(t, func(s *specs.Spec) {
+			s.Mounts = append(s.Mounts, specs.Mount{Destination: "/volume", Type: "bind", Source: volume, Options: []string{"rbind"}})
+		}, "true")
+		if err := os.Symlink(target, bundle+"/rootfs/volume"); err != nil {
+			t.Fatal(err)
+		}
+		p := testPod(t, "pod")
+		c, err := p.Create(t.Context(), CreateRequest{ID: "c1", Bundle: bundle})
+		if err == nil {
+			if err := c.Delete(t.Context()); err != nil {
+				t.Error(err)
+			}
+		}
+		if err == nil || !strings.Contains(err.Error(), "its place is the container's root") {
+			t.Errorf("a link to %s: error %v", target, err)
+		}
+		nothingLeft(t, p, bundle)
+	}
+}

@@ -36,7 +36,7 @@ func (t *Tree) dev(m plan.Mount) error {
 		return err
 	}
 	defer at.Close()
-	if err := sys.MoveMount(fd, at); err != nil {
+	if err := t.attach(fd, at); err != nil {
 		return err
 	}
 	return finish(fd, m)

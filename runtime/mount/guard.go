@@ -48,7 +48,7 @@ func (t *Tree) readonly(p string) error {
 	if err := sys.MountSetattr(fd, true, unix.MOUNT_ATTR_RDONLY, 0, 0); err != nil {
 		return err
 	}
-	return sys.MoveMount(fd, at)
+	return t.attach(fd, at)
 }
 
 // note remembers the mount that a guard is put on: a copy of that mount alone would be
@@ -92,7 +92,7 @@ func (t *Tree) mask(p string) error {
 			return err
 		}
 		defer fd.Close()
-		return sys.MoveMount(fd, at)
+		return t.attach(fd, at)
 	}
 	return t.cover(at)
 }
@@ -115,5 +115,5 @@ func (t *Tree) cover(at *os.File) error {
 		return err
 	}
 	defer fd.Close()
-	return sys.MoveMount(fd, at)
+	return t.attach(fd, at)
 }

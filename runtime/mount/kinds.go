@@ -87,7 +87,7 @@ func (t *Tree) attachFolder(fd *os.File, m plan.Mount) error {
 		return err
 	}
 	defer at.Close()
-	if err := sys.MoveMount(fd, at); err != nil {
+	if err := t.attach(fd, at); err != nil {
 		return err
 	}
 	return finish(fd, m)
@@ -171,7 +171,7 @@ func (t *Tree) attachKernel(name string, fd *os.File, m plan.Mount) error {
 		return err
 	}
 	defer at.Close()
-	if err := sys.MoveMount(fd, at); err != nil {
+	if err := t.attach(fd, at); err != nil {
 		return err
 	}
 	if err := finish(fd, m); err != nil {
@@ -256,7 +256,7 @@ func (t *Tree) bind(m plan.Mount) error {
 		return err
 	}
 	defer at.Close()
-	if err := sys.MoveMount(fd, at); err != nil {
+	if err := t.attach(fd, at); err != nil {
 		return err
 	}
 	return finish(fd, m)
@@ -331,7 +331,7 @@ func (t *Tree) reveal() error {
 		if err != nil {
 			return err
 		}
-		err = sys.MoveMount(fd, at)
+		err = t.attach(fd, at)
 		at.Close()
 		if err != nil {
 			return err

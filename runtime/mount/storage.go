@@ -293,7 +293,7 @@ func (t *Tree) attachFolderOf(f folder) error {
 		}
 		defer m.Close()
 	}
-	if err := sys.MoveMount(m, at); err != nil {
+	if err := t.attach(m, at); err != nil {
 		return err
 	}
 	return sys.MountSetattr(m, false, 0, 0, unix.MS_PRIVATE)

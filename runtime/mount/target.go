@@ -18,6 +18,36 @@ var errHostile = errors.New("refused")
 
 func isHostile(err error) bool { return errors.Is(err, errHostile) }
 
+// attach puts a detached mount on a place in the root, which is never the root itself: whoever
+// enters the container later begins at the topmost mount, with nothing of what lies below.
+func (t *Tree) attach(mount, at *os.File) error {
+	root, err := t.isRoot(at)
+	if err != nil {
+		return err
+	}
+	if root {
+		return fmt.Errorf("by a link of the image's its place is the container's root; mount elsewhere, or take the link out of the image: %w", errHostile)
+	}
+	return sys.MoveMount(mount, at)
+}
+
+func (t *Tree) isRoot(at *os.File) (bool, error) {
+	a, err := at.Stat()
+	if err != nil {
+		return false, err
+	}
+	b, err := t.root.Stat()
+	if err != nil || !os.SameFile(a, b) {
+		return false, err
+	}
+	mountOfPlace, err := sys.MountID(at, "")
+	if err != nil {
+		return false, err
+	}
+	mountOfRoot, err := sys.MountID(t.root, "")
+	return mountOfPlace == mountOfRoot, err
+}
+
 // lookup opens a path inside the root, symbolic links followed as the
 // container would see them, magic links never.
 func (t *Tree) lookup(p string, flags uint64) (*os.File, error) {
