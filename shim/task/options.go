@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 
 	"github.com/containerd/containerd/api/types/runc/options"
 	runtimeoptions "github.com/containerd/containerd/api/types/runtimeoptions/v1"
@@ -73,8 +74,11 @@ func fromRunc(r *options.Options) (o createOptions, err error) {
 // wins over a body.
 func fromGeneric(g *runtimeoptions.Options) (o createOptions, err error) {
 	if g.GetConfigPath() != "" {
+		if !filepath.IsAbs(g.GetConfigPath()) {
+			return o, fmt.Errorf("ConfigPath of the runtime's options is %q: give an absolute path: %w", g.GetConfigPath(), errdefs.ErrInvalidArgument)
+		}
 		if _, err := os.Stat(g.GetConfigPath()); err != nil {
-			return o, fmt.Errorf("options' ConfigPath: %w: %w", err, errdefs.ErrInvalidArgument)
+			return o, fmt.Errorf("ConfigPath of the runtime's options: %w; make the file or correct the path: %w", err, errdefs.ErrInvalidArgument)
 		}
 		return createOptions{configPath: g.GetConfigPath()}, nil
 	}
