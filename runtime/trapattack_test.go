@@ -257,58 +257,6 @@ func init() {
 	}
 }
 
-// TestTrapSilentFileSystem: a file system of the container's that never answers holds up
-// that container's own calls and no more: another container is served, and the
-// first can be deleted.
-func TestTrapSilentFileSystem(t *testing.T) {
-	p := testPod(t, "pod")
-	w, _ := pipe(t)
-	r, ready, err := os.Pipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer r.Close()
-	c := create(t, p, CreateRequest{ID: "c1", Bundle: insideBundle(t, "trap silence", nil), Stdio: Stdio{Stdout: ready, Stderr: w}})
-	if err := c.Start(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	ready.Close()
-	buf := make([]byte, 100)
-	if n, _ := r.Read(buf); string(buf[:n]) != "silent\n" {
-		t.Fatalf("the container says %q", buf[:n])
-	}
-	other := create(t, p, CreateRequest{ID: "c2", Bundle: busybox(t, nil, "mknod", "/root/n", "c", "1", "3")})
-	if err := other.Start(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	if exit := wait(t, other.Init()); exit.Status != 0 {
-		t.Errorf("mknod in the other container: exit status %d", exit.Status)
-	}
-	if err := c.Delete(t.Context()); err != nil {
-		t.Error(err)
-	}
-}
-
-func init() {
-	routines["trap silence"] = func() error {
-		fuse, err := unix.Open("/dev/fuse", unix.O_RDWR, 0)
-		if err != nil {
-			return err
-		}
-		os.Mkdir("/root/f", 0o755)
-		data := fmt.Sprintf("fd=%d,rootmode=40000,user_id=0,group_id=0", fuse)
-		if err := unix.Mount("silent", "/root/f", "fuse", 0, data); err != nil {
-			return err
-		}
-		for i := range 40 { // more than are worked on at a time
-			go unix.Mknod(fmt.Sprintf("/root/f/%d/x", i), charDev, nullDev)
-		}
-		time.Sleep(100 * time.Millisecond) // until they are in their calls, more or less
-		fmt.Println("silent")
-		select {}
-	}
-}
-
 // TestTrapFrozen: a container that is frozen in the middle of its calls goes on after.
 func TestTrapFrozen(t *testing.T) {
 	c := create(t, testPod(t, "pod"), CreateRequest{ID: "c1", Bundle: insideBundle(t, "trap storm", nil)})

@@ -272,7 +272,7 @@ func flipTarget() error {
 		}
 	}
 	binds.rounds(1500, func() {
-		binds.add(mountRaw(source, target, nil, unix.MS_BIND, nil), unix.EACCES)
+		binds.add(mountRaw(source, target, nil, unix.MS_BIND, nil), unix.EACCES, unix.EINVAL)
 		unmount()
 	})
 	moves.rounds(300, func() {

@@ -176,7 +176,6 @@ func (w *worker) fetch(files map[int]int, setup, calls program.Program, file str
 // what they need, nil for the host's root. The thread is what it was at first afterwards,
 // and the process dies with it.
 func (w *worker) run(files map[int]int, setup, calls program.Program) verdict {
-	w.slow()
 	if err := w.restore(); err != nil { // the process takes after this thread
 		return failed(err)
 	}

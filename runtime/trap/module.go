@@ -40,7 +40,6 @@ func finitModule(w *worker, c *call) verdict {
 // takes for success); where the administrator allows the name, the host's own modprobe
 // loads the host's own file. Otherwise the kernel refuses.
 func (w *worker) module(c *call, name func() (string, error)) verdict {
-	w.slow()
 	s := w.server
 	if !s.first(c) {
 		return pass

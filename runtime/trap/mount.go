@@ -61,7 +61,7 @@ func (w *worker) bind(c *call) verdict {
 	}
 	at, err := w.walk(c, id, unix.AT_FDCWD, target, 0)
 	if err != nil {
-		return failed(err)
+		return unreached(err)
 	}
 	defer unix.Close(at)
 	if !c.waits() {

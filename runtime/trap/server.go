@@ -216,18 +216,17 @@ func (s *Server) serve(l *listener) {
 		case <-s.done:
 			return
 		}
-		free := make(chan struct{})
-		release := sync.OnceFunc(func() { close(free) })
+		t := &turn{ended: make(chan struct{})}
 		l.users.Add(1)
 		s.workers.run(job{
-			do: func(w *worker) error { return s.take(w, l, release) },
+			do: func(w *worker) error { return s.take(w, l, t) },
 			after: func() {
 				l.users.Done()
 				<-s.slots
-				release()
+				close(t.ended)
 			},
 		})
-		<-free
+		t.wait()
 	}
 }
 
@@ -235,16 +234,44 @@ const (
 	// burst is how long a worker waits for the next call after one, in milliseconds:
 	// calls come in bursts, and to wake a thread for each costs more than most of them.
 	burst = 10
-	// patience is how long others wait for one that is worked on slowly.
+	// patience is how long others wait, at least, for one that is worked on slowly: file
+	// systems that answer slowly or never may be the container's own.
 	patience = time.Millisecond
 )
 
-// take works on one call after another, for as long as they come and nobody else has had
-// to take over.
-func (s *Server) take(w *worker, l *listener, release func()) error {
-	w.release = release
+// turn is a worker's turn at a listener: it takes one call after another, and nobody else
+// does, until it has worked on one for too long.
+type turn struct {
+	// calls are those begun and those ended, so odd while one is worked on; with over,
+	// that one is the last.
+	calls atomic.Uint64
+	ended chan struct{}
+}
+
+const over = 1 << 63
+
+// wait returns when the turn is over. (A timer for each call would cost as much as the call.)
+func (t *turn) wait() {
+	tick := time.NewTicker(patience)
+	defer tick.Stop()
+	for last := uint64(0); ; {
+		select {
+		case <-t.ended:
+			return
+		case <-tick.C:
+		}
+		now := t.calls.Load()
+		if now == last && now%2 == 1 && t.calls.CompareAndSwap(now, now|over) {
+			return
+		}
+		last = now
+	}
+}
+
+// take works on one call after another, for as long as they come and its turn is not over.
+func (s *Server) take(w *worker, l *listener, t *turn) error {
 	for timeout := 0; !s.closed(); timeout = burst {
-		if more, err := s.takeOne(w, l, timeout); !more {
+		if more, err := s.takeOne(w, l, t, timeout); !more {
 			return err
 		}
 	}
@@ -253,7 +280,7 @@ func (s *Server) take(w *worker, l *listener, release func()) error {
 
 // takeOne works on a call that comes within a time; more tells whether the worker may take
 // another.
-func (s *Server) takeOne(w *worker, l *listener, timeout int) (more bool, err error) {
+func (s *Server) takeOne(w *worker, l *listener, t *turn, timeout int) (more bool, err error) {
 	s.gate.RLock()
 	defer s.gate.RUnlock()
 	var n notification
@@ -266,8 +293,9 @@ func (s *Server) takeOne(w *worker, l *listener, timeout int) (more bool, err er
 		l.answer(n.id, pass)
 		return true, nil
 	}
+	t.calls.Add(1)
 	err = s.handle(w, l, &n, h)
-	return w.quick() && err == nil, err
+	return t.calls.Add(1)&over == 0 && err == nil, err
 }
 
 // handle answers one call. A fault of ours in a handler costs that call, not the pod. An

@@ -18,27 +18,6 @@ type worker struct {
 	pool    *workers
 	server  *Server
 	changed struct{ creds, fs, mounts bool }
-	// release has another worker take further calls; watch calls it, from slow on.
-	release func()
-	watch   *time.Timer
-}
-
-// slow is called before what may take long: paths are walked on file systems that
-// may be the container's own. (A timer for each call would cost as much as the call.)
-func (w *worker) slow() {
-	if w.watch == nil {
-		w.watch = time.AfterFunc(patience, w.release)
-	}
-}
-
-// quick ends a call; it tells whether nobody had to take over.
-func (w *worker) quick() bool {
-	if w.watch == nil {
-		return true
-	}
-	stopped := w.watch.Stop()
-	w.watch = nil
-	return stopped
 }
 
 // workers lends out such threads. Idle ones end after a while.
@@ -153,7 +132,6 @@ func (w *worker) capable(effective uint64) error {
 // enter makes the caller's root and working directory the thread's, so that paths
 // lead where they lead for the caller.
 func (w *worker) enter(c *call) error {
-	w.slow()
 	root, err := c.file("root", unix.O_PATH|unix.O_DIRECTORY)
 	if err != nil {
 		return errGone
