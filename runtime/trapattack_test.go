@@ -7,16 +7,12 @@ import (
 	"os/exec"
 	"runtime"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 	"unsafe"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
-
-	"sysbox/tests/pace"
 )
 
 const (
@@ -184,40 +180,6 @@ func init() {
 			}()
 		}
 		select {}
-	}
-}
-
-// TestTrapCrowd: very many callers at once are served a few at a time, and
-// those that wait can be killed.
-func TestTrapCrowd(t *testing.T) {
-	out, status := inside(t, "trap crowd", nil)
-	if status != 0 || !strings.HasPrefix(out, "all served") {
-		t.Errorf("exit status %d", status)
-	}
-	t.Log(out)
-}
-
-func init() {
-	routines["trap crowd"] = func() error {
-		n := pace.Fewer(1500, 500)
-		os.Mkdir("/root/c", 0o755)
-		var wg sync.WaitGroup
-		var failed atomic.Int32
-		for i := range n {
-			wg.Go(func() {
-				runtime.LockOSThread()
-				if err := unix.Mknod(fmt.Sprintf("/root/c/%d", i), charDev, nullDev); err != nil {
-					failed.Add(1)
-				}
-			})
-		}
-		wg.Wait()
-		list, err := os.ReadDir("/root/c")
-		if err != nil || failed.Load() != 0 || len(list) != n {
-			return fmt.Errorf("%d calls failed, %d nodes, %v", failed.Load(), len(list), err)
-		}
-		fmt.Println("all served:", n)
-		return nil
 	}
 }
 
