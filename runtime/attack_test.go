@@ -344,3 +344,54 @@ func TestVolumeOverRoot(t *testing.T) {
 		nothingLeft(t, p, bundle)
 	}
 }
+
+// TestPointsInStrangersFolders: mount points are made with the host's powers. By a link of
+// the image's none is made in a volume's folder in which the container itself could not
+// write; where the spec's own words lead there, it is.
+func TestPointsInStrangersFolders(t *testing.T) {
+	for _, c := range []struct{ name, file, folder, made string }{
+		{"by a link", "/etc/file", "/volume/plain", ""},
+		{"by a link to a folder", "/etc/folder/file", "/volume/plain", ""},
+		{"by name", "/volume/file", "/volume/more/plain", "file more"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			volume, source := t.TempDir(), t.TempDir()+"/source"
+			if err := os.WriteFile(source, nil, 0o644); err != nil {
+				t.Fatal(err)
+			}
+			bundle := busybox(t, func(s *specs.Spec) {
+				s.Process.Env = append(s.Process.Env, "SYSBOX_SKIP_UID_SHIFT=/volume")
+				for _, m := range [][2]string{{"/volume", volume}, {c.file, source}, {c.folder, t.TempDir()}} {
+					s.Mounts = append(s.Mounts, specs.Mount{Destination: m[0], Type: "bind", Source: m[1], Options: []string{"rbind"}})
+				}
+			}, "true")
+			etc := bundle + "/rootfs/etc"
+			if err := os.RemoveAll(etc); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.Symlink("/volume", etc); err != nil {
+				t.Fatal(err)
+			}
+			ctr, err := testPod(t, "pod").Create(t.Context(), CreateRequest{ID: "c1", Bundle: bundle})
+			if err == nil {
+				if err := ctr.Delete(t.Context()); err != nil {
+					t.Error(err)
+				}
+			}
+			if (err != nil) != (c.made == "") {
+				t.Errorf("error %v", err)
+			}
+			entries, err := os.ReadDir(volume)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var made []string
+			for _, e := range entries {
+				made = append(made, e.Name())
+			}
+			if got := strings.Join(made, " "); got != c.made {
+				t.Errorf("made in the volume: %q, want %q", got, c.made)
+			}
+		})
+	}
+}

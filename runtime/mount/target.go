@@ -76,6 +76,9 @@ func (t *Tree) folderWith(p string, mode uint32) (*os.File, error) {
 		return nil, err
 	}
 	defer dir.Close()
+	if err := t.mayMake(dir, p); err != nil {
+		return nil, err
+	}
 	name := path.Base(p)
 	if err := unix.Mkdirat(int(dir.Fd()), name, mode); err != nil && !errors.Is(err, unix.EEXIST) {
 		return nil, &os.PathError{Op: "mkdir", Path: p, Err: err}
@@ -85,6 +88,34 @@ func (t *Tree) folderWith(p string, mode uint32) (*os.File, error) {
 		Flags:   unix.O_PATH | unix.O_DIRECTORY | unix.O_NOFOLLOW,
 		Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_XDEV,
 	})
+}
+
+// mayMake tells whether something may be made in a folder that is p's parent. This thread
+// may write in all folders, the container only in those of its ids: into another one,
+// in a volume whose ids are not shifted, nobody's link leads, but the spec's own words may.
+func (t *Tree) mayMake(dir *os.File, p string) error {
+	var st unix.Stat_t
+	if err := unix.Fstat(int(dir.Fd()), &st); err != nil {
+		return os.NewSyscallError("fstat", err)
+	}
+	_, uid := t.Plan.IDs.UID.ToContainer(st.Uid)
+	_, gid := t.Plan.IDs.GID.ToContainer(st.Gid)
+	if uid && gid {
+		return nil
+	}
+	plain, err := sys.Openat2(t.root, relative(path.Dir(p)), unix.OpenHow{
+		Flags:   unix.O_PATH | unix.O_DIRECTORY | unix.O_NOFOLLOW,
+		Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_SYMLINKS,
+	})
+	if err == nil {
+		defer plain.Close()
+		a, errA := plain.Stat()
+		b, errB := dir.Stat()
+		if errA == nil && errB == nil && os.SameFile(a, b) {
+			return nil
+		}
+	}
+	return fmt.Errorf("make %s: a link leads into a folder of which the container may not write, as it belongs to %d:%d; take the link away, or shift the volume's ids: %w", p, st.Uid, st.Gid, errHostile)
 }
 
 // file opens a file of the root as a mount point, making an empty one if
@@ -106,6 +137,9 @@ func (t *Tree) file(p string) (*os.File, error) {
 		return nil, err
 	}
 	defer dir.Close()
+	if err := t.mayMake(dir, p); err != nil {
+		return nil, err
+	}
 	made, err := sys.Openat2(dir, path.Base(p), unix.OpenHow{
 		Flags: unix.O_CREAT | unix.O_EXCL | unix.O_NOFOLLOW | unix.O_WRONLY, Mode: 0o644,
 		Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS,
