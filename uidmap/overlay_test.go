@@ -155,6 +155,29 @@ func TestOverlayOfCaller(t *testing.T) {
 	}
 }
 
+// TestOverlayOfOtherIDs: layers that the caller has made for ids that the spec does not give
+// are no container's of ours.
+func TestOverlayOfOtherIDs(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("mounts, which takes root")
+	}
+	dir, options := layered(t, 1)
+	if err := os.Chown(dir+"/snap/work", 500000, 500000); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Mount("overlay", dir+"/root", "overlay", 0, strings.Join(options, ",")); err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Unmount(dir+"/root", unix.MNT_DETACH)
+	err := mounted(t, uidmap.Rootfs{Dir: dir + "/root", Shift: true}, func(string) {})
+	if err == nil || !strings.Contains(err.Error(), "belong to uid 500000") || !strings.Contains(err.Error(), "userns-remap") {
+		t.Errorf("got %v", err)
+	}
+	if left, _ := os.ReadDir(dir + "/snap/work"); len(left) > 1 { // work is the kernel's
+		t.Errorf("left in the workdir: %v", left)
+	}
+}
+
 // TestPreparedByCaller: containerd's own mappings shift the lower layers, and
 // nothing is added.
 func TestPreparedByCaller(t *testing.T) {

@@ -2,6 +2,7 @@ package uidmap
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path"
@@ -47,6 +48,13 @@ func ownWorkdir(options []string) error {
 		dir, ok := strings.CutPrefix(o, "workdir=")
 		if !ok {
 			continue
+		}
+		var st unix.Stat_t
+		if err := unix.Lstat(dir, &st); err != nil {
+			return &os.PathError{Op: "lstat", Path: dir, Err: err}
+		}
+		if st.Uid != 0 {
+			return fmt.Errorf("the root file system's layers belong to uid %d (its workdir %s does), as Docker's userns-remap has them, and the spec has no mappings with it: leave out --userns=host, or userns-remap", st.Uid, dir)
 		}
 		own := path.Join(dir, "sysbox")
 		if err := os.Mkdir(own, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
