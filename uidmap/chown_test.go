@@ -2,11 +2,13 @@ package uidmap
 
 import (
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io/fs"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"syscall"
@@ -220,5 +222,60 @@ func TestForgetGone(t *testing.T) {
 	}
 	if left, _ := filepath.Glob(dir + "/journal/*.json"); len(left) != 2 {
 		t.Errorf("left: %v", left)
+	}
+}
+
+// TestChownDeep: folders that are nested beyond all paths, with a setuid file in each, cost
+// their container little to make, and to take their owners back no more.
+func TestChownDeep(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("changes owners, which takes root")
+	}
+	const depth = 600
+	root, journals := t.TempDir(), t.TempDir()
+	name := strings.Repeat("x", unix.NAME_MAX)
+	at, err := unix.Open(root, unix.O_PATH|unix.O_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range depth {
+		if err := errors.Join(unix.Mknodat(at, "su", unix.S_IFREG|0o4755, 0), unix.Mkdirat(at, name, 0o755)); err != nil {
+			t.Fatal(err)
+		}
+		next, err := unix.Openat(at, name, unix.O_PATH|unix.O_CLOEXEC, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		unix.Close(at)
+		at = next
+	}
+	defer unix.Close(at)
+	if err := unix.Mknodat(at, "su", unix.S_IFREG|0o4755, 0); err != nil {
+		t.Fatal(err)
+	}
+	deepest := func() (st unix.Stat_t) {
+		t.Helper()
+		if err := unix.Fstatat(at, "su", &st, 0); err != nil {
+			t.Fatal(err)
+		}
+		return st
+	}
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	if err := Shift(journals, root, treeMap, treeMap); err != nil {
+		t.Fatal(err)
+	}
+	if st := deepest(); st.Uid != treeMap[0].HostID || st.Mode&unix.S_ISUID == 0 {
+		t.Errorf("the deepest file is %d's, mode %#o", st.Uid, st.Mode)
+	}
+	if err := Revert(journals, root); err != nil {
+		t.Fatal(err)
+	}
+	if st := deepest(); st.Uid != 0 || st.Mode&unix.S_ISUID == 0 {
+		t.Errorf("the deepest file is %d's again, mode %#o", st.Uid, st.Mode)
+	}
+	runtime.ReadMemStats(&after)
+	if taken := after.TotalAlloc - before.TotalAlloc; taken > 32<<20 {
+		t.Errorf("names of %d MiB were built", taken>>20)
 	}
 }

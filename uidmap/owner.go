@@ -49,9 +49,11 @@ func (c *chowner) object(h int, st *unix.Stat_t, path func() string) error {
 	}
 	fragile := kind != unix.S_IFDIR && kind != unix.S_IFLNK && (had.Mode&(unix.S_ISUID|unix.S_ISGID) != 0 || had.Caps != nil)
 	if fragile && !interrupted && (newUID || newGID) {
-		had.Path = []byte(path())
-		if err := c.journal.note(had); err != nil {
-			return err
+		// What has no path cannot be found by one after a crash, and nobody can execute it.
+		if had.Path = []byte(path()); len(had.Path) > 0 {
+			if err := c.journal.note(had); err != nil {
+				return err
+			}
 		}
 	}
 	if newUID || newGID {

@@ -11,7 +11,8 @@ import (
 )
 
 // walk calls f with an O_PATH handle of root and of each object below it in
-// the same mount, and with its path below root.
+// the same mount, and with its path below root; "" for one that is longer than a path can
+// be, which would take time by the square of the depth to build, and leads nowhere.
 //
 // A container made the tree: it may be deeper than there are descriptors, so
 // only one folder is open at a time, and its parent is found again by "..",
@@ -20,12 +21,16 @@ func walk(root *os.File, f func(h int, st *unix.Stat_t, path func() string) erro
 	type frame struct {
 		dev, ino uint64
 		name     string
+		length   int      // of its path, with a slash behind
 		below    []string // folders yet to be visited
 	}
 	var stack []frame
 	where := func(name string) func() string {
 		return func() string {
 			var p strings.Builder
+			if stack[len(stack)-1].length+len(name) >= unix.PathMax {
+				return ""
+			}
 			for _, fr := range stack[1:] {
 				p.WriteString(fr.name + "/")
 			}
@@ -38,7 +43,11 @@ func walk(root *os.File, f func(h int, st *unix.Stat_t, path func() string) erro
 		if err := unix.Fstat(int(dir.Fd()), &st); err != nil {
 			return err
 		}
-		stack = append(stack, frame{dev: uint64(st.Dev), ino: st.Ino, name: name})
+		length := 0
+		if len(stack) > 0 {
+			length = stack[len(stack)-1].length + len(name) + 1
+		}
+		stack = append(stack, frame{dev: uint64(st.Dev), ino: st.Ino, name: name, length: length})
 		top := &stack[len(stack)-1]
 		for {
 			names, err := dir.Readdirnames(512)
