@@ -11,6 +11,7 @@ import (
 
 	"sysbox/runtime/hooks"
 	"sysbox/runtime/plan"
+	"sysbox/runtime/process"
 )
 
 // runHooks runs the hooks of one kind where the spec wants them run. It may
@@ -27,9 +28,15 @@ func (c *Container) runHooks(ctx context.Context, kind hooks.Kind) error {
 		// Its path is the host's, so it stays in this thread's mount
 		// namespace, where the container's root is attached, and in the
 		// host's user namespace, which owns that.
-		return c.enterHooks(ctx, kind, list, state, c.namespaces&^(unix.CLONE_NEWNS|unix.CLONE_NEWUSER|unix.CLONE_NEWIPC|unix.CLONE_NEWCGROUP|unix.CLONE_NEWTIME))
+		all := uint64(1)<<(hostFacts().CapLast+1) - 1
+		return c.enterHooks(ctx, kind, list, state, c.namespaces&^(unix.CLONE_NEWNS|unix.CLONE_NEWUSER|unix.CLONE_NEWIPC|unix.CLONE_NEWCGROUP|unix.CLONE_NEWTIME), hookProcess(all), nil)
 	case hooks.StartContainer:
-		return c.enterHooks(ctx, kind, list, state, c.namespaces)
+		// Its path is the container's: what is there may be anything, and is confined as
+		// what the container was made for.
+		init := c.plan.Process
+		p := hookProcess(init.Caps.Bounding)
+		p.NoNewPrivs, p.AppArmorProfile, p.SELinuxLabel = init.NoNewPrivs, init.AppArmorProfile, init.SELinuxLabel
+		return c.enterHooks(ctx, kind, list, state, c.namespaces, p, c.filter)
 	}
 	done := make(chan error, 1)
 	go func() { done <- hooks.RunAll(ctx, kind, list, state, c.rec.Bundle) }()
@@ -45,21 +52,26 @@ var stateAt = map[hooks.Kind]specs.ContainerState{
 	hooks.Poststop:        specs.StateStopped,
 }
 
+// hookProcess is a hook's process with these capabilities.
+func hookProcess(caps uint64) plan.Process {
+	return plan.Process{Cwd: "/", Caps: plan.Capabilities{Bounding: caps, Effective: caps, Permitted: caps}}
+}
+
 // enterHooks runs hooks as processes in the container's namespaces.
-func (c *Container) enterHooks(ctx context.Context, kind hooks.Kind, list []specs.Hook, state *specs.State, namespaces uint64) error {
+func (c *Container) enterHooks(ctx context.Context, kind hooks.Kind, list []specs.Hook, state *specs.State, namespaces uint64, p plan.Process, filter *process.Filter) error {
 	input, err := hooks.Encode(state)
 	if err != nil {
 		return err
 	}
 	for i, h := range list {
-		if err := c.enterHook(ctx, h, input, namespaces); err != nil {
+		if err := c.enterHook(ctx, h, input, namespaces, p, filter); err != nil {
 			return hooks.Name(kind, i, h, err)
 		}
 	}
 	return nil
 }
 
-func (c *Container) enterHook(ctx context.Context, h specs.Hook, input []byte, namespaces uint64) error {
+func (c *Container) enterHook(ctx context.Context, h specs.Hook, input []byte, namespaces uint64, p plan.Process, filter *process.Filter) error {
 	ctx, cancel := hooks.Limit(ctx, h)
 	defer cancel()
 	stdin, feed, err := os.Pipe()
@@ -73,12 +85,8 @@ func (c *Container) enterHook(ctx context.Context, h specs.Hook, input []byte, n
 		return err
 	}
 	defer said.Close()
-	all := uint64(1)<<(hostFacts().CapLast+1) - 1
-	p := plan.Process{
-		Program: h.Path, Args: hooks.Argv(h), Env: hooks.Env(h), Cwd: "/",
-		Caps: plan.Capabilities{Bounding: all, Effective: all, Permitted: all},
-	}
-	proc, err := c.enter(p, Stdio{Stdin: stdin, Stderr: stderr}, namespaces, nil, nil)
+	p.Program, p.Args, p.Env = h.Path, hooks.Argv(h), hooks.Env(h)
+	proc, err := c.enter(p, Stdio{Stdin: stdin, Stderr: stderr}, namespaces, filter, nil)
 	stdin.Close()
 	stderr.Close()
 	if err != nil {

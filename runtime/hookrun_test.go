@@ -144,3 +144,31 @@ func TestFailedHook(t *testing.T) {
 		}
 	}
 }
+
+// TestHookIsConfined: what an image has in the place of a startContainer hook is confined as
+// the container is.
+func TestHookIsConfined(t *testing.T) {
+	bundle := busybox(t, func(s *specs.Spec) {
+		caps := []string{"CAP_CHOWN", "CAP_DAC_OVERRIDE"}
+		s.Process.Env = append(s.Process.Env, "SYSBOX_SYSCONT_MODE=FALSE")
+		s.Process.Capabilities = &specs.LinuxCapabilities{Bounding: caps, Effective: caps, Permitted: caps}
+		s.Process.NoNewPrivileges = true
+		s.Linux.Seccomp = &specs.LinuxSeccomp{
+			DefaultAction: specs.ActAllow, Architectures: []specs.Arch{specs.ArchX86_64, specs.ArchAARCH64},
+			Syscalls: []specs.LinuxSyscall{{Names: []string{"mkdir", "mkdirat"}, Action: specs.ActErrno}},
+		}
+		s.Hooks = &specs.Hooks{StartContainer: []specs.Hook{{Path: "/bin/sh", Args: []string{"sh", "-c", "mkdir /made; grep -E 'CapEff|CapBnd|NoNewPrivs' /proc/self/status >/said"}, Env: []string{"PATH=/bin"}}}}
+	}, "sleep", "1000")
+	c := create(t, testPod(t, "pod"), CreateRequest{ID: "c1", Bundle: bundle})
+	if err := c.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	said, err := os.ReadFile(bundle + "/rootfs/said")
+	const want = "CapEff:\t0000000000000003\nCapBnd:\t0000000000000003\nNoNewPrivs:\t1\n"
+	if string(said) != want {
+		t.Errorf("the hook is %q, want %q, %v", said, want, err)
+	}
+	if exists(bundle + "/rootfs/made") {
+		t.Error("the hook could do what the profile denies")
+	}
+}
