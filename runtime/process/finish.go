@@ -30,7 +30,12 @@ func (c *calls) finish(p plan.Process, capLast int, f, trap *Filter, env env) {
 	dir := c.do(CwdStep+p.Cwd, unix.SYS_OPENAT2, cwd, str(p.Cwd),
 		words(unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0, unix.RESOLVE_NO_MAGICLINKS), num(24))
 	c.do("enter the working directory "+p.Cwd, unix.SYS_FCHDIR, dir)
-	c.do("close all files of the set-up on exec", unix.SYS_CLOSE_RANGE, num(3), num(^uint32(0)), num(unix.CLOSE_RANGE_CLOEXEC))
+	// Closed here, not by execve: that first gives the process memory that belongs to the
+	// container, whose root may then look at its files, and closes after that.
+	c.do("close the working directory", unix.SYS_CLOSE, dir)
+	c.do("close the files of the set-up", unix.SYS_CLOSE_RANGE, num(FDGo), num(FDProc), num(0))
+	c.do("close the numbered files of the set-up", unix.SYS_CLOSE_RANGE, num(FDTrap+1), num(^uint32(0)), num(0))
+	c.do("close the other two on exec", unix.SYS_CLOSE_RANGE, num(FDReport), num(FDTrap), num(unix.CLOSE_RANGE_CLOEXEC))
 	c.limits(p)
 	for n := range capLast + 1 {
 		if p.Caps.Bounding&(1<<n) == 0 {
@@ -138,6 +143,7 @@ func (c *calls) trap(f *Filter) {
 		OnError: none, Errno: unix.EBUSY,
 	})
 	c.p = append(c.p, program.SendFile("give the listener to the shim", FDTrap, "the listener", listener))
+	c.do("close the listener", unix.SYS_CLOSE, listener) // before execve, as the others
 	c.p = append(c.p, program.Call{
 		Name: "close the listener's socket", Label: none, Nr: unix.SYS_CLOSE, Args: []program.Arg{num(FDTrap)}, IgnoreError: true,
 	})
