@@ -53,7 +53,7 @@ func TestNetDevices(t *testing.T) {
 	host := hostDevice(t)
 	out, status := run(t, withNetDevice(host, func(s *specs.Spec) {
 		s.Linux.Sysctl = map[string]string{"net.ipv4.conf.eth0.forwarding": "1"}
-		s.Hooks = hookOf("createContainer", "cat /sys/class/net/eth0/ifindex /proc/sys/net/ipv4/conf/eth0/forwarding", nil)
+		s.Hooks = hookOf("createContainer", "grep eth0: /proc/net/dev && cat /proc/sys/net/ipv4/conf/eth0/forwarding", nil)
 		s.Hooks.CreateContainer = s.Hooks.CreateContainer[:1]
 	}), "sh", "-c", "cat /proc/sys/net/ipv4/conf/eth0/forwarding; cat /proc/net/fib_trie")
 	if status != 0 || !strings.HasPrefix(out, "1\n") || !strings.Contains(out, "10.98.1.1") {
