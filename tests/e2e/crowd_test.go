@@ -86,7 +86,7 @@ func TestTwoHundredAtOnce(t *testing.T) {
 // down; the figures are for people, as no machine's speed is another's.
 func TestThousandInARow(t *testing.T) {
 	h := on(t, peers.Newest)
-	n := pace.Rounds(t, 1000, 50)
+	n := pace.Rounds(t, 1000, 20)
 	part := n / 10
 	var first, last time.Duration // each
 	start := time.Now()

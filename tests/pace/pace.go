@@ -21,7 +21,7 @@ const Variable = "TEST_MACHINE"
 func Machine() bool { return os.Getenv(Variable) != "" }
 
 // slower is how many times fewer rounds an emulated machine does.
-const slower = 20
+const slower = 50
 
 // Fewer is n, or in an emulated machine a part of it, but not less than least.
 func Fewer(n, least int) int {
