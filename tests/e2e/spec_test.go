@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -85,6 +86,30 @@ func TestSpec(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestNetDevice: a network device of the host's is the container's, and one that there is not
+// is told by name.
+func TestNetDevice(t *testing.T) {
+	both(t, func(t *testing.T, h *host) {
+		for _, c := range []string{"link add sbxe2e type veth peer name sbxe2ep", "addr add 10.97.1.1/24 dev sbxe2e"} {
+			if out, err := exec.CommandContext(t.Context(), "ip", strings.Fields(c)...).CombinedOutput(); err != nil {
+				t.Fatalf("ip %s: %v: %s", c, err, out)
+			}
+		}
+		device := func(host string) oci.SpecOpts {
+			return edit(func(s *specs.Spec) { s.Linux.NetDevices = map[string]specs.LinuxNetDevice{host: {Name: "eth7"}} })
+		}
+		out, status := h.run(t, "ip -o -4 addr show dev eth7 | grep -o '10.97.1.1/24'; ip link show dev eth7 | grep -o ',UP'", device("sbxe2e"))
+		if out != "10.97.1.1/24\n,UP\n" || status != 0 {
+			t.Errorf("exit status %d, output %q", status, out)
+		}
+		io := &output{}
+		_, err := h.container(t, h.busybox, device("nosuch0")).NewTask(background(t), io.creator())
+		if err == nil || !strings.Contains(err.Error(), `linux.netDevices is "nosuch0": the host has no such network device`) {
+			t.Errorf("got %v", err)
+		}
+	})
 }
 
 // TestHooks: a hook runs on the host and is told of the container.
