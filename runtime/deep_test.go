@@ -30,6 +30,22 @@ func TestDeepCgroups(t *testing.T) {
 	}
 }
 
+// TestManyCgroups: the kernel has 65,535 memory cgroups for a host. A container gets a part of
+// them, and cannot take more.
+func TestManyCgroups(t *testing.T) {
+	w, text := pipe(t)
+	c := create(t, testPod(t, "pod"), CreateRequest{ID: "c1", Bundle: insideBundle(t, "many cgroups", nil), Stdio: Stdio{Stdout: w, Stderr: w}})
+	if err := c.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if exit := wait(t, c.Init()); exit.Status != 0 {
+		t.Error(text())
+	}
+	if err := c.Delete(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestDeepFolders: folders in a container's storage that are nested deeper than the
 // shim can have files open are removed with the rest.
 func TestDeepFolders(t *testing.T) {
@@ -72,6 +88,21 @@ func TestDeepFolders(t *testing.T) {
 func init() {
 	routines["deep cgroups"] = func() error {
 		return deepFolders("/sys/fs/cgroup", strings.Repeat("x", 250), 40)
+	}
+	routines["many cgroups"] = func() error {
+		if err := os.WriteFile("/sys/fs/cgroup/cgroup.max.descendants", []byte("max"), 0); err == nil {
+			return errors.New("the limit was raised from inside")
+		}
+		const more = 9000
+		for i := range more {
+			switch err := unix.Mkdir(fmt.Sprintf("/sys/fs/cgroup/%d", i), 0o755); {
+			case err == unix.EAGAIN && i > 1000:
+				return nil
+			case err != nil:
+				return fmt.Errorf("cgroup %d: %w", i, err)
+			}
+		}
+		return fmt.Errorf("%d cgroups were made", more)
 	}
 	routines["deep folders"] = func() error {
 		if err := os.Mkdir("/var/lib/docker/side", 0o700); err != nil {

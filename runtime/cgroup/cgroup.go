@@ -46,11 +46,13 @@ type State struct {
 // Cgroup is the control group of one container in all hierarchies. Its
 // methods may be called from several goroutines.
 type Cgroup struct {
-	layout   *Layout
-	path     string
-	unit     string
-	system   bool // delegated
-	warnings []string
+	layout *Layout
+	path   string
+	unit   string
+	system bool // delegated
+	// descendants: the spec says how many cgroups there may be below.
+	descendants bool
+	warnings    []string
 
 	mu       sync.Mutex
 	last     any    // guarded by mu: the last good Stats
@@ -97,6 +99,7 @@ func Create(cfg Config) (*Cgroup, error) {
 	}
 
 	c := &Cgroup{layout: l, path: loc.path, unit: loc.unit, system: cfg.System, warnings: warnings}
+	_, c.descendants = res.Unified["cgroup.max.descendants"]
 	var made []string
 	done := false
 	defer func() {
