@@ -95,11 +95,6 @@ func (c *Container) serveTraps(socket *os.File) error {
 	if fd < 0 {
 		return nil // a filter of an outer container's is in force
 	}
-	// Only a file made non-blocking is served by the poller.
-	if err := unix.SetNonblock(fd, true); err != nil {
-		unix.Close(fd)
-		return fmt.Errorf("take the seccomp listener: %w", err)
-	}
 	return c.traps.Serve(os.NewFile(uintptr(fd), "seccomp listener"))
 }
 

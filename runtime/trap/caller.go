@@ -16,19 +16,36 @@ type caller struct {
 	// listener and id are those of the call.
 	listener *listener
 	id       uint64
-	proc     int // O_PATH of the host's procfs
-	dir      int // O_PATH of /proc/TID, or -1 before the first use
+	proc     int     // O_PATH of the host's procfs
+	kept     *folder // the worker's
+	fresh    bool    // kept was opened for this call
+}
+
+// folder is a thread's in the host's procfs. A worker keeps it from one call to the next, as
+// many are often one thread's.
+type folder struct {
+	tid int
+	fd  int // O_PATH, meaningful if tid is not 0
+}
+
+func (f *folder) close() {
+	if f.tid != 0 {
+		unix.Close(f.fd)
+		f.tid = 0
+	}
 }
 
 // errGone: the caller has been killed; there is nobody to answer.
 var errGone = errors.New("the caller has ended")
 
 // pin opens the caller's folder in the host's procfs. Opened first and checked once, it is
-// this thread's for ever, and after its end every access fails.
+// this thread's for ever, and after its end every access fails. So one that was kept is this
+// caller's if it can be used: while the caller lives, the number has no other thread.
 func (c *caller) pin() (int, error) {
-	if c.dir >= 0 {
-		return c.dir, nil
+	if c.kept.tid == c.tid {
+		return c.kept.fd, nil
 	}
+	c.kept.close()
 	dir, err := unix.Openat(c.proc, strconv.Itoa(c.tid), unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return -1, errGone
@@ -39,13 +56,22 @@ func (c *caller) pin() (int, error) {
 		unix.Close(dir)
 		return -1, errGone
 	}
-	c.dir = dir
+	*c.kept, c.fresh = folder{c.tid, dir}, true
 	return dir, nil
 }
 
-func (c *caller) close() {
-	if c.dir >= 0 {
-		unix.Close(c.dir)
+// pinned does something with the caller's folder; once more if that fails and the folder
+// may be one of a thread that has ended.
+func (c *caller) pinned(do func(dir int) error) error {
+	for {
+		dir, err := c.pin()
+		if err != nil {
+			return err
+		}
+		if err = do(dir); err == nil || c.fresh {
+			return err
+		}
+		c.kept.close()
 	}
 }
 
@@ -54,12 +80,12 @@ func (c *caller) close() {
 func (c *caller) waits() bool { return c.listener.valid(c.id) }
 
 // file opens one of the caller's files in procfs.
-func (c *caller) file(name string, flags int) (int, error) {
-	dir, err := c.pin()
-	if err != nil {
-		return -1, err
-	}
-	return unix.Openat(dir, name, flags|unix.O_CLOEXEC, 0)
+func (c *caller) file(name string, flags int) (fd int, err error) {
+	err = c.pinned(func(dir int) error {
+		fd, err = unix.Openat(dir, name, flags|unix.O_CLOEXEC, 0)
+		return err
+	})
+	return fd, err
 }
 
 const pageSize = 4096
@@ -71,19 +97,31 @@ func (c *caller) read(addr uint64, b []byte) error {
 		if int64(addr) < 0 {
 			return unix.EFAULT
 		}
-		local := []unix.Iovec{{Base: &b[0], Len: uint64(len(b))}}
-		remote := []unix.RemoteIovec{{Base: uintptr(addr), Len: len(b)}}
-		n, err := unix.ProcessVMReadv(c.tid, local, remote, 0)
+		n := c.peek(addr, b)
 		// By then the number could be another's.
 		if !c.waits() {
 			return errGone
 		}
-		if err != nil || n <= 0 {
+		if n <= 0 {
 			return unix.EFAULT
 		}
 		b, addr = b[n:], addr+uint64(n)
 	}
 	return nil
+}
+
+// peek copies what it can of the memory of who has the caller's number.
+func (c *caller) peek(addr uint64, b []byte) int {
+	if int64(addr) < 0 {
+		return 0
+	}
+	local := []unix.Iovec{{Base: &b[0], Len: uint64(len(b))}}
+	remote := []unix.RemoteIovec{{Base: uintptr(addr), Len: len(b)}}
+	n, err := unix.ProcessVMReadv(c.tid, local, remote, 0)
+	if err != nil {
+		return 0
+	}
+	return n
 }
 
 // write copies b to the caller's memory. It goes through a file that stays the memory of
@@ -131,7 +169,8 @@ func (c *caller) text(addr uint64, limit int, tooLong unix.Errno) (string, error
 func (c *caller) equals(addr uint64, text string) bool {
 	var buf [16]byte
 	b := buf[:len(text)+1]
-	return c.read(addr, b) == nil && string(b[:len(text)]) == text && b[len(text)] == 0
+	// Whose memory that is, is asked only where it matters.
+	return c.peek(addr, b) == len(b) && string(b[:len(text)]) == text && b[len(text)] == 0 && c.waits()
 }
 
 // path copies a path, as the kernel's getname().
@@ -252,12 +291,12 @@ func namespaceOf(fd int, name string) (namespace, error) {
 }
 
 // namespace is that of the caller's of one kind, such as "user".
-func (c *caller) namespace(kind string) (namespace, error) {
-	dir, err := c.pin()
-	if err != nil {
-		return namespace{}, err
-	}
-	return namespaceOf(dir, "ns/"+kind)
+func (c *caller) namespace(kind string) (ns namespace, err error) {
+	err = c.pinned(func(dir int) error {
+		ns, err = namespaceOf(dir, "ns/"+kind)
+		return err
+	})
+	return ns, err
 }
 
 // first tells whether the caller is in the container's first user namespace, the only

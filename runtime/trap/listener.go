@@ -36,22 +36,38 @@ const syncWakeUp = 1
 type listener struct {
 	file *os.File
 	fd   int // file's
+	// events is an epoll instance that has file, once for each time that it is armed. Were
+	// file itself watched by Go's poller, each call would wake a thread of it beside the
+	// worker who waits for calls.
+	events *os.File
+	epoll  int // events's
 	// users are the workers that use fd; file is closed after them.
 	users sync.WaitGroup
 }
 
 func newListener(f *os.File) (*listener, error) {
-	conn, err := f.SyscallConn()
-	if err != nil {
+	l := &listener{file: f, fd: int(f.Fd())}
+	// EINVAL before 6.6, and then it is slower.
+	_ = unix.IoctlSetInt(l.fd, unix.SECCOMP_IOCTL_NOTIF_SET_FLAGS, syncWakeUp)
+	var err error
+	if l.epoll, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
 		return nil, err
 	}
-	l := &listener{file: f}
-	err = conn.Control(func(fd uintptr) {
-		l.fd = int(fd)
-		// EINVAL before 6.6, and then it is slower.
-		_ = unix.IoctlSetInt(l.fd, unix.SECCOMP_IOCTL_NOTIF_SET_FLAGS, syncWakeUp)
-	})
-	return l, err
+	err = unix.EpollCtl(l.epoll, unix.EPOLL_CTL_ADD, l.fd, &unix.EpollEvent{Events: unix.EPOLLONESHOT})
+	if err == nil {
+		err = unix.SetNonblock(l.epoll, true) // or Go's poller does not take it
+	}
+	if err != nil {
+		unix.Close(l.epoll)
+		return nil, err
+	}
+	l.events = os.NewFile(uintptr(l.epoll), "events of a seccomp listener")
+	return l, nil
+}
+
+func (l *listener) close() {
+	l.events.Close()
+	l.file.Close()
 }
 
 // errEnded: no process is left that could call.
@@ -59,17 +75,40 @@ var errEnded = errors.New("the last process with this filter has ended")
 
 // wait returns when there is a call, or errEnded.
 func (l *listener) wait() error {
-	conn, err := l.file.SyscallConn()
+	conn, err := l.events.SyscallConn()
 	if err != nil {
+		return err
+	}
+	if err := l.arm(); err != nil {
 		return err
 	}
 	var failed error
 	err = conn.Read(func(uintptr) bool {
-		var ready bool
-		ready, failed = l.ready(0)
-		return ready || failed != nil
+		for {
+			var event [1]unix.EpollEvent
+			n, err := unix.EpollWait(l.epoll, event[:], 0) // which disarms
+			if err == unix.EINTR {
+				continue
+			}
+			if n == 0 || err != nil {
+				failed = err
+				return err != nil
+			}
+			var ready bool
+			if ready, failed = l.ready(0); ready || failed != nil {
+				return true
+			}
+			if failed = l.arm(); failed != nil { // the caller was killed meanwhile
+				return true
+			}
+		}
 	})
 	return errors.Join(err, failed)
+}
+
+// arm has events tell of the next call, or of the end.
+func (l *listener) arm() error {
+	return unix.EpollCtl(l.epoll, unix.EPOLL_CTL_MOD, l.fd, &unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLONESHOT})
 }
 
 // ready waits until there is a call, for a time in milliseconds.
@@ -114,7 +153,7 @@ func (l *listener) next(n *notification, timeout int) (bool, error) {
 // valid tells that the caller still waits: that what was opened by its number
 // since was its own.
 func (l *listener) valid(id uint64) bool {
-	_, _, e := unix.Syscall(unix.SYS_IOCTL, uintptr(l.fd), unix.SECCOMP_IOCTL_NOTIF_ID_VALID, uintptr(unsafe.Pointer(&id)))
+	_, _, e := unix.RawSyscall(unix.SYS_IOCTL, uintptr(l.fd), unix.SECCOMP_IOCTL_NOTIF_ID_VALID, uintptr(unsafe.Pointer(&id)))
 	return e == 0
 }
 
@@ -137,7 +176,7 @@ func (l *listener) answer(id uint64, v verdict) {
 	if v.pass {
 		r = response{id: id, flags: unix.SECCOMP_USER_NOTIF_FLAG_CONTINUE}
 	}
-	_, _, _ = unix.Syscall(unix.SYS_IOCTL, uintptr(l.fd), unix.SECCOMP_IOCTL_NOTIF_SEND, uintptr(unsafe.Pointer(&r)))
+	_, _, _ = unix.RawSyscall(unix.SYS_IOCTL, uintptr(l.fd), unix.SECCOMP_IOCTL_NOTIF_SEND, uintptr(unsafe.Pointer(&r)))
 }
 
 // give answers with a file.

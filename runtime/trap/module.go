@@ -23,11 +23,11 @@ func initModule(w *worker, c *call) verdict {
 func finitModule(w *worker, c *call) verdict {
 	return w.module(c, func() (string, error) {
 		buf := make([]byte, unix.PathMax)
-		dir, err := c.pin()
-		if err != nil {
-			return "", err
-		}
-		n, err := unix.Readlinkat(dir, "fd/"+itoa(int32(c.args[0])), buf)
+		var n int
+		err := c.pinned(func(dir int) (err error) {
+			n, err = unix.Readlinkat(dir, "fd/"+itoa(int32(c.args[0])), buf)
+			return err
+		})
 		if err != nil {
 			return "", unix.EBADF
 		}

@@ -138,7 +138,7 @@ func (s *Server) Close() {
 	s.Release()
 	for l := range listeners {
 		// Wakes who waits; the number stays taken until nobody uses it.
-		_ = l.file.SetReadDeadline(time.Unix(1, 0))
+		_ = l.events.SetReadDeadline(time.Unix(1, 0))
 	}
 	s.serving.Wait()
 	s.workers.close()
@@ -199,7 +199,7 @@ func (s *Server) closed() bool {
 func (s *Server) serve(l *listener) {
 	defer func() {
 		l.users.Wait()
-		l.file.Close()
+		l.close()
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		delete(s.listeners, l)
@@ -270,6 +270,7 @@ func (t *turn) wait() {
 
 // take works on one call after another, for as long as they come and its turn is not over.
 func (s *Server) take(w *worker, l *listener, t *turn) error {
+	defer w.folder.close()
 	for timeout := 0; !s.closed(); timeout = burst {
 		if more, err := s.takeOne(w, l, t, timeout); !more {
 			return err
@@ -309,8 +310,7 @@ func (s *Server) handle(w *worker, l *listener, n *notification, h *handler) (er
 		l.answer(n.id, v)
 		err = w.restore()
 	}()
-	c := &call{caller: caller{tid: int(n.tid), id: n.id, listener: l, proc: s.proc, dir: -1}, arch: n.arch, args: n.args}
-	defer c.close()
+	c := &call{caller: caller{tid: int(n.tid), id: n.id, listener: l, proc: s.proc, kept: &w.folder}, arch: n.arch, args: n.args}
 	if s.cfg.Received != nil {
 		s.cfg.Received(c.tid)
 	}

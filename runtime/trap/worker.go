@@ -18,6 +18,7 @@ type worker struct {
 	pool    *workers
 	server  *Server
 	changed struct{ creds, fs, mounts bool }
+	folder  folder // of who called last
 }
 
 // workers lends out such threads. Idle ones end after a while.
