@@ -1,0 +1,102 @@
+package trap
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"testing"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"sysbox/runtime/sys"
+)
+
+// TestFolderOfTheDead: a worker has kept the folder of a thread that has ended, and whose
+// number is another caller's by now. What is read is the caller's.
+func TestFolderOfTheDead(t *testing.T) {
+	proc, err := unix.Open("/proc", unix.O_PATH|unix.O_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(proc)
+	cmd := exec.Command("sleep", "100")
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	dead, err := unix.Open(fmt.Sprintf("/proc/%d", cmd.Process.Pid), unix.O_PATH|unix.O_CLOEXEC, 0)
+	_ = cmd.Process.Kill()
+	_ = cmd.Wait()
+	if err != nil {
+		t.Fatal(err)
+	}
+	own, err := namespaceOf(unix.AT_FDCWD, "/proc/self/ns/user")
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	l, ended := callerOfSysinfo(t)
+	defer l.close()
+	var n notification
+	if ready, err := l.next(&n, 60000); !ready || err != nil {
+		t.Fatalf("no call has come: %v", err)
+	}
+	kept := folder{tid: int(n.tid), fd: dead}
+	defer kept.close()
+	c := &caller{tid: int(n.tid), id: n.id, listener: l, proc: proc, kept: &kept}
+	if ns, err := c.namespace("user"); err != nil || ns != own {
+		t.Errorf("its user namespace is %v, %v, and ours %v", ns, err, own)
+	}
+	if kept.tid != c.tid || !c.fresh {
+		t.Errorf("the folder of the dead is kept: %+v", kept)
+	}
+	// The next call of the same thread finds it.
+	c = &caller{tid: c.tid, id: n.id, listener: l, proc: proc, kept: &kept}
+	if fd, err := c.file("mem", unix.O_WRONLY); err != nil || c.fresh {
+		t.Errorf("the caller's memory: %v, opened anew: %t", err, c.fresh)
+	} else {
+		unix.Close(fd)
+	}
+	if _, err := c.file("nothing", unix.O_RDONLY); err != unix.ENOENT {
+		t.Errorf("a file that there is not: %v", err)
+	}
+	l.answer(n.id, pass)
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+}
+
+// callerOfSysinfo starts a thread that installs the filter and calls sysinfo.
+func callerOfSysinfo(t *testing.T) (*listener, chan error) {
+	t.Helper()
+	f, err := Filter()
+	if err != nil {
+		t.Fatal(err)
+	}
+	fds, ended := make(chan int, 1), make(chan error, 1)
+	go func() {
+		ended <- sys.Thread(func() error {
+			defer close(fds)
+			if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
+				return err
+			}
+			prog := unix.SockFprog{Len: uint16(len(f.Insns) / 8), Filter: (*unix.SockFilter)(unsafe.Pointer(&f.Insns[0]))}
+			fd, _, e := unix.Syscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, uintptr(f.Flags), uintptr(unsafe.Pointer(&prog)))
+			if e != 0 {
+				return e
+			}
+			fds <- int(fd)
+			var info unix.Sysinfo_t
+			return unix.Sysinfo(&info)
+		})
+	}()
+	fd, ok := <-fds
+	if !ok {
+		t.Fatal(<-ended)
+	}
+	l, err := newListener(os.NewFile(uintptr(fd), "listener"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l, ended
+}
