@@ -23,7 +23,10 @@ func toGRPC(err error) error {
 	if isRefusal(err) {
 		return status.Error(codes.InvalidArgument, text.Line(err.Error()))
 	}
-	return errgrpc.ToGRPC(oneLine{err})
+	// Without the details that errgrpc adds for each further error that one wraps: callers
+	// print them as lines behind the sentence, such as "invalid argument".
+	s := status.Convert(errgrpc.ToGRPC(oneLine{err}))
+	return status.Error(s.Code(), s.Message())
 }
 
 // oneLine is an error that names files of a container's, perhaps: what is no text could not
