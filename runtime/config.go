@@ -36,6 +36,9 @@ type Config struct {
 	// BlockDevices are absolute paths, or patterns of them (path.Match), of the host's
 	// block devices that specs may give to containers.
 	BlockDevices []string `toml:"block_devices"`
+	// FUSEMounts are, by a file system's type, the program of the container's and its
+	// first arguments, with spaces between them, that mounts it from a block device.
+	FUSEMounts map[string]string `toml:"fuse_mounts"`
 }
 
 // IDConfig is the [ids] table.
@@ -105,6 +108,15 @@ func (c *Config) check(name string) error {
 	for i, p := range c.BlockDevices {
 		if _, err := filepath.Match(p, ""); err != nil || !filepath.IsAbs(p) {
 			return wrong(fmt.Sprintf("block_devices[%d]", i), p, `give an absolute path such as "/dev/vdb" or a pattern such as "/dev/loop*"`)
+		}
+	}
+	for typ, command := range c.FUSEMounts {
+		key := "fuse_mounts." + typ
+		if typ == "" || strings.ContainsAny(typ, ",/ \t") || typ == "overlay" {
+			return wrong(key, command, `give the type of a block file system, as in fuse_mounts = {ext4 = "fuse2fs"}`)
+		}
+		if words := strings.Fields(command); len(words) == 0 || strings.HasPrefix(words[0], "-") || strings.Contains(words[0], "/") && !filepath.IsAbs(words[0]) {
+			return wrong(key, command, `give a program of the container's, by its name or an absolute path, as in fuse_mounts = {ext4 = "fuse2fs"}`)
 		}
 	}
 	if c.IDs.Size < 65536 {

@@ -17,6 +17,7 @@ var configKeys = []struct{ name, takes string }{
 	{"unshifted_binds", `"warn" or "refuse", in quotes`},
 	{"modules", `a list of names, as in modules = ["wireguard"]`},
 	{"block_devices", `a list of paths, as in block_devices = ["/dev/vdb"]`},
+	{"fuse_mounts", `a command in quotes for each type, as in fuse_mounts = {ext4 = "fuse2fs"}`},
 	{"ids.subid_user", `a user's name in quotes, as in subid_user = "sysbox"`},
 	{"ids.range_size", "a number from 65536 to 4294967295"},
 	{"ids.pool_start", "a number from 1 to 4294967294"},

@@ -36,14 +36,21 @@ func (c *Container) makeTraps(userns, proc *os.File) error {
 	if err != nil {
 		return err
 	}
+	fuse, err := c.fuseServers(proc)
+	if err != nil {
+		return err
+	}
 	c.traps, err = trap.New(trap.Config{
 		UserNS: userns, UID: c.plan.IDs.UID, GID: c.plan.IDs.GID, Proc: proc, Tree: tree, Guarded: c.guarded,
-		Devices: c.plan.Devices, Modules: c.cfg.Modules,
+		Devices: c.plan.Devices, Modules: c.cfg.Modules, FUSE: fuse,
 		Memory: c.cgroup.Memory, Processes: c.cgroup.Tasks, Join: c.joinFiles, Log: func(s string) { c.warn(s) },
 		Received: trapReceived,
 	})
 	if err != nil {
 		tree.Close()
+		if fuse != nil {
+			fuse.Init.Close()
+		}
 	}
 	return err
 }

@@ -191,6 +191,8 @@ type identity struct {
 	groups       []uint32
 	effective    uint64 // capabilities, of the caller's user namespace
 	umask        int
+	filters      int // of seccomp; -1 if the kernel does not tell
+	noNewPrivs   bool
 }
 
 func (i *identity) has(capability int) bool { return i.effective&(1<<capability) != 0 }
@@ -218,7 +220,7 @@ func (c *caller) identity() (*identity, error) {
 var errStatus = errors.New("the kernel's form of /proc/PID/status is not as expected")
 
 func parseIdentity(status []byte) (*identity, error) {
-	out := &identity{umask: -1}
+	out := &identity{umask: -1, filters: -1, noNewPrivs: true}
 	var seen []string
 	for line := range bytes.Lines(status) {
 		line, whole := bytes.CutSuffix(line, []byte("\n"))
@@ -268,6 +270,12 @@ func parseIdentity(status []byte) (*identity, error) {
 			}
 			out.effective = n
 			seen = append(seen, string(key))
+		case "NoNewPrivs":
+			out.noNewPrivs = string(bytes.TrimSpace(value)) != "0"
+		case "Seccomp_filters":
+			if n, err := strconv.Atoi(string(bytes.TrimSpace(value))); err == nil {
+				out.filters = n
+			}
 		}
 	}
 	if slices.Sort(seen); !slices.Equal(seen, []string{"CapEff", "Gid", "Groups", "Tgid", "Uid", "Umask"}) {

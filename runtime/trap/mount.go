@@ -6,7 +6,8 @@ import (
 	"sysbox/runtime/program"
 )
 
-// mount answers mount(2): plain binds of [shown], and overlays.
+// mount answers mount(2): plain binds of [shown], overlays, and block file systems that
+// are mounted through FUSE.
 func mount(w *worker, c *call) verdict {
 	if c.args[3]&unix.MS_BIND != 0 {
 		return w.bind(c)
@@ -14,10 +15,13 @@ func mount(w *worker, c *call) verdict {
 	if c.args[2] == 0 {
 		return pass
 	}
-	if !c.equals(c.args[2], "overlay") {
-		return pass
+	if c.equals(c.args[2], "overlay") {
+		return w.overlay(c)
 	}
-	return w.overlay(c)
+	if server := w.server.fuseServer(c, c.args[2]); server != nil {
+		return w.fuse(c, server)
+	}
+	return pass
 }
 
 // mounter tells whether the caller may mount in the mount namespace that it is in, of

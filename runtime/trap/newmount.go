@@ -12,7 +12,21 @@ import (
 // fsopen answers fsopen(2) of overlay as [worker.overlay] answers mount(2): with a context
 // that is made by a process with the caller's rights and namespaces and has the option
 // userxattr. The rest of the calls that make a mount of it are the kernel's.
+//
+// Of block file systems that [worker.fuse] mounts it answers as if there were no such call,
+// for which mount(8) has mount(2) instead.
 func fsopen(w *worker, c *call) verdict {
+	if w.server.fuseServer(c, c.args[0]) != nil {
+		id, mounts, ok := w.server.mounter(c)
+		if !ok {
+			return pass
+		}
+		unix.Close(mounts)
+		if _, ok := w.server.asInit(c, id); !ok {
+			return pass
+		}
+		return fail(unix.ENOSYS)
+	}
 	if !c.equals(c.args[0], "overlay") || c.args[1]&^unix.FSOPEN_CLOEXEC != 0 {
 		return pass
 	}

@@ -38,6 +38,8 @@ type Config struct {
 	// Modules are the names of kernel modules that the container may have the
 	// host load.
 	Modules []string
+	// FUSE mounts block file systems; nil if nobody does.
+	FUSE *FUSE
 	// Memory returns the container's limit and use of memory, in bytes; a limit
 	// of 0 is none. Processes returns the number of its threads, 0 if unknown.
 	Memory    func() (limit, used uint64)
@@ -74,6 +76,8 @@ type Server struct {
 	gate    sync.RWMutex
 	holding sync.Mutex
 	held    bool // guarded by holding
+	// wanted is when Hold began to wait for answers, in Unix nanoseconds; 0 if it does not.
+	wanted atomic.Int64
 
 	mu        sync.Mutex
 	listeners map[*listener]bool // guarded by mu; nil after Close
@@ -100,6 +104,12 @@ func New(cfg Config) (*Server, error) {
 	}
 	if s.proc, err = unix.FcntlInt(cfg.Proc.Fd(), unix.F_DUPFD_CLOEXEC, 0); err != nil {
 		return nil, fmt.Errorf("answer system calls: the procfs: %w", err)
+	}
+	if cfg.FUSE != nil {
+		if err := cfg.FUSE.prepare(); err != nil {
+			unix.Close(s.proc)
+			return nil, fmt.Errorf("answer system calls: %w", err)
+		}
 	}
 	if s.workers, err = newWorkers(s); err != nil {
 		unix.Close(s.proc)
@@ -145,6 +155,9 @@ func (s *Server) Close() {
 	s.nodes.close()
 	s.trees.close()
 	s.cfg.Tree.Close()
+	if s.cfg.FUSE != nil {
+		s.cfg.FUSE.Init.Close()
+	}
 	unix.Close(s.proc)
 	unix.Close(s.nsfile)
 }
@@ -158,6 +171,8 @@ func (s *Server) Hold(ctx context.Context) error {
 	if s.held {
 		return nil
 	}
+	s.wanted.Store(time.Now().UnixNano())
+	defer s.wanted.Store(0)
 	locked := make(chan struct{})
 	go func() {
 		s.gate.Lock()
@@ -174,6 +189,13 @@ func (s *Server) Hold(ctx context.Context) error {
 		}()
 		return fmt.Errorf("wait for the answers of system calls: %w", context.Cause(ctx))
 	}
+}
+
+// heldUp tells a call that may take longer than others that it has kept Hold waiting for as
+// long as those may.
+func (s *Server) heldUp() bool {
+	wanted := s.wanted.Load()
+	return wanted != 0 && time.Since(time.Unix(0, wanted)) > runDeadline
 }
 
 // Release ends what Hold began, if it did.

@@ -85,6 +85,11 @@ func prepare() error {
 	if _, err := images.NFS(); err != nil {
 		return err
 	}
+	for _, suite := range diskSuites {
+		if _, err := images.Disks(suite); err != nil {
+			return err
+		}
+	}
 	_, err := images.Inner()
 	return err
 }

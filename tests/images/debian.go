@@ -38,6 +38,11 @@ var nfs = debian{suite: "trixie", packages: []string{
 	"iproute2", "procps", "util-linux", "nfs-kernel-server", "nfs-ganesha", "nfs-ganesha-mem", "nfs-ganesha-vfs", "libnfs-utils",
 }}
 
+// disks has what mounts block devices: mount(8) of a suite, and a server of FUSE for ext4.
+func disks(suite string) debian {
+	return debian{suite: suite, packages: []string{"systemd", "systemd-sysv", "dbus", "mount", "util-linux", "e2fsprogs", "fuse2fs"}}
+}
+
 // newest has the newest that Debian has of what runs containers.
 var newest = debian{
 	suite: "forky", script: "sid",
@@ -77,6 +82,12 @@ func Inner() (string, error) { return newest.image("inner", InnerName) }
 
 // NFS makes an image with nfs-ganesha, the kernel server's tools and libnfs.
 func NFS() (string, error) { return nfs.image("nfs", NFSName) }
+
+// Disks makes an image of a suite of Debian with systemd and fuse2fs, by the name
+// [DisksName] and the suite's as tag.
+func Disks(suite string) (string, error) {
+	return disks(suite).image("disks-"+suite, DisksName+":"+suite)
+}
 
 func (d debian) image(name, ref string) (string, error) {
 	busybox, err := Busybox()

@@ -26,6 +26,7 @@ const (
 	PauseName   = "docker.io/library/pause:test"
 	DebianName  = "docker.io/library/debian:test"
 	NFSName     = "docker.io/library/nfs:test"
+	DisksName   = "docker.io/library/disks"
 	InnerName   = "docker.io/library/inner:test"
 )
 

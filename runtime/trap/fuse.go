@@ -1,0 +1,367 @@
+package trap
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"sysbox/runtime/plan"
+)
+
+// FUSE is what block file systems are mounted with.
+type FUSE struct {
+	// Servers are a program of the container's and its first arguments, by the file
+	// system's type.
+	Servers map[string][]string
+	// Init is O_PATH of the folder of the container's init in the host's procfs, before
+	// init has executed anything of the container's. The server of traps closes it.
+	Init *os.File
+	// Filters is the number of seccomp filters that each process of the container is
+	// given; NoNewPrivs is what init has.
+	Filters    int
+	NoNewPrivs bool
+	// Run runs a process in the container until it ends, and returns the beginning of
+	// what it has written and its exit status. It is killed when ctx ends, and after a
+	// while, with os.ErrDeadlineExceeded. Another error is that it was not executed.
+	Run func(ctx context.Context, p plan.Process) (output string, status int, err error)
+}
+
+// prepare adds to Filters those that this process has given init.
+func (f *FUSE) prepare() error {
+	const tid = 1 // any
+	init := caller{tid: tid, kept: &folder{tid, int(f.Init.Fd())}, fresh: true}
+	id, err := init.identity()
+	if err == nil {
+		f.Filters += id.filters
+	}
+	return err
+}
+
+// fuse mounts the file system of a block device, which the kernel refuses in a user
+// namespace, by a server in user space: the container's own program that the
+// administrator has named for the type. Nothing is granted: the server runs in the
+// container with the caller's rights, and the kernel makes the FUSE mount for it as it
+// would for the caller. So a path that is changed meanwhile leads where it would lead
+// the caller, and neither the kernel nor the host reads what is on the device.
+func (w *worker) fuse(c *call, server []string) verdict {
+	s := w.server
+	id, mounts, ok := s.mounter(c)
+	if !ok {
+		return pass
+	}
+	defer unix.Close(mounts)
+	p, ok := s.asInit(c, id)
+	if !ok {
+		return pass
+	}
+	var text [3]string // source, target, options
+	for i, arg := range []int{0, 1, 4} {
+		if c.args[arg] == 0 {
+			continue
+		}
+		var err error
+		if text[i], err = c.text(c.args[arg], pageSize, unix.EINVAL); err != nil {
+			return pass
+		}
+	}
+	if w.enter(c) != nil || w.become(id, 0) != nil {
+		return pass
+	}
+	device, path, err := w.disk(c, id, text[0])
+	if err != nil || device < 0 {
+		return orPass(err)
+	}
+	defer unix.Close(device)
+	dir, before, err := w.mountPoint(c, id, text[1])
+	if err != nil {
+		return failed(err)
+	}
+	options, bad := fuseOptions(c.args[3], text[2])
+	if bad != "" {
+		s.say(fmt.Sprintf("the container asked for a mount with the option %q, which servers of FUSE are not given", bad))
+		return fail(unix.EINVAL)
+	}
+	if err := w.waitFree(c, device); err != nil {
+		return failed(err)
+	}
+	p.Args = append(slices.Clone(server), "-o", options, path, dir)
+	said, v := w.serveFUSE(c, p)
+	if v.errno != 0 || v.pass {
+		return v
+	}
+	v = w.served(c, id, mounts, dir, before)
+	if v.errno != 0 {
+		s.say(fmt.Sprintf("%q for the container: exit status 0, but the file system is not there (%v): %q", strings.Join(p.Args, " "), v.errno, said))
+	}
+	return v
+}
+
+// orPass is the verdict for an error, or the kernel's if there is none.
+func orPass(err error) verdict {
+	if err != nil {
+		return failed(err)
+	}
+	return pass
+}
+
+// served is the verdict when a server has ended its set-up with status 0, which fuse2fs
+// does also if there is no mount; nor does it tell the kernel that one is read-only.
+func (w *worker) served(c *call, id *identity, mounts int, dir string, before uint64) verdict {
+	if w.capable(0) != nil {
+		return fail(unix.EIO)
+	}
+	at, err := w.walk(c, id, unix.AT_FDCWD, dir, unix.O_DIRECTORY)
+	if err != nil {
+		return failed(err)
+	}
+	defer unix.Close(at)
+	if after, err := mountAt(at); err != nil || after == before {
+		return fail(unix.EINVAL)
+	}
+	if c.args[3]&unix.MS_RDONLY == 0 {
+		return verdict{}
+	}
+	if err := w.capable(^uint64(0)); err != nil {
+		return failed(err)
+	}
+	if err := w.join(mounts); err != nil {
+		return failed(err)
+	}
+	if err := unix.MountSetattr(at, "", unix.AT_EMPTY_PATH, &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY}); err != nil {
+		return failed(err)
+	}
+	return verdict{}
+}
+
+// fuseServer is the server of a file system's type in the caller's memory, nil if there
+// is none.
+func (s *Server) fuseServer(c *call, typ uint64) []string {
+	if s.cfg.FUSE == nil {
+		return nil
+	}
+	name, err := c.text(typ, 64, unix.EINVAL)
+	if err != nil {
+		return nil
+	}
+	return s.cfg.FUSE.Servers[name]
+}
+
+// asInit is a process with the caller's identity, if it can have the caller's rights and
+// no more: if the caller is in all namespaces and the root of the container's init, and
+// under no other filters. Inner containers' callers are not.
+func (s *Server) asInit(c *call, id *identity) (plan.Process, bool) {
+	f := s.cfg.FUSE
+	if id.euid != id.fsuid || id.egid != id.fsgid || id.filters != f.Filters || id.noNewPrivs && !f.NoNewPrivs {
+		return plan.Process{}, false
+	}
+	init := int(f.Init.Fd())
+	for _, kind := range []string{"user", "mnt", "pid", "net", "ipc", "uts", "cgroup", "time"} {
+		theirs, err := c.namespace(kind)
+		inits, err2 := namespaceOf(init, "ns/"+kind)
+		if theirs != inits || (err == nil) != (err2 == nil) { // a kernel may lack one
+			return plan.Process{}, false
+		}
+	}
+	root := func(st *unix.Statx_t) func(dir int) error {
+		return func(dir int) error {
+			return unix.Statx(dir, "root", unix.AT_STATX_DONT_SYNC, unix.STATX_MNT_ID|unix.STATX_INO, st)
+		}
+	}
+	var theirs, inits unix.Statx_t
+	if c.pinned(root(&theirs)) != nil || root(&inits)(init) != nil || theirs.Mnt_id != inits.Mnt_id || theirs.Ino != inits.Ino {
+		return plan.Process{}, false
+	}
+	uid, okU := s.cfg.UID.ToContainer(id.euid)
+	gid, okG := s.cfg.GID.ToContainer(id.egid)
+	umask := uint32(id.umask)
+	p := plan.Process{
+		Env: []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}, Cwd: "/",
+		UID: uid, GID: gid, Umask: &umask, NoNewPrivs: id.noNewPrivs,
+		// Inheritable and ambient, or only root would have them after the execve.
+		Caps: plan.Capabilities{Bounding: id.effective, Effective: id.effective, Permitted: id.effective, Inheritable: id.effective, Ambient: id.effective},
+	}
+	for _, g := range id.groups {
+		group, ok := s.cfg.GID.ToContainer(g)
+		okG = okG && ok
+		p.AdditionalGIDs = append(p.AdditionalGIDs, group)
+	}
+	for r := range unix.RLIMIT_RTTIME + 1 {
+		var l unix.Rlimit
+		if unix.Prlimit(c.tid, r, nil, &l) != nil {
+			return plan.Process{}, false
+		}
+		p.Rlimits = append(p.Rlimits, plan.Rlimit{Type: r, Name: fmt.Sprint("resource limit ", r), Soft: l.Cur, Hard: l.Max})
+	}
+	return p, okU && okG && c.waits()
+}
+
+// disk opens what a caller's path leads to, and returns its path without links; -1 for
+// what is no block device that the container was given.
+func (w *worker) disk(c *call, id *identity, path string) (int, string, error) {
+	fd, err := w.walk(c, id, unix.AT_FDCWD, path, 0)
+	if err != nil {
+		return -1, "", err
+	}
+	var st unix.Stat_t
+	if err = unix.Fstat(fd, &st); err == nil && st.Mode&unix.S_IFMT == unix.S_IFBLK && w.server.granted("b", int64(unix.Major(st.Rdev)), int64(unix.Minor(st.Rdev))) {
+		path, err = w.pathOf(fd)
+		if err == nil && !strings.ContainsAny(path, `,\`) { // servers make an option of it
+			return fd, path, nil
+		}
+	}
+	unix.Close(fd)
+	return -1, "", err
+}
+
+// mountPoint is a folder's path without links, and the mount that it is on.
+func (w *worker) mountPoint(c *call, id *identity, target string) (path string, mount uint64, err error) {
+	at, err := w.walk(c, id, unix.AT_FDCWD, target, unix.O_DIRECTORY)
+	if err != nil {
+		return "", 0, err
+	}
+	defer unix.Close(at)
+	if mount, err = mountAt(at); err == nil {
+		path, err = w.pathOf(at)
+	}
+	return path, mount, err
+}
+
+// mountAt is the id of the mount that an open file is on. Of the file itself nothing is
+// asked: a server of FUSE answers only those in its user namespace.
+func mountAt(fd int) (uint64, error) {
+	var st unix.Statx_t
+	err := unix.Statx(fd, "", unix.AT_EMPTY_PATH|unix.AT_STATX_DONT_SYNC, 0, &st)
+	return st.Mnt_id, err
+}
+
+// pathOf is the path of an open file, from the root that the worker has entered.
+func (w *worker) pathOf(fd int) (string, error) {
+	buf := make([]byte, unix.PathMax)
+	n, err := unix.Readlinkat(w.server.proc, "thread-self/fd/"+itoa(int32(fd)), buf)
+	if err == nil && (n == 0 || buf[0] != '/') {
+		err = unix.ENOENT
+	}
+	return string(buf[:max(n, 0)]), err
+}
+
+// plainOption are those of a mount that a server is given: libfuse's for file systems
+// without owners. Others are each server's own, and are given by the administrator.
+var plainOption = regexp.MustCompile(`^(uid|gid|umask|fmask|dmask)=[0-9]{1,10}$|^norecovery$`)
+
+// fuseOptions are the options of a FUSE mount that is like the kernel's: everybody's, by
+// the modes of the files. bad is one that is not known.
+func fuseOptions(flags uint64, data string) (options, bad string) {
+	if flags&unix.MS_MGC_MSK == unix.MS_MGC_VAL {
+		flags &^= unix.MS_MGC_MSK
+	}
+	out := []string{"allow_other", "default_permissions"}
+	for _, f := range []struct {
+		flag    uint64
+		set, no string
+	}{
+		{unix.MS_RDONLY, "ro", "rw"},
+		{unix.MS_NOSUID, "nosuid", "suid"},
+		{unix.MS_NODEV, "nodev", "dev"},
+		{unix.MS_NOEXEC, "noexec", ""},
+		{unix.MS_SYNCHRONOUS, "sync", ""},
+		{unix.MS_DIRSYNC, "dirsync", ""},
+		{unix.MS_NOATIME, "noatime", ""},
+	} {
+		if flags&f.flag != 0 {
+			out = append(out, f.set)
+		} else if f.no != "" {
+			out = append(out, f.no)
+		}
+	}
+	for o := range strings.SplitSeq(data, ",") {
+		switch {
+		case o == "":
+		case plainOption.MatchString(o):
+			out = append(out, o)
+		default:
+			return "", o
+		}
+	}
+	return strings.Join(out, ","), ""
+}
+
+const (
+	// leaving is how long a device that is in use is waited for: a server goes on writing
+	// for a moment when its mount has gone.
+	leaving = 10 * time.Second
+	// glance is how often a caller that may have been killed is looked at.
+	glance = 50 * time.Millisecond
+)
+
+// waitFree waits until nobody has a device for himself: EBUSY if that takes too long.
+// What else keeps it from being opened, the server finds.
+func (w *worker) waitFree(c *call, device int) error {
+	if err := w.capable(0); err != nil {
+		return err
+	}
+	for end := time.Now().Add(leaving); ; time.Sleep(glance) {
+		fd, err := unix.Openat(w.server.proc, "thread-self/fd/"+itoa(int32(device)), unix.O_RDONLY|unix.O_EXCL|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+		if err == nil {
+			unix.Close(fd)
+		}
+		if err != unix.EBUSY {
+			return nil
+		}
+		switch {
+		case !c.waits():
+			return unix.EINTR
+		case time.Now().After(end) || w.server.closed():
+			return unix.EBUSY
+		}
+	}
+}
+
+// serveFUSE runs a server until it has made its mount and goes on in the background, as
+// those of libfuse do.
+func (w *worker) serveFUSE(c *call, p plan.Process) (output string, v verdict) {
+	s := w.server
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	var status int
+	var err error
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		output, status, err = s.cfg.FUSE.Run(ctx, p)
+	}()
+	tick := time.NewTicker(glance)
+	defer tick.Stop()
+	for over := false; !over; {
+		select {
+		case <-done:
+			over = true
+		case <-tick.C:
+			if !c.waits() || s.closed() || s.heldUp() {
+				cancel()
+			}
+		}
+	}
+	what := fmt.Sprintf("%q for the container: ", strings.Join(p.Args, " "))
+	switch {
+	case ctx.Err() != nil:
+		v = fail(unix.EINTR)
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		s.say(what + "it was not ready in time: " + strconv.Quote(output))
+		v = fail(unix.EIO)
+	case err != nil:
+		s.say(what + err.Error())
+		v = pass
+	case status != 0:
+		s.say(fmt.Sprintf("%sexit status %d: %q", what, status, output))
+		v = fail(unix.EINVAL)
+	}
+	return output, v
+}

@@ -1,0 +1,128 @@
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/containerd/containerd/v2/core/containers"
+	"github.com/containerd/containerd/v2/pkg/cio"
+	"github.com/containerd/containerd/v2/pkg/oci"
+	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"sysbox/tests/images"
+	"sysbox/tests/peers"
+)
+
+// diskRows are what people do with a disk, each with what it must print at its end. The
+// file system is mounted by a server of the container's own, fuse2fs.
+var diskRows = []struct{ name, script, want string }{
+	{"mount, of a type", `mkfs.ext4 -q /dev/disk && mount -t ext4 /dev/disk /mnt && echo kept >/mnt/file && findmnt -no SOURCE,FSTYPE /mnt && umount /mnt`, "/dev/disk fuse.ext4"},
+	{"what was written is there again, at once", `for i in 1 2 3 4 5; do mount -t ext4 /dev/disk /mnt && cat /mnt/file && echo $i >>/mnt/file && umount /mnt || exit; done | wc -l`, "15"},
+	{"mount, of a type that is found out", `mount /dev/disk /mnt && head -n 1 /mnt/file && umount /mnt`, "kept"},
+	{"read-only", `mount -o ro,noexec,noatime /dev/disk /mnt && findmnt -no OPTIONS /mnt | grep -oE '^ro|nosuid|nodev|noexec|noatime' && ! touch /mnt/x && umount /mnt`, "Read-only file system"},
+	{"from fstab", `echo '/dev/disk /data ext4 defaults,noatime,nofail 0 2' >/etc/fstab; mkdir -p /data; mount /data && head -n 1 /data/file && umount /data && mount -a && umount /data && rm /etc/fstab && echo gone`, "kept\ngone"},
+	{"owners and modes, also for other users", `mount -t ext4 /dev/disk /mnt && cd /mnt && mkdir -p d && chown 1000:2000 d && chmod 770 d && ` +
+		`setpriv --reuid 1000 --regid 1000 --clear-groups touch d/own && setpriv --reuid 7 --regid 2000 --clear-groups touch d/of-group && ! setpriv --reuid 7 --regid 7 --clear-groups ls d; ` +
+		`stat -c '%n %u:%g' d/*; cd /; umount /mnt`, "Permission denied\nd/of-group 7:2000\nd/own 1000:1000"},
+	{"further groups, where the server leaves rights to the kernel", `mount -t ext3 /dev/disk /mnt && setpriv --reuid 7 --regid 7 --groups 2000 touch /mnt/d/further && ! setpriv --reuid 7 --regid 7 --clear-groups ls /mnt/d; stat -c %u:%g /mnt/d/further; umount /mnt`, "Permission denied\n7:7"},
+	{"programs, with their set-user-id", `mount -t ext4 /dev/disk /mnt && cp /usr/bin/id /mnt/ && chmod 4755 /mnt/id && setpriv --reuid 7 --clear-groups /mnt/id -u; umount /mnt; mount -o nosuid /dev/disk /mnt; setpriv --reuid 7 --clear-groups /mnt/id -u; umount /mnt`, "0\n7"},
+	{"links, files with holes, long names", `mount -t ext4 /dev/disk /mnt && cd /mnt && ln -sf file link && ln -f file hard && truncate -s 1G hole && stat -c '%h %s' hard hole && touch $(printf '%0255d' 1) && cat link | head -n 1; cd /; umount /mnt`, "kept"},
+	{"a unit of systemd's", `printf '[Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=mount -t ext4 /dev/disk /mnt\nExecStop=umount /mnt\n' >/run/systemd/system/disk.service; systemctl daemon-reload; systemctl start disk && head -n 1 /mnt/file && systemctl stop disk && ! mountpoint -q /mnt && echo stopped`, "kept\nstopped"},
+	{"a mount unit of systemd's, of a node that is not in /dev", `echo '/disks/one /data ext4 defaults 0 0' >/etc/fstab; mkdir -p /data; systemctl daemon-reload; systemctl start data.mount && head -n 1 /data/file && systemctl stop data.mount && ! mountpoint -q /data && rm /etc/fstab && echo stopped`, "kept\nstopped"},
+	{"no server outlives its mount", `for i in $(seq 100); do grep -q fuse2fs /proc/[0-9]*/comm 2>/dev/null || exec echo none; sleep 0.1; done`, "none"},
+	{"what is no ext4", `mount -t ext4 /dev/empty /mnt`, "missing codepage or helper program, or other error."},
+	{"a type without a server", `mount -t xfs /dev/disk /mnt`, "permission denied."},
+	{"the same disk twice", `mount -t ext4 /dev/disk /mnt && mount -t ext4 /dev/disk /srv; umount /mnt`, "/dev/disk already mounted on /mnt."},
+	{"it is whole after all", `e2fsck -fn /dev/disk >/dev/null 2>&1; echo $?`, "0"},
+}
+
+// diskSuites are Debian 12, whose mount(8) knows mount(2) only, and 13, whose has the
+// newer calls.
+var diskSuites = []string{"bookworm", "trixie"}
+
+// TestDisks: a block device that a container was given is mounted from inside by
+// mount(8), through FUSE.
+func TestDisks(t *testing.T) {
+	for _, suite := range diskSuites {
+		t.Run(suite, func(t *testing.T) {
+			h := on(t, peers.Newest)
+			disk, empty := loopDevice(t), loopDevice(t)
+			h.configure(t, fmt.Sprintf("block_devices = [%q, %q]\nfuse_mounts = {ext4 = \"fuse2fs\", ext3 = \"fuse2fs -o fakeroot\"}\n", disk, empty))
+			archive, err := images.Disks(suite)
+			if err != nil {
+				t.Fatal(err)
+			}
+			image, err := h.Load(background(t), archive)
+			if err != nil {
+				t.Fatal(err)
+			}
+			task, _ := h.task(t, h.container(t, image, oci.WithNewPrivileges, oci.WithDevices(disk, "/dev/disk", "rwm"), oci.WithDevices(empty, "/dev/empty", "rwm"), second(disk, "/disks/one")), cio.NullIO)
+			// A module that fuse3 wants loaded is looked for in /lib/modules, which not every host has.
+			up := fmt.Sprintf("for i in $(seq %d); do case $(systemctl is-system-running 2>&1) in running|degraded) exit;; esac; sleep 0.2; done; exit 1", int(450*patience()))
+			if out, status := h.exec(t, task, privileged, "sh", "-c", up); status != 0 {
+				t.Fatalf("systemd is not up: exit status %d, %s", status, out)
+			}
+			for _, r := range diskRows {
+				out, status := h.exec(t, task, privileged, "timeout", "-k", "5", strconv.Itoa(int(60*patience())), "sh", "-c", r.script)
+				if !strings.Contains(strings.TrimSpace(out), r.want) {
+					t.Errorf("%s: exit status %d, output:\n%s\nwant: %s", r.name, status, out, r.want)
+				}
+				t.Logf("%s:\n%s", r.name, out)
+			}
+		})
+	}
+}
+
+// second adds another node of a device.
+func second(device, at string) oci.SpecOpts {
+	return func(_ context.Context, _ oci.Client, _ *containers.Container, s *oci.Spec) error {
+		var st unix.Stat_t
+		if err := unix.Stat(device, &st); err != nil {
+			return err
+		}
+		s.Linux.Devices = append(s.Linux.Devices, specs.LinuxDevice{Path: at, Type: "b", Major: int64(unix.Major(st.Rdev)), Minor: int64(unix.Minor(st.Rdev))})
+		return nil
+	}
+}
+
+// configure adds to the configuration of shims until the test's end.
+func (h *host) configure(t *testing.T, lines string) {
+	t.Helper()
+	name := filepath.Join(h.Dir, "sysbox.toml")
+	before, err := os.ReadFile(name)
+	if err == nil {
+		err = os.WriteFile(name, append(before[:len(before):len(before)], lines...), 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := os.WriteFile(name, before, 0o600); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// loopDevice is an empty block device.
+func loopDevice(t *testing.T) string {
+	t.Helper()
+	if _, err := os.Stat("/dev/loop-control"); err != nil {
+		t.Skipf("this kernel has no loop devices: %v", err)
+	}
+	image := filepath.Join(t.TempDir(), "image")
+	onHost(t, "truncate -s 64M "+image)
+	out, err := exec.Command("losetup", "--find", "--show", image).CombinedOutput()
+	if err != nil {
+		t.Fatalf("losetup: %v: %s", err, out)
+	}
+	path := strings.TrimSpace(string(out))
+	t.Cleanup(func() { onHost(t, "losetup --detach "+path) })
+	return path
+}
