@@ -89,7 +89,8 @@ func tests(names []string) int {
 }
 
 // merge makes one outcome of each kernel: what a later run of a part says of tests stands
-// instead of what the run before said of them, and what has passed by it is told.
+// instead of what the run before said of them, and what has passed by it is told, as is
+// that it ran what the one before had not.
 func merge(runs []*outcome) []*outcome {
 	slices.SortStableFunc(runs, func(a, b *outcome) int { return a.began.Compare(b.began) })
 	var out []*outcome
@@ -102,6 +103,9 @@ func merge(runs []*outcome) []*outcome {
 			out[i] = o
 		default:
 			failed := causes(out[i].that("fail"))
+			if slices.ContainsFunc(o.names, func(n string) bool { return strings.Contains(n, " ") && out[i].actions[n] == "" }) {
+				out[i].part = strings.TrimPrefix(out[i].part+"; besides, "+o.part, "; ")
+			}
 			for _, n := range o.names {
 				if !strings.Contains(n, " ") && slices.ContainsFunc(out[i].that("fail"), func(f string) bool { return strings.HasPrefix(f, n+" ") }) {
 					continue // a package whose other tests have not been run again
