@@ -76,6 +76,7 @@ func TestMerge(t *testing.T) {
 		{"both", run("2001-02-04T00:00:00Z", "-run B|C", "pass sysbox/a B", "pass sysbox/a C/c", "pass sysbox/a C", "pass sysbox/a"), "| 6.12.9-1 | 2001-02-03 | 4 | 0 | 0 | failed, and passed when run again: a B; failed, and passed when run again: a C/c |\n"},
 		{"what had passed", run("2001-02-04T00:00:00Z", "-run A", "fail sysbox/a A", "fail sysbox/a"), "| 6.12.9-1 | 2001-02-03 | 0 | 3 | 0 | failed: a A; failed: a B; failed: a C/c |\n"},
 		{"what the run had not", run("2001-02-04T00:00:00Z", "-run D", "pass sysbox/d D", "pass sysbox/d"), "| 6.12.9-1 | 2001-02-03 | 2 | 2 | 0 | besides, part: `-run D`; failed: a B; failed: a C/c |\n"},
+		{"which was cut off", run("2001-02-04T00:00:00Z", "", "pass sysbox/a A", "run sysbox/a B"), "| 6.12.9-1 | 2001-02-04 | 1 | 0 | 0 | cut off in a B |\n"},
 		{"an earlier part", run("2001-02-02T00:00:00Z", "-run B", "pass sysbox/a B", "pass sysbox/a"), "| 6.12.9-1 | 2001-02-03 | 1 | 2 | 0 | failed: a B; failed: a C/c |\n"},
 		{"a whole run", run("2001-02-04T00:00:00Z", "", "pass sysbox/a A"), "| 6.12.9-1 | 2001-02-04 | 1 | 0 | 0 |  |\n"},
 	} {

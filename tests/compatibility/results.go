@@ -16,6 +16,7 @@ type outcome struct {
 	began  time.Time
 	check  string // what check printed
 	part   string // which of the tests, "" for all
+	cut    string // in which test the run was ended, "" if it came to its end
 	// actions are how each test ended (pass, fail or skip) by its name with its package,
 	// and a package by its own name; names are in the order of the run.
 	actions map[string]string
@@ -26,6 +27,7 @@ type outcome struct {
 // read reads the events that `tests/vm/run -test` writes.
 func read(in io.Reader) (*outcome, error) {
 	o := outcome{actions: map[string]string{}}
+	last := "" // the last that began; a subtest's end is its test's business
 	d := json.NewDecoder(in)
 	for {
 		var e struct {
@@ -49,14 +51,23 @@ func read(in io.Reader) (*outcome, error) {
 			o.check += e.Output
 		case e.Package == "part":
 			o.part = "part: `" + e.Output + "`"
+		case e.Action == "run":
+			last = testName(e.Package, e.Test)
 		case e.Action == "pass" || e.Action == "skip" || e.Action == "fail":
-			o.note(strings.TrimSpace(strings.TrimPrefix(e.Package, "sysbox/")+" "+e.Test), e.Action)
+			o.note(testName(e.Package, e.Test), e.Action)
 		}
 	}
 	if o.kernel == "" {
 		return nil, errors.New("the events do not say which kernel it was")
 	}
+	if last != "" && o.actions[last] == "" {
+		o.cut = "cut off in " + last
+	}
 	return &o, nil
+}
+
+func testName(pkg, test string) string {
+	return strings.TrimSpace(strings.TrimPrefix(pkg, "sysbox/") + " " + test)
 }
 
 func (o *outcome) note(name, action string) {
@@ -151,8 +162,10 @@ func resultTable(old string, runs []*outcome) string {
 	}
 	for _, o := range runs {
 		var which []string
-		if o.part != "" {
-			which = append(which, o.part)
+		for _, s := range []string{o.cut, o.part} {
+			if s != "" {
+				which = append(which, s)
+			}
 		}
 		failed, skipped := causes(o.that("fail")), o.that("skip")
 		for _, n := range failed {
