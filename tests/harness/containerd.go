@@ -38,6 +38,7 @@ type Containerd struct {
 	bin     string
 	cmd     *exec.Cmd
 	end     chan error
+	starts  int          // of containerd
 	dismiss func() error // of the guard
 }
 
@@ -118,10 +119,8 @@ func (c *Containerd) run(ctx context.Context, shim string) error {
 	}
 	defer log.Close()
 	env := []string{"PATH=" + shim + ":" + c.bin + ":" + os.Getenv("PATH"), "SYSBOX_CONFIG_FILE=" + c.path("sysbox.toml")}
+	c.starts++
 	if Machine() {
-		if err := c.unloaded(ctx); err != nil {
-			return err
-		}
 		c.cmd = c.service(env)
 	} else {
 		c.cmd = exec.Command(filepath.Join(c.bin, "containerd"), "-c", c.path("config.toml"))

@@ -1,12 +1,10 @@
 package harness
 
 import (
-	"context"
 	"fmt"
 	"os/exec"
 	"path/filepath"
 	"syscall"
-	"time"
 
 	"sysbox/tests/pace"
 )
@@ -16,18 +14,10 @@ import (
 // as on the hosts that people have.
 func Machine() bool { return pace.Machine() }
 
-// unit is the name of containerd's service.
-func (c *Containerd) unit() string { return filepath.Base(c.Dir) + ".service" }
-
-// unloaded waits until systemd has forgotten the service that ran before.
-func (c *Containerd) unloaded(ctx context.Context) error {
-	for {
-		out, err := exec.CommandContext(ctx, "systemctl", "show", "-p", "LoadState", "--value", c.unit()).Output()
-		if err != nil || string(out) == "not-found\n" {
-			return err
-		}
-		time.Sleep(50 * time.Millisecond)
-	}
+// unit is the name of containerd's service, another at each start: systemd does not forget
+// the one before as long as shims live in its cgroup.
+func (c *Containerd) unit() string {
+	return fmt.Sprintf("%s-%d.service", filepath.Base(c.Dir), c.starts)
 }
 
 // service is a command that runs containerd as a service, with the settings of the unit
