@@ -27,7 +27,7 @@ type outcome struct {
 // read reads the events that `tests/vm/run -test` writes.
 func read(in io.Reader) (*outcome, error) {
 	o := outcome{actions: map[string]string{}}
-	last := "" // the last that began; a subtest's end is its test's business
+	var began []string // tests, not subtests
 	d := json.NewDecoder(in)
 	for {
 		var e struct {
@@ -51,8 +51,8 @@ func read(in io.Reader) (*outcome, error) {
 			o.check += e.Output
 		case e.Package == "part":
 			o.part = "part: `" + e.Output + "`"
-		case e.Action == "run":
-			last = testName(e.Package, e.Test)
+		case e.Action == "run" && !strings.Contains(e.Test, "/"):
+			began = append(began, testName(e.Package, e.Test))
 		case e.Action == "pass" || e.Action == "skip" || e.Action == "fail":
 			o.note(testName(e.Package, e.Test), e.Action)
 		}
@@ -60,8 +60,10 @@ func read(in io.Reader) (*outcome, error) {
 	if o.kernel == "" {
 		return nil, errors.New("the events do not say which kernel it was")
 	}
-	if last != "" && o.actions[last] == "" {
-		o.cut = "cut off in " + last
+	for _, n := range began {
+		if o.actions[n] == "" {
+			o.cut = strings.TrimPrefix(o.cut+"; cut off in "+n, "; ")
+		}
 	}
 	return &o, nil
 }
