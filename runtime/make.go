@@ -201,7 +201,7 @@ func (c *Container) makeInit(ctx context.Context, r CreateRequest, joins []join)
 	s.own(goRead, process.FDGo)
 	c.keyring.Name = "_ses." + c.rec.ID
 	in := process.Create{
-		Plan: c.plan, Shim: os.Getpid(), CapLast: hostFacts().CapLast, Limits: s.limits, Tasks: s.tasks, Unified: s.unified,
+		Plan: c.plan, Shim: os.Getpid(), Owner: c.root().UID, CapLast: hostFacts().CapLast, Limits: s.limits, Tasks: s.tasks, Unified: s.unified,
 		Filter: c.filter, Trap: c.trap, Keyring: c.keyring.Name, AskHome: !hasEnv(c.plan.Process.Env, "HOME"),
 	}
 	for i, j := range joins {

@@ -112,7 +112,7 @@ func init() {
 			errs = append(errs, fmt.Errorf("mknod by its own descriptor: %w", err))
 		}
 		// Of others' links not even the container's init's are followed.
-		if err := unix.Mknod("/proc/1/root/root/other", charDev, nullDev); err != unix.ELOOP {
+		if err := unix.Mknod("/proc/1/root/root/other", charDev, nullDev); err == nil || unix.Access("/root/other", unix.F_OK) != unix.ENOENT {
 			errs = append(errs, fmt.Errorf("mknod by another's link: %w", err))
 		}
 		// Nor is the host's procfs walked, which tells of all its processes: those that

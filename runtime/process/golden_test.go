@@ -66,7 +66,7 @@ func TestInitOfSystemContainer(t *testing.T) {
 			{Destination: "/proc/sys/fs/binfmt_misc", Type: "binfmt_misc", Own: true, Optional: true},
 		},
 	}
-	golden(t, "init-system", Init(Create{Plan: p, Shim: 42, CapLast: 40, Tasks: 2, Unified: true, AskHome: true, Keyring: "_ses.c1", Trap: trapFilter}))
+	golden(t, "init-system", Init(Create{Plan: p, Shim: 42, Owner: 200000, CapLast: 40, Tasks: 2, Unified: true, AskHome: true, Keyring: "_ses.c1", Trap: trapFilter}))
 }
 
 func TestInitOfUserWithTerminal(t *testing.T) {

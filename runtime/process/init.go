@@ -17,6 +17,8 @@ type Create struct {
 	// Limits are the shim's own resource limits, by RLIMIT_ number: a hard
 	// limit above them is raised while the child is still the host's.
 	Limits map[int]unix.Rlimit
+	// Owner is the host's id of the container's root.
+	Owner uint32
 	// CapLast is the kernel's highest capability.
 	CapLast int
 	// Tasks is how many version 1 cgroups there are to join; their files are
@@ -55,6 +57,9 @@ func Init(in Create) program.Program {
 		c.do("join "+namespaceName(kind)+" namespace", unix.SYS_SETNS, num(FDFirst+in.Tasks+i), num(kind))
 	}
 	ns := in.Plan.Namespaces
+	if ns.User.Mode == plan.NamespaceNew {
+		c.becomeOwner(in.Owner)
+	}
 	c.fork(cloneFlags(ns), in.Unified)
 
 	// From here on the child is init.

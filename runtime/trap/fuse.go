@@ -193,14 +193,46 @@ func (s *Server) asInit(c *call, id *identity) (plan.Process, bool) {
 		okG = okG && ok
 		p.AdditionalGIDs = append(p.AdditionalGIDs, group)
 	}
-	for r := range unix.RLIMIT_RTTIME + 1 {
-		var l unix.Rlimit
-		if unix.Prlimit(c.tid, r, nil, &l) != nil {
-			return plan.Process{}, false
-		}
-		p.Rlimits = append(p.Rlimits, plan.Rlimit{Type: r, Name: fmt.Sprint("resource limit ", r), Soft: l.Cur, Hard: l.Max})
+	var err error
+	if p.Rlimits, err = c.limits(); err != nil {
+		return plan.Process{}, false
 	}
 	return p, okU && okG && c.waits()
+}
+
+// limits are the caller's, in the order of their numbers (proc_pid_limits(5)). prlimit(2)
+// would take CAP_SYS_RESOURCE, which not every host's root has.
+func (c *caller) limits() (out []plan.Rlimit, err error) {
+	fd, err := c.file("limits", unix.O_RDONLY)
+	if err != nil {
+		return nil, err
+	}
+	defer unix.Close(fd)
+	buf := make([]byte, pageSize)
+	n, err := unix.Pread(fd, buf, 0)
+	if err != nil {
+		return nil, err
+	}
+	lines := strings.Split(string(buf[:n]), "\n")
+	if len(lines) < unix.RLIMIT_RTTIME+2 {
+		return nil, errStatus
+	}
+	for r := range unix.RLIMIT_RTTIME + 1 {
+		line := lines[r+1] // below the heading: name, soft limit, hard limit, in columns
+		if len(line) < 67 {
+			return nil, errStatus
+		}
+		l := plan.Rlimit{Type: r, Name: fmt.Sprint("resource limit ", r)}
+		for to, text := range map[*uint64]string{&l.Soft: line[26:46], &l.Hard: line[47:67]} {
+			if text = strings.TrimSpace(text); text == "unlimited" {
+				*to = unix.RLIM_INFINITY
+			} else if *to, err = strconv.ParseUint(text, 10, 64); err != nil {
+				return nil, errStatus
+			}
+		}
+		out = append(out, l)
+	}
+	return out, nil
 }
 
 // disk opens what a caller's path leads to, and returns its path without links; -1 for

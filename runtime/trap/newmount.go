@@ -131,7 +131,11 @@ func (w *worker) openTree(c *call, attr []byte) verdict {
 // walkAt is [worker.walk] by a path in the caller's memory, which may be empty and mean
 // dirfd itself.
 func (w *worker) walkAt(c *call, id *identity, dirfd int32, addr uint64, empty bool, flags int) (int, error) {
-	path, err := c.text(addr, unix.PathMax, unix.ENAMETOOLONG)
+	var path string
+	err := w.peek(func() (err error) {
+		path, err = c.text(addr, unix.PathMax, unix.ENAMETOOLONG)
+		return err
+	})
 	switch {
 	case err != nil:
 		return -1, err
@@ -140,9 +144,9 @@ func (w *worker) walkAt(c *call, id *identity, dirfd int32, addr uint64, empty b
 	case !empty:
 		return -1, unix.ENOENT
 	case dirfd == unix.AT_FDCWD:
-		return c.file("cwd", unix.O_PATH)
+		return w.callers(func() (int, error) { return c.file("cwd", unix.O_PATH) })
 	}
-	return c.file("fd/"+itoa(dirfd), unix.O_PATH)
+	return w.callers(func() (int, error) { return c.file("fd/"+itoa(dirfd), unix.O_PATH) })
 }
 
 // moveMount moves a mount that openTree has made: nothing of it may stay open here once

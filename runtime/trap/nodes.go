@@ -148,6 +148,9 @@ func (w *worker) boundNode(c *call, m maker, n node) verdict {
 		}
 		return c.made(m.dir, n.name)
 	}
+	if err := w.restore(); err != nil {
+		return failed(err)
+	}
 	mounts, ok := w.server.mounts(c)
 	if !ok {
 		return pass

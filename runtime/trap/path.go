@@ -32,7 +32,7 @@ func (w *worker) walk(c *call, id *identity, dirfd int32, path string, flags int
 		if !isFolderLink(magic) {
 			return -1, unix.ENOENT // nothing can be made or mounted there
 		}
-		fd, err := c.ownFile(id, thread, magic)
+		fd, err := w.callers(func() (int, error) { return c.ownFile(id, thread, magic) })
 		if err != nil {
 			return -1, err
 		}
@@ -42,7 +42,7 @@ func (w *worker) walk(c *call, id *identity, dirfd int32, path string, flags int
 		defer unix.Close(fd)
 		base, path = fd, rest
 	} else if path = plain; dirfd != unix.AT_FDCWD && !strings.HasPrefix(path, "/") {
-		fd, err := c.file("fd/"+itoa(dirfd), unix.O_PATH)
+		fd, err := w.callers(func() (int, error) { return c.file("fd/"+itoa(dirfd), unix.O_PATH) })
 		if err != nil {
 			return -1, unix.EBADF
 		}

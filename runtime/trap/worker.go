@@ -1,6 +1,7 @@
 package trap
 
 import (
+	"cmp"
 	"errors"
 	"strconv"
 	"time"
@@ -19,6 +20,8 @@ type worker struct {
 	server  *Server
 	changed struct{ creds, fs, mounts bool }
 	folder  folder // of who called last
+	// effective are the capabilities that capable has set.
+	effective uint64
 }
 
 // workers lends out such threads. Idle ones end after a while.
@@ -121,6 +124,7 @@ func (w *worker) become(id *identity, capabilities uint64) error {
 // capable changes the thread's effective capabilities.
 func (w *worker) capable(effective uint64) error {
 	w.changed.creds = true
+	w.effective = effective
 	h := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 	var d [2]unix.CapUserData
 	if err := unix.Capget(&h, &d[0]); err != nil {
@@ -128,6 +132,31 @@ func (w *worker) capable(effective uint64) error {
 	}
 	d[0].Effective, d[1].Effective = uint32(effective)&d[0].Permitted, uint32(effective>>32)&d[1].Permitted
 	return unix.Capset(&h, &d[0])
+}
+
+// peek looks at the caller, while the thread has the caller's identity: by that it may not,
+// as the caller is a process of another user namespace.
+func (w *worker) peek(look func() error) error {
+	kept := w.effective
+	if err := w.capable(kept | 1<<unix.CAP_SYS_PTRACE); err != nil {
+		return err
+	}
+	err := look()
+	return cmp.Or(w.capable(kept), err)
+}
+
+// callers opens one of the caller's files in procfs, by open, as peek.
+func (w *worker) callers(open func() (int, error)) (fd int, err error) {
+	fd = -1
+	err = w.peek(func() (err error) {
+		fd, err = open()
+		return err
+	})
+	if err != nil && fd >= 0 {
+		unix.Close(fd)
+		fd = -1
+	}
+	return fd, err
 }
 
 // enter makes the caller's root and working directory the thread's, so that paths
