@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"sysbox/tests/pace"
 )
 
 // TestChownedContainer: where ids cannot be shifted, the root's files are the container's
@@ -61,7 +63,7 @@ func TestChownedContainer(t *testing.T) {
 	for i, life := range lives {
 		os.Remove(s.upper + "/etc/done")
 		c, out := s.start(t, nil, "("+script+") 2>/dev/null; touch /etc/done; sleep 1000")
-		for deadline := time.Now().Add(20 * time.Second); !exists(s.upper+"/etc/done") && time.Now().Before(deadline); {
+		for deadline := time.Now().Add(20 * time.Second * pace.Patience()); !exists(s.upper+"/etc/done") && time.Now().Before(deadline); {
 			time.Sleep(5 * time.Millisecond)
 		}
 		root := c.root().UID

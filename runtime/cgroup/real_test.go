@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"sysbox/tests/leak"
+	"sysbox/tests/pace"
 )
 
 // Tests against the host's own hierarchies. Everything is below one top
@@ -81,7 +82,7 @@ func create(t *testing.T, cfg Config) *Cgroup {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second*pace.Patience())
 		defer cancel()
 		if err := c.KillAll(ctx); err != nil {
 			t.Error(err)
@@ -137,7 +138,7 @@ func start(t *testing.T, cmd *exec.Cmd) {
 // eventually waits for a condition that the kernel brings about by itself.
 func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(2 * time.Millisecond) {
+	for end := time.Now().Add(20 * time.Second * pace.Patience()); time.Now().Before(end); time.Sleep(2 * time.Millisecond) {
 		if ok() {
 			return
 		}
@@ -311,7 +312,7 @@ func TestFreeze(t *testing.T) {
 			cmd := inside(t, c, "while :; do sleep 0.01; done")
 			start(t, cmd)
 			eventually(t, "the process joins", func() bool { p, _ := c.Pids(); return len(p) > 0 })
-			ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+			ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second*pace.Patience())
 			defer cancel()
 			if err := c.Freeze(ctx); err != nil {
 				t.Fatal(err)

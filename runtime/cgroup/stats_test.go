@@ -9,6 +9,8 @@ import (
 	v1 "github.com/containerd/cgroups/v3/cgroup1/stats"
 	v2 "github.com/containerd/cgroups/v3/cgroup2/stats"
 	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"sysbox/tests/pace"
 )
 
 func TestOOM(t *testing.T) {
@@ -28,7 +30,7 @@ func TestOOM(t *testing.T) {
 		if n == 0 {
 			t.Error("told of no kill")
 		}
-	case <-time.After(20 * time.Second):
+	case <-time.After(20 * time.Second * pace.Patience()):
 		t.Error("not told of the kill")
 	}
 	stop()

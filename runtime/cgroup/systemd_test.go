@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"sysbox/tests/pace"
 )
 
 // TestScope needs a host whose init is systemd; a virtual machine will do.
@@ -77,7 +79,7 @@ func TestScope(t *testing.T) {
 	// systemd answers before it has changed its own BPF program.
 	eventually(t, "all devices are open", func() bool { return inside(t, c, "true <"+node).Run() == nil })
 
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second*pace.Patience())
 	defer cancel()
 	if err := c.KillAll(ctx); err != nil {
 		t.Fatal(err)

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"sysbox/tests/leak"
+	"sysbox/tests/pace"
 )
 
 // asReaper makes the test binary a reaper of orphans, which a test process
@@ -77,7 +78,7 @@ func reapOrphans() error {
 		return fmt.Errorf("the known child's exit is %w", err)
 	}
 	r.poke()
-	for end := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+	for end := time.Now().Add(20 * time.Second * pace.Patience()); ; time.Sleep(10 * time.Millisecond) {
 		err := unix.Waitid(unix.P_ALL, 0, nil, unix.WEXITED|unix.WNOHANG|unix.WNOWAIT, nil)
 		if err == unix.ECHILD {
 			return nil
