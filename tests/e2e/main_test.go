@@ -12,6 +12,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -140,7 +141,8 @@ func on(t *testing.T, version string) *host {
 // leaks are the options of the leak check.
 func (h *host) leaks() leak.Options {
 	return leak.Options{
-		Dirs: []string{h.StateDir(), h.DataDir()},
+		Dirs:    []string{h.StateDir(), h.DataDir()},
+		Service: filepath.Base(h.Dir) + "-",
 		Match: func(line string) bool {
 			return strings.Contains(line, "shim-sysbox") || strings.Contains(line, "sysbox-init")
 		},

@@ -15,7 +15,7 @@ func machine(path string) bool { return strings.Contains(path, "/process_api") }
 // cgroups are those of all hierarchies but for those of strangers: a cgroup
 // with processes of which none is to be seen belongs to another pid namespace.
 // It is a stranger's in every hierarchy, by its path.
-func cgroups(Options) ([]string, error) {
+func cgroups(o Options) ([]string, error) {
 	roots, err := hierarchies()
 	if err != nil {
 		return nil, err
@@ -30,6 +30,9 @@ func cgroups(Options) ([]string, error) {
 			}
 			if machine(p) {
 				return filepath.SkipDir
+			}
+			if o.Service != "" && strings.HasPrefix(d.Name(), o.Service) {
+				return nil
 			}
 			path := strings.TrimPrefix(p, root)
 			found[p] = path

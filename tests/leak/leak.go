@@ -30,6 +30,9 @@ type Options struct {
 	// Open are pids of processes that live on and in which no file may stay
 	// open.
 	Open []int
+	// Service is how the names of containerd's own cgroups begin, which come and go with
+	// it; "" if it has none. What is in them is looked at.
+	Service string
 }
 
 // Snapshot is what there was: a kind and a name for each thing.
