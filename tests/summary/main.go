@@ -46,6 +46,7 @@ var expectedSkips = map[string]string{
 // machineSkips are those that may skip in the virtual machine.
 var machineSkips = map[string]string{
 	"sysbox/runtime TestCgroup2NotMounted":         "needs a host with cgroup version 1",
+	"sysbox/runtime TestNodesOnBtrfs":              "needs a kernel that has loaded btrfs",
 	"sysbox/runtime/program TestInterpreterTable":  "needs the go command for the other architecture's half",
 	"sysbox/runtime/program TestARM64":             "needs qemu-user",
 	"sysbox/runtime/program TestSeal":              "needs Linux 6.3",
