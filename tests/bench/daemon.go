@@ -102,6 +102,12 @@ func startDaemon(ctx context.Context, o settings, hide string) (_ *daemon, err e
 	if d.client, err = containerd.New(at("c.sock"), containerd.WithDefaultNamespace(namespace), containerd.WithTimeout(time.Minute)); err != nil {
 		return nil, fmt.Errorf("connect to containerd: %w; its last words: %s", err, d.marks.tail())
 	}
+	// The socket is there a moment before anybody listens, and then a call is refused.
+	ready, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	if _, err := d.client.IsServing(ready); err != nil {
+		return nil, fmt.Errorf("containerd does not serve: %w; its last words: %s", err, d.marks.tail())
+	}
 	ctx = namespaces.WithNamespace(ctx, namespace)
 	if err := d.loadImage(ctx); err != nil {
 		return nil, fmt.Errorf("load the image: %w", err)
