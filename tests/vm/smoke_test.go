@@ -3,6 +3,8 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"strings"
@@ -33,25 +35,36 @@ func TestSmoke(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	run := func(args ...string) []byte {
-		t.Helper()
+	run := func(args ...string) (out []byte, said string, err error) {
 		cmd := exec.CommandContext(t.Context(), "go", args...)
 		cmd.Dir = root
-		cmd.Stderr = os.Stderr
-		out, err := cmd.Output()
-		if err != nil {
-			t.Errorf("%s: %v", cmd, err)
+		var errs bytes.Buffer
+		cmd.Stderr = io.MultiWriter(os.Stderr, &errs)
+		if out, err = cmd.Output(); err != nil {
+			err = fmt.Errorf("%s: %w", cmd, err)
 		}
-		return out
+		return out, errs.String(), err
 	}
-	run("test", "-run", "^$", "./tests/e2e") // makes what the machine has no network for
-	if t.Failed() {
-		return
+	if _, _, err := run("test", "-run", "^$", "./tests/e2e"); err != nil { // makes what the machine has no network for
+		t.Fatal(err)
 	}
-	start := time.Now()
-	out := run("run", "./tests/vm", "-kernel", "newest", "-timeout", "15m", "-test", "-run", "^("+strings.Join(smoke, "|")+")$",
-		"./runtime/feature", "./runtime/cgroup", "./runtime/program", "./runtime", "./tests/e2e")
-	t.Logf("boot and tests: %v", time.Since(start).Round(time.Second))
+	boot := func() ([]byte, string, error) {
+		start := time.Now()
+		defer func() { t.Logf("boot and tests: %v", time.Since(start).Round(time.Second)) }()
+		return run("run", "./tests/vm", "-kernel", "newest", "-timeout", "15m", "-test", "-run", "^("+strings.Join(smoke, "|")+")$",
+			"./runtime/feature", "./runtime/cgroup", "./runtime/program", "./runtime", "./tests/e2e")
+	}
+	out, console, err := boot()
+	// Now and then the emulated kernel panics in the midst of an instruction that it has
+	// just patched itself (a jump in dequeue_task_fair, once in a day of runs), which no
+	// test of ours does. That is the emulator's; two in a row would not be.
+	if err != nil && strings.Contains(console, "Kernel panic") {
+		t.Logf("the machine's kernel panicked, and is booted once more: %v", err)
+		out, _, err = boot()
+	}
+	if err != nil {
+		t.Error(err)
+	}
 	passed := map[string]bool{}
 	said := map[string]string{}
 	for line := range bytes.Lines(out) {
