@@ -62,15 +62,9 @@ func (w *worker) fuse(c *call, server []string) verdict {
 	if !ok {
 		return pass
 	}
-	var text [3]string // source, target, options
-	for i, arg := range []int{0, 1, 4} {
-		if c.args[arg] == 0 {
-			continue
-		}
-		var err error
-		if text[i], err = c.text(c.args[arg], pageSize, unix.EINVAL); err != nil {
-			return pass
-		}
+	text, err := c.mountTexts()
+	if err != nil {
+		return pass
 	}
 	if w.enter(c) != nil || w.become(id, 0) != nil {
 		return pass

@@ -94,3 +94,17 @@ func (w *worker) shown(c *call, id *identity, dirfd int32, path string) (string,
 	dir, ok := w.server.roots[ns]
 	return dir, ok
 }
+
+// mountTexts are the source, the target and the options of a mount(2), "" where the caller
+// gives none.
+func (c *call) mountTexts() (text [3]string, err error) {
+	for i, arg := range []int{0, 1, 4} {
+		if c.args[arg] == 0 {
+			continue
+		}
+		if text[i], err = c.text(c.args[arg], pageSize, unix.EINVAL); err != nil {
+			return text, err
+		}
+	}
+	return text, nil
+}

@@ -20,15 +20,9 @@ func (w *worker) overlay(c *call) verdict {
 		return pass
 	}
 	defer unix.Close(mounts)
-	var text [3]string // source, target, options
-	for i, arg := range []int{0, 1, 4} {
-		if c.args[arg] == 0 {
-			continue
-		}
-		var err error
-		if text[i], err = c.text(c.args[arg], pageSize, unix.EINVAL); err != nil {
-			return pass
-		}
+	text, err := c.mountTexts()
+	if err != nil {
+		return pass
 	}
 	options, ok := withUserXattr(text[2])
 	if !ok {
