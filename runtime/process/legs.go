@@ -36,13 +36,11 @@ func (c *calls) hostLeg(shim int, p plan.Process, limits map[int]unix.Rlimit) {
 // limits of the host's (ucounts): instances of inotify, of which there are 128 by default, and
 // namespaces. Made by the host's root, all containers would share his with him.
 func (c *calls) becomeOwner(uid uint32) {
-	c.do("keep the capabilities", unix.SYS_PRCTL, num(unix.PR_SET_SECUREBITS), num(noSetuidFixup), num(0), num(0), num(0))
+	c.do("keep the capabilities", unix.SYS_PRCTL, num(unix.PR_SET_SECUREBITS), num(program.NoSetuidFixup), num(0), num(0), num(0))
 	c.do("become the owner of the user namespace", unix.SYS_SETRESUID, num(^uint32(0)), num(uid), num(^uint32(0)))
 	c.hide()
 	c.p = append(c.p, program.ParentDeath(unix.SIGKILL)) // which is forgotten with the id
 }
-
-const noSetuidFixup = 1 << 2 // SECBIT_NO_SETUID_FIXUP
 
 // joinCgroups joins the version 1 cgroups. "0" moves the writing thread alone,
 // which spares the kernel the global lock (and the RCU grace period) of moving

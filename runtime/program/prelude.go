@@ -89,3 +89,7 @@ func cloneName(flags uint64, cgroup int) string {
 	}
 	return s + "}"
 }
+
+// NoSetuidFixup is the secure bit by which a change of ids leaves capabilities as they are
+// (SECBIT_NO_SETUID_FIXUP, capabilities(7)).
+const NoSetuidFixup = 1 << 2

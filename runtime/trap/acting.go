@@ -74,7 +74,7 @@ func inCgroups(tasks int, unified bool) program.Program {
 // process stays in the host's pid namespace, where the container has no name for it.
 func asCaller(id *identity) program.Program {
 	return append(program.Program{
-		step("keep capabilities", unix.SYS_PRCTL, num(unix.PR_SET_SECUREBITS), num(noSetuidFixup)),
+		step("keep capabilities", unix.SYS_PRCTL, num(unix.PR_SET_SECUREBITS), num(program.NoSetuidFixup)),
 		setGroupsCall(id),
 		step("set the group", unix.SYS_SETRESGID, num(id.egid), num(id.egid), num(id.egid)),
 		step("set the user", unix.SYS_SETRESUID, num(id.euid), num(id.euid), num(id.euid)),
@@ -103,8 +103,6 @@ func forFiles(id *identity, capabilities uint64) program.Program {
 		step("set the umask", unix.SYS_UMASK, num(id.umask)),
 	}, setCapabilities(capabilities)...)
 }
-
-const noSetuidFixup = 1 << 2 // SECBIT_NO_SETUID_FIXUP
 
 func setGroupsCall(id *identity) program.Call {
 	groups := make([]byte, 0, 4*len(id.groups)+4)
