@@ -42,7 +42,7 @@ func LoadDeviceProgram(name string, insns []BPFInsn) (*os.File, error) {
 	attr.insns, attr.license = uint64(uintptr(unsafe.Pointer(&insns[0]))), uint64(uintptr(unsafe.Pointer(&license[0])))
 	return open(func() (fd int, err error) {
 		// The verifier gives up at a signal (EAGAIN), of which Go's scheduler sends many.
-		e := withoutSignals(func() {
+		e := WithoutSignals(func() {
 			fd, err = bpf(unix.BPF_PROG_LOAD, unsafe.Pointer(&attr), unsafe.Sizeof(attr))
 		})
 		return fd, cmp.Or(err, e)

@@ -66,10 +66,10 @@ var cloneFlags = []flagName{
 	{unix.CLONE_NEWTIME, "CLONE_NEWTIME"},
 }
 
-// withoutSignals runs f on a thread that no signal interrupts but SIGKILL and SIGSTOP; those
+// WithoutSignals runs f on a thread that no signal interrupts but SIGKILL and SIGSTOP; those
 // that come for the process go to other threads, those for this one wait for f's end. Where
-// they could not be blocked f is not run.
-func withoutSignals(f func()) error {
+// they could not be blocked f is not run, and that is the error.
+func WithoutSignals(f func()) error {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	var all, before unix.Sigset_t

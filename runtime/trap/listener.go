@@ -7,6 +7,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"sysbox/runtime/sys"
 )
 
 // notification is struct seccomp_notif, seccomp_unotify(2).
@@ -48,7 +50,7 @@ type listener struct {
 func newListener(f *os.File) (*listener, error) {
 	l := &listener{file: f, fd: int(f.Fd())}
 	// EINVAL before 6.6, and then it is slower.
-	_ = unix.IoctlSetInt(l.fd, unix.SECCOMP_IOCTL_NOTIF_SET_FLAGS, syncWakeUp)
+	_ = l.ioctl(unix.SECCOMP_IOCTL_NOTIF_SET_FLAGS, syncWakeUp)
 	var err error
 	if l.epoll, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
 		return nil, err
@@ -123,8 +125,14 @@ func (l *listener) ready(timeout int) (bool, error) {
 			return false, err
 		case p[0].Revents&unix.POLLIN != 0:
 			return true, nil
-		case p[0].Revents != 0:
+		case p[0].Revents&unix.POLLHUP != 0:
 			return false, errEnded
+		case p[0].Revents&unix.POLLERR != 0:
+			// A signal came while the kernel waited for the lock of the filter
+			// (seccomp_notify_poll in kernel/seccomp.c). It says nothing about calls.
+			continue
+		case p[0].Revents != 0:
+			return false, unix.EBADF
 		}
 		return false, nil
 	}
@@ -153,20 +161,17 @@ func (l *listener) next(n *notification, timeout int) (bool, error) {
 // valid tells that the caller still waits: that what was opened by its number
 // since was its own.
 func (l *listener) valid(id uint64) bool {
-	_, _, e := unix.RawSyscall(unix.SYS_IOCTL, uintptr(l.fd), unix.SECCOMP_IOCTL_NOTIF_ID_VALID, uintptr(unsafe.Pointer(&id)))
-	return e == 0
+	return l.ioctl(unix.SECCOMP_IOCTL_NOTIF_ID_VALID, uintptr(unsafe.Pointer(&id))) == 0
 }
 
 // answer wakes the caller, if it still waits.
 func (l *listener) answer(id uint64, v verdict) {
 	if v.file != nil {
-		defer func() {
-			v.file.Close()
-			if v.given != nil {
-				v.given()
-			}
-		}()
 		e := l.give(id, v)
+		v.file.Close()
+		if v.given != nil {
+			v.given()
+		}
 		if e == 0 {
 			return
 		}
@@ -176,11 +181,25 @@ func (l *listener) answer(id uint64, v verdict) {
 	if v.pass {
 		r = response{id: id, flags: unix.SECCOMP_USER_NOTIF_FLAG_CONTINUE}
 	}
-	_, _, _ = unix.RawSyscall(unix.SYS_IOCTL, uintptr(l.fd), unix.SECCOMP_IOCTL_NOTIF_SEND, uintptr(unsafe.Pointer(&r)))
+	_ = l.ioctl(unix.SECCOMP_IOCTL_NOTIF_SEND, uintptr(unsafe.Pointer(&r))) // ENOENT: it was killed
 }
 
-// give answers with a file.
-func (l *listener) give(id uint64, v verdict) unix.Errno {
+// ioctl makes a request that waits for nobody but the lock of the filter, which others hold
+// for a moment: but a signal ends that wait, and here come those of Go's scheduler.
+//
+//go:uintptrescapes
+func (l *listener) ioctl(request, arg uintptr) unix.Errno {
+	for {
+		_, _, e := unix.RawSyscall(unix.SYS_IOCTL, uintptr(l.fd), request, arg)
+		if e != unix.EINTR {
+			return e
+		}
+	}
+}
+
+// give answers with a file. A signal must not end the wait for the caller to take it: the
+// kernel has noted by then that it is answered, and the file would be withdrawn.
+func (l *listener) give(id uint64, v verdict) (e unix.Errno) {
 	add := struct {
 		id                          uint64
 		flags, from, to, newFDFlags uint32
@@ -188,6 +207,11 @@ func (l *listener) give(id uint64, v verdict) unix.Errno {
 	if v.closeOnExec {
 		add.newFDFlags = unix.O_CLOEXEC
 	}
-	_, _, e := unix.Syscall(unix.SYS_IOCTL, uintptr(l.fd), unix.SECCOMP_IOCTL_NOTIF_ADDFD, uintptr(unsafe.Pointer(&add)))
+	err := sys.WithoutSignals(func() {
+		_, _, e = unix.Syscall(unix.SYS_IOCTL, uintptr(l.fd), unix.SECCOMP_IOCTL_NOTIF_ADDFD, uintptr(unsafe.Pointer(&add)))
+	})
+	if e == 0 && err != nil {
+		return unix.EAGAIN
+	}
 	return e
 }
