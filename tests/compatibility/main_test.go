@@ -84,4 +84,20 @@ func TestMerge(t *testing.T) {
 			t.Errorf("%s: the row is\n%swant\n%s", c.name, got, c.want)
 		}
 	}
+
+	var b strings.Builder
+	for _, e := range []string{
+		`"Package":"kernel","Output":"6.12.9+deb13-amd64 #1 SMP Debian 6.12.9-1 (2001-01-01)\n"`, `"Action":"pass","Package":"sysbox/a","Test":"A"`,
+		`"Package":"part","Output":"-skip C"`, `"Package":"kernel","Output":"again"`, `"Action":"pass","Package":"sysbox/b","Test":"B"`,
+	} {
+		fmt.Fprintf(&b, "{\"Time\":\"2001-02-03T00:00:00Z\",%s}\n", e)
+	}
+	o, err := read(strings.NewReader(b.String()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := "| 6.12.9-1 | 2001-02-03 | 2 | 0 | 0 | in the second boot, part: `-skip C` |\n"
+	if got := strings.TrimPrefix(resultTable("", []*outcome{o}), resultTable("", nil)); got != want {
+		t.Errorf("two boots: the row is\n%swant\n%s", got, want)
+	}
 }

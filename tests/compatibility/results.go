@@ -16,6 +16,7 @@ type outcome struct {
 	began  time.Time
 	check  string // what check printed
 	part   string // which of the tests, "" for all
+	less   string // which of the second boot's, "" for all
 	cut    string // in which test the run was ended, "" if it came to its end
 	// actions are how each test ended (pass, fail or skip) by its name with its package,
 	// and a package by its own name; names are in the order of the run.
@@ -43,7 +44,11 @@ func read(in io.Reader) (*outcome, error) {
 			o.began = e.Time
 		}
 		switch {
-		case len(o.names) > 0 && (e.Package == "kernel" || e.Package == "check" || e.Package == "part"):
+		case len(o.names) > 0 && e.Package == "part":
+			if part := "part: `" + e.Output + "`"; part != o.part {
+				o.less = "in the second boot, " + part
+			}
+		case len(o.names) > 0 && (e.Package == "kernel" || e.Package == "check"):
 			// A second boot says it again.
 		case e.Package == "kernel":
 			o.kernel += debianName(e.Output)
@@ -164,7 +169,7 @@ func resultTable(old string, runs []*outcome) string {
 	}
 	for _, o := range runs {
 		var which []string
-		for _, s := range []string{o.cut, o.part} {
+		for _, s := range []string{o.cut, o.part, o.less} {
 			if s != "" {
 				which = append(which, s)
 			}
