@@ -14,12 +14,16 @@ import (
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
+
+	"sysbox/tests/i386"
 )
 
 // TestTrap32 calls by the i386 entry: the same answers, with 32-bit structures.
 func TestTrap32(t *testing.T) {
-	if runtime.GOARCH != "amd64" {
-		t.Skip("the i386 entry is amd64's")
+	if runs, err := i386.Runs(t.TempDir()); err != nil {
+		t.Fatal(err)
+	} else if !runs {
+		t.Skip("this kernel runs no 32-bit programs")
 	}
 	const here = unix.AT_FDCWD
 	bind, detach := uint32(unix.MS_BIND), uint32(unix.MNT_DETACH)
@@ -126,9 +130,9 @@ const buffer32Size = 64
 // program32 is a program for i386 that makes the calls, and writes their results, 4 bytes
 // each, and the buffer to its standard output.
 func program32(calls []call32) []byte {
-	const base, header, size = 0x10000, 52 + 32, 8192 // size of the code, at most
+	const size = 8192 // of the code, at most
 	le := binary.LittleEndian
-	results := base + header + size
+	results := i386.Code + size
 	buffer := results + 4*len(calls)
 	length := 4*len(calls) + buffer32Size
 	var code, texts []byte
@@ -162,22 +166,7 @@ func program32(calls []call32) []byte {
 	call(1, 0)                  // exit
 	code = append(code, make([]byte, size-len(code)+length)...)
 	code = append(code, texts...)
-
-	// elf(5): Elf32_Ehdr, Elf32_Phdr.
-	out := append([]byte("\x7fELF\x01\x01\x01"), make([]byte, 9)...)
-	out = le.AppendUint16(out, 2) // ET_EXEC
-	out = le.AppendUint16(out, 3) // EM_386
-	for _, v := range []uint32{1, base + header, 52, 0, 0} {
-		out = le.AppendUint32(out, v)
-	}
-	for _, v := range []uint16{52, 32, 1, 0, 0, 0} {
-		out = le.AppendUint16(out, v)
-	}
-	total := uint32(header + len(code))
-	for _, v := range []uint32{1, 0, base, base, total, total, 7, 4096} {
-		out = le.AppendUint32(out, v)
-	}
-	return append(out, code...)
+	return i386.Executable(code)
 }
 
 // TestTrapX32: by the numbers of x32 nothing gets by the traps, whether the kernel has that

@@ -12,6 +12,8 @@ import (
 	"github.com/moby/profiles/seccomp"
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
+
+	"sysbox/tests/i386"
 )
 
 type spec = specs.Spec
@@ -29,9 +31,14 @@ func machine32() string {
 	return map[string]string{"amd64": "i686", "arm64": "armv8l"}[runtime.GOARCH]
 }
 
-// runs32 tells whether the kernel has the calls of 32-bit programs: only then its vDSO
-// has a setting.
-func runs32() bool { return exists("/proc/sys/abi/vsyscall32") }
+// runs32 tells whether the kernel runs 32-bit programs.
+func runs32() bool {
+	runs, err := i386.Runs(os.TempDir())
+	if err != nil {
+		panic(err) // the folder is the test's
+	}
+	return runs
+}
 
 // kernel tells whether Linux is that new.
 func kernel(major, minor int) bool {

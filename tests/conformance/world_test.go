@@ -104,7 +104,7 @@ func newWorld(t *testing.T) *world {
 		"rootfs/etc/image": "of the image", "rootfs/etc/secret": "secret", "rootfs/etc/passwd": "root:x:0:0:root:/root:/bin/sh\n",
 		"rootfs/srv/secrets/one": "1", "rootfs/copied/file": "of the image's folder",
 		"plain/file": "plain", "flagged/file": "flagged", "below/file": "below", "log/log": "",
-		"rootfs/proc/": "", "rootfs/sys/": "", "rootfs/dev/": "", "rootfs/tmp/": "", "plain/sub/": "", "flagged/sub/": "",
+		"rootfs/m/": "", "rootfs/proc/": "", "rootfs/sys/": "", "rootfs/dev/": "", "rootfs/tmp/": "", "plain/sub/": "", "flagged/sub/": "",
 	} {
 		name = filepath.Join(w.bundle, filepath.FromSlash(name)) + strings.Repeat("/", strings.Count(name[len(name)-1:], "/"))
 		must(t, os.MkdirAll(filepath.Dir(name), 0o755))

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"sysbox/tests/i386"
 )
 
 // callWord makes the program a child that does one system call.
@@ -108,7 +110,7 @@ func call32(a []string) (string, error) {
 		return "", err
 	}
 	const name = "/tmp/call32"
-	if err := os.WriteFile(name, elf32(uint32(nr)), 0o755); err != nil {
+	if err := os.WriteFile(name, i386.Executable(oneCall(uint32(nr))), 0o755); err != nil {
 		return "", err
 	}
 	defer os.Remove(name)
@@ -123,12 +125,11 @@ func call32(a []string) (string, error) {
 	return "", err
 }
 
-// elf32 is an i386 executable: mov nr,%eax; zero the arguments; int $0x80; exit(-%eax,
-// or 0 for what is no errno).
-func elf32(nr uint32) []byte {
-	const base, headers = 0x08048000, 52 + 32
+// oneCall is code for the i386: mov nr,%eax; zero the arguments; int $0x80; exit(-%eax, or
+// 0 for what is no errno).
+func oneCall(nr uint32) []byte {
 	code := append([]byte{0xb8}, binary.LittleEndian.AppendUint32(nil, nr)...)
-	code = append(code,
+	return append(code,
 		0x31, 0xdb, // xor %ebx,%ebx
 		0x31, 0xc9, // xor %ecx,%ecx
 		0x31, 0xd2, // xor %edx,%edx
@@ -141,20 +142,4 @@ func elf32(nr uint32) []byte {
 		0xb8, 1, 0, 0, 0, // mov $1,%eax: exit
 		0xcd, 0x80,
 	)
-	b := []byte{0x7f, 'E', 'L', 'F', 1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0}
-	le := binary.LittleEndian
-	for _, h := range []uint16{2, 3} { // an executable of the i386
-		b = le.AppendUint16(b, h)
-	}
-	for _, w := range []uint32{1, base + headers, 52, 0, 0} { // version, entry, program headers, sections, flags
-		b = le.AppendUint32(b, w)
-	}
-	for _, h := range []uint16{52, 32, 1, 0, 0, 0} {
-		b = le.AppendUint16(b, h)
-	}
-	total := uint32(headers + len(code))
-	for _, w := range []uint32{1, 0, base, base, total, total, 5, 0x1000} { // one loaded segment, to be read and executed
-		b = le.AppendUint32(b, w)
-	}
-	return append(b, code...)
 }
