@@ -16,7 +16,7 @@ import (
 
 // smoke are the tests of a short run.
 var smoke = []string{
-	"TestAll", "TestScope", "TestModuleOfTheList", "TestTraps", "TestTrapArguments", "TestAttackInit", "TestAttackExec",
+	"TestAll", "TestScope", "TestModuleOfTheList", "TestTraps", "TestTrap32", "TestTrapArguments", "TestAttackInit", "TestAttackExec",
 	"TestSystemdDriver", "TestAppArmor", "TestLimitsTakeEffect", "TestLimitsAreKept", "TestModprobe",
 }
 
