@@ -50,7 +50,8 @@ type listener struct {
 func newListener(f *os.File) (*listener, error) {
 	l := &listener{file: f, fd: int(f.Fd())}
 	// EINVAL before 6.6, and then it is slower.
-	_ = l.ioctl(unix.SECCOMP_IOCTL_NOTIF_SET_FLAGS, syncWakeUp)
+	for unix.IoctlSetInt(l.fd, unix.SECCOMP_IOCTL_NOTIF_SET_FLAGS, syncWakeUp) == unix.EINTR {
+	}
 	var err error
 	if l.epoll, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
 		return nil, err
@@ -161,7 +162,7 @@ func (l *listener) next(n *notification, timeout int) (bool, error) {
 // valid tells that the caller still waits: that what was opened by its number
 // since was its own.
 func (l *listener) valid(id uint64) bool {
-	return l.ioctl(unix.SECCOMP_IOCTL_NOTIF_ID_VALID, uintptr(unsafe.Pointer(&id))) == 0
+	return l.ioctl(unix.SECCOMP_IOCTL_NOTIF_ID_VALID, unsafe.Pointer(&id)) == 0
 }
 
 // answer wakes the caller, if it still waits.
@@ -181,16 +182,14 @@ func (l *listener) answer(id uint64, v verdict) {
 	if v.pass {
 		r = response{id: id, flags: unix.SECCOMP_USER_NOTIF_FLAG_CONTINUE}
 	}
-	_ = l.ioctl(unix.SECCOMP_IOCTL_NOTIF_SEND, uintptr(unsafe.Pointer(&r))) // ENOENT: it was killed
+	_ = l.ioctl(unix.SECCOMP_IOCTL_NOTIF_SEND, unsafe.Pointer(&r)) // ENOENT: it was killed
 }
 
 // ioctl makes a request that waits for nobody but the lock of the filter, which others hold
 // for a moment: but a signal ends that wait, and here come those of Go's scheduler.
-//
-//go:uintptrescapes
-func (l *listener) ioctl(request, arg uintptr) unix.Errno {
+func (l *listener) ioctl(request uintptr, arg unsafe.Pointer) unix.Errno {
 	for {
-		_, _, e := unix.RawSyscall(unix.SYS_IOCTL, uintptr(l.fd), request, arg)
+		_, _, e := unix.RawSyscall(unix.SYS_IOCTL, uintptr(l.fd), request, uintptr(arg))
 		if e != unix.EINTR {
 			return e
 		}
