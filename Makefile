@@ -59,7 +59,7 @@ test-vm: vm-ready ## the tests in a virtual machine (KERNEL=6.1, 6.12 or newest;
 	@$(vm-run)
 
 test-vm-all: ## the same on all kernels, and the tables of docs/compatibility.md (with make -j2 two at a time)
-	@$(MAKE) -k test-vm-6.1 test-vm-6.12 test-vm-newest; failed=$$?; $(MAKE) compatibility && exit $$failed
+	@$(MAKE) vm-ready && { $(MAKE) -k test-vm-6.1 test-vm-6.12 test-vm-newest; failed=$$?; $(MAKE) compatibility && exit $$failed; }
 
 test-vm-6.1: KERNEL = 6.1
 test-vm-6.12: KERNEL = 6.12
@@ -77,7 +77,7 @@ endef
 
 vm-ready: install build
 	@.ci/install qemu-system-x86 e2fsprogs
-	$(GO) test -run '^$$' ./tests/e2e
+	$(GO) test -timeout 60m -run '^$$' ./tests/e2e
 
 compatibility: build ## write the tables of docs/compatibility.md from the last runs of test-vm
 	$(GO) run ./tests/compatibility .cache/runs/*.json

@@ -45,7 +45,7 @@ func TestSmoke(t *testing.T) {
 		}
 		return out, errs.String(), err
 	}
-	if _, _, err := run("test", "-run", "^$", "./tests/e2e"); err != nil { // makes what the machine has no network for
+	if _, _, err := run("test", "-timeout", "60m", "-run", "^$", "./tests/e2e"); err != nil { // makes what the machine has no network for
 		t.Fatal(err)
 	}
 	boot := func() ([]byte, string, error) {
