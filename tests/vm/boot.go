@@ -13,6 +13,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"sysbox/tests/images"
 )
 
 // boot runs the machine until its job has ended, and returns the job's exit status. What
@@ -21,11 +23,15 @@ import (
 // quit, by which Go's programs say what they were doing; the next one follows.
 func (m *machine) boot(ctx context.Context, job string, next func(name string) (io.Writer, error)) (int, error) {
 	console := filepath.Join(job, "console")
+	line := "console=ttyS0 quiet panic=-1 root=/dev/vda rw mitigations=off systemd.show_status=0 systemd.unified_cgroup_hierarchy=1"
+	if m.lsm != images.AppArmor { // which Debian's kernels choose themselves
+		line += " security=" + m.lsm
+	}
 	args := []string{
 		"-accel", "tcg,thread=multi", "-cpu", "max", "-M", "q35", "-smp", "2", "-m", strconv.Itoa(m.memory),
 		"-nodefaults", "-display", "none", "-no-reboot", "-nic", "none",
 		"-kernel", filepath.Join(m.disk, "vmlinuz"), "-initrd", filepath.Join(m.disk, "initrd"),
-		"-append", "console=ttyS0 quiet panic=-1 root=/dev/vda rw mitigations=off systemd.show_status=0 systemd.unified_cgroup_hierarchy=1",
+		"-append", line,
 		"-drive", "file=" + filepath.Join(m.disk, "disk.img") + ",format=raw,if=virtio,snapshot=on",
 		"-serial", "file:" + console, "-serial", "stdio",
 		"-virtfs", "local,path=" + job + ",mount_tag=job,security_model=none,readonly=on",

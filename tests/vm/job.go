@@ -15,6 +15,7 @@ import (
 // machine is one run of programs, one after the other.
 type machine struct {
 	disk   string   // the folder that images.Machine made
+	lsm    string   // the security module that the disk is for
 	memory int      // MiB
 	shares []string // the host's folders that the machine sees at the same paths
 	// silence is how long a program may say nothing; 0: as long as it likes.

@@ -30,6 +30,7 @@ import (
 func main() {
 	var m machine
 	kernel := flag.String("kernel", "newest", "the kernel: 5.10, 6.1, 6.12 or newest")
+	flag.StringVar(&m.lsm, "lsm", images.AppArmor, "the security `module`: "+images.AppArmor+" or "+images.SELinux+", which enforces nothing")
 	dir := flag.String("dir", ".", "working `folder` of the program")
 	tests := flag.Bool("test", false, "the arguments are packages whose tests are run")
 	pattern := flag.String("run", "", "with -test: the tests' names, as of go test -run")
@@ -46,7 +47,7 @@ func main() {
 	ctx, cancel := context.WithTimeout(ctx, *timeout)
 	var code int
 	var err error
-	if m.disk, err = images.Machine(*kernel); err != nil {
+	if m.disk, err = images.Machine(*kernel, m.lsm); err != nil {
 		code = 1
 	} else if *tests {
 		m.silence = *silence
