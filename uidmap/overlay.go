@@ -339,7 +339,13 @@ func overlayAt(dir string) ([]string, error) {
 // take, or what is of the mount and not of the layers.
 func splitOptions(s string) []string {
 	var out []string
-	for _, o := range strings.Split(s, ",") {
+	quoted := false // as a label with commas is
+	for _, o := range strings.FieldsFunc(s, func(r rune) bool {
+		if r == '"' {
+			quoted = !quoted
+		}
+		return r == ',' && !quoted
+	}) {
 		if o != "rw" && o != "uuid=on" && o != "nouserxattr" {
 			out = append(out, o)
 		}

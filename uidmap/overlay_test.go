@@ -112,12 +112,17 @@ func TestOverlay(t *testing.T) {
 
 // TestOverlayOfCaller: an overlay that the caller has mounted (Docker) is made
 // again over shifted layers, and each may write beside the other: docker cp makes files in
-// /etc where the container does, too.
+// /etc where the container does, too. With SELinux both show the same label.
 func TestOverlayOfCaller(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Skip("mounts, which takes root")
 	}
 	dir, options := layered(t, 2)
+	label := ""
+	if _, err := os.Stat("/sys/fs/selinux/enforce"); err == nil {
+		label = "system_u:object_r:container_file_t:s0:c1,c2"
+		options = append(options, `context="`+label+`"`)
+	}
 	caller := filepath.Join(dir, "root") + "/"
 	if err := unix.Mount("overlay", caller, "overlay", 0, strings.Join(options, ",")); err != nil {
 		t.Fatal(err)
@@ -129,6 +134,11 @@ func TestOverlayOfCaller(t *testing.T) {
 	for _, r := range []string{"first", "second"} { // docker stop, docker start
 		err := mounted(t, uidmap.Rootfs{Dir: dir + "/root", Shift: true, Shared: []string{"/d", "/missing/d"}}, func(root string) {
 			owned(t, root+"f1", ids[0].HostID)
+			b := make([]byte, 256)
+			n, err := unix.Getxattr(root+"f1", "security.selinux", b)
+			if got := strings.TrimRight(string(b[:max(n, 0)]), "\x00"); label != "" && (err != nil || got != label) {
+				t.Errorf("the label is %q (%v), want %q", got, err, label)
+			}
 			if _, err := os.ReadDir(root + "d"); err != nil {
 				t.Error(err)
 			}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 
 	"golang.org/x/sys/unix"
 )
@@ -89,6 +90,8 @@ func (r Rootfs) folder(dir string, options []string) (*os.File, *Upper, error) {
 		if err != nil {
 			return nil, nil, err
 		}
+		// containerd adds the label to binds as well, where mount(2) does not look at it.
+		other = slices.DeleteFunc(other, func(o string) bool { _, ok := ContextOption(o); return ok })
 		if len(other) > 0 {
 			return nil, nil, fmt.Errorf("Create gives a bind of %s with the option %q, which is unknown; leave it out", dir, other[0])
 		}
