@@ -271,7 +271,11 @@ func checkKeptProcess(t testing.TB, given *specs.Process, p *Process, c *Plan) {
 	if len(p.Rlimits) != len(given.Rlimits) {
 		t.Errorf("%d rlimits of %d", len(p.Rlimits), len(given.Rlimits))
 	}
-	if want := given.ApparmorProfile; p.AppArmorProfile != want && want != "unconfined" || p.SELinuxLabel != given.SelinuxLabel {
+	init := &c.Process
+	if p == init {
+		init = &Process{}
+	}
+	if want := cmp.Or(given.ApparmorProfile, init.AppArmorProfile); p.AppArmorProfile != want && want != "unconfined" || p.SELinuxLabel != cmp.Or(given.SelinuxLabel, init.SELinuxLabel) {
 		t.Errorf("labels %q, %q are not the spec's", p.AppArmorProfile, p.SELinuxLabel)
 	}
 	var notes []string

@@ -209,7 +209,9 @@ func processLimits(p *specs.Process, out *Process, c *Plan, _ Facts) error {
 	return nil
 }
 
-func processLabels(p *specs.Process, out *Process, _ *Plan, f Facts) error {
+// processLabels are those of the spec; a further process that has none of its own is
+// confined as init is, as callers know it of other runtimes.
+func processLabels(p *specs.Process, out *Process, c *Plan, f Facts) error {
 	if err := checkString("process.apparmorProfile", p.ApparmorProfile, maxPath); err != nil {
 		return err
 	}
@@ -225,6 +227,12 @@ func processLabels(p *specs.Process, out *Process, _ *Plan, f Facts) error {
 	}
 	if p.SelinuxLabel != "" && !f.SELinux {
 		return refuse("process.selinuxLabel", p.SelinuxLabel, "SELinux is not enabled on this host", "enable it, or leave the label out")
+	}
+	if p.ApparmorProfile == "" {
+		out.AppArmorProfile = c.Process.AppArmorProfile
+	}
+	if p.SelinuxLabel == "" {
+		out.SELinuxLabel = c.Process.SELinuxLabel
 	}
 	return nil
 }

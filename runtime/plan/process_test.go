@@ -166,6 +166,23 @@ func TestLabels(t *testing.T) {
 	}
 }
 
+// TestLabelsOfExec: without labels of its own a further process has init's.
+func TestLabelsOfExec(t *testing.T) {
+	f := testFacts()
+	f.AppArmor, f.SELinux = true, true
+	c := &Plan{Process: Process{AppArmorProfile: "docker-default", SELinuxLabel: "u:r:t:s0"}}
+	for _, x := range []struct{ apparmor, label, wantProfile, wantLabel string }{
+		{"", "", "docker-default", "u:r:t:s0"},
+		{"unconfined", "", "unconfined", "u:r:t:s0"},
+		{"other", "u:r:o:s0", "other", "u:r:o:s0"},
+	} {
+		p, err := MakeProcess(&specs.Process{Args: []string{"x"}, Cwd: "/", ApparmorProfile: x.apparmor, SelinuxLabel: x.label}, false, c, f)
+		if err != nil || p.AppArmorProfile != x.wantProfile || p.SELinuxLabel != x.wantLabel {
+			t.Errorf("%+v: got %+v, %v", x, p, err)
+		}
+	}
+}
+
 // TestNumbers: constants of the kernel's that a plan carries.
 func TestNumbers(t *testing.T) {
 	umask := uint32(0o27)

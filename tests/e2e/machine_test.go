@@ -170,7 +170,11 @@ func TestAppArmor(t *testing.T) {
 			t.Errorf("%s printed %q, want %q", c.name, out, want)
 		}
 	}
-	task, _ := h.sleeper(t)
+	task, _ := h.sleeper(t, confined)
+	if out, _ := h.exec(t, task, nil, "sh", "-c", script); out != want {
+		t.Errorf("an exec in a confined container printed %q, want %q", out, want)
+	}
+	task, _ = h.sleeper(t)
 	if out, _ := h.exec(t, task, func(p *specs.Process) { p.ApparmorProfile = name }, "sh", "-c", script); out != want {
 		t.Errorf("an exec printed %q, want %q", out, want)
 	}
