@@ -124,6 +124,9 @@ func (p *Pod) Create(ctx context.Context, r CreateRequest) (*Container, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := checkLabels(pl); err != nil {
+		return nil, err
+	}
 	c := &Container{pod: p, cfg: p.cfg, spec: spec, plan: pl, reading: make(chan struct{}, homeReaders), rec: record{
 		Namespace: p.namespace, ID: r.ID, Sandbox: p.sandbox, Bundle: r.Bundle,
 	}}

@@ -142,6 +142,9 @@ func (c *Container) Exec(ctx context.Context, r ExecRequest) (*Process, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := checkLabel("process.selinuxLabel", p.SELinuxLabel); err != nil {
+		return nil, err
+	}
 	c.warn(p.Notes...)
 	if !hasEnv(p.Env, "HOME") {
 		p.Env = append(p.Env, "HOME="+c.homeNow(p.UID))

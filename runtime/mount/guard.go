@@ -110,7 +110,11 @@ func (t *Tree) coverFolder(p string) error {
 // cover mounts an empty read-only tmpfs on a folder.
 func (t *Tree) cover(at *os.File) error {
 	const attrs = unix.MOUNT_ATTR_RDONLY | unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV | unix.MOUNT_ATTR_NOEXEC
-	fd, err := t.newMount("tmpfs", "tmpfs", nil, plan.Mount{Set: attrs})
+	var data []string
+	if l := t.Plan.MountLabel; l != "" {
+		data = append(data, "context="+l)
+	}
+	fd, err := t.newMount("tmpfs", "tmpfs", data, plan.Mount{Set: attrs})
 	if err != nil {
 		return err
 	}

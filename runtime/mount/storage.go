@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -195,7 +196,21 @@ func (t *Tree) prepare(s plan.Storage, u *upperLayer) error {
 		return err
 	}
 	t.Storage.mounts = append(t.Storage.mounts, folder{s.Path, m})
-	return nil
+	return t.label(m)
+}
+
+// label gives a storage folder the label that the root is mounted with, and new files in it
+// inherit: the folder is not seen through that mount, which would give it to all.
+func (t *Tree) label(dir *os.File) error {
+	if t.Plan.MountLabel == "" {
+		return nil
+	}
+	name := "/proc/thread-self/fd/" + strconv.Itoa(int(dir.Fd()))
+	err := unix.Setxattr(name, "security.selinux", append([]byte(t.Plan.MountLabel), 0), 0)
+	if errors.Is(err, unix.ENOTSUP) { // its file system is mounted with a label of the host's
+		return nil
+	}
+	return os.NewSyscallError("label the folder: setxattr", err)
 }
 
 // storagePlace opens a storage folder's place in the root. One that is missing

@@ -11,6 +11,8 @@ import (
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
+
+	"sysbox/uidmap"
 )
 
 // Make turns a spec into a plan, or answers a [Refusal] that says which of its
@@ -243,33 +245,34 @@ func makeMounts(in Input, p *Plan) error {
 	} else if !slices.ContainsFunc(p.Mounts, func(m Mount) bool { return m.Destination == "/dev" }) {
 		ownDev(&rule{name: "own-dev"}, in, p) // the default devices need a place
 	}
-	if err := labelMounts(in.Spec.Linux.MountLabel, p); err != nil {
+	if err := checkString("linux.mountLabel", in.Spec.Linux.MountLabel, maxPath); err != nil {
 		return err
 	}
+	p.MountLabel = in.Spec.Linux.MountLabel
+	labelMounts(p)
 	return settleOwners(p)
 }
 
 // labelled are the file systems whose files SELinux lets a user namespace's mount
-// label as a whole. Those of proc, sysfs, cgroup and mqueue have labels by the policy;
-// the root's comes with the mounts that Create is given, and a bind shows its files
-// with their own.
+// label as a whole. An mqueue's root is labelled by who has mounted it; proc, sysfs and
+// cgroup have labels by the policy; the root's comes with the mounts that Create is given,
+// and a bind shows its files with their own.
 var labelled = []string{"tmpfs", "ramfs", "devpts"}
 
-// labelMounts gives the label to the file systems that are made for the container.
-func labelMounts(label string, p *Plan) error {
-	if label == "" {
-		return nil
-	}
-	if err := checkString("linux.mountLabel", label, maxPath); err != nil {
-		return err
-	}
+// labelMounts gives the label to the file systems that are made for the container, but for
+// those whose options have one.
+func labelMounts(p *Plan) {
 	for i, m := range p.Mounts {
-		own := slices.ContainsFunc(m.Data, func(d string) bool { return strings.HasPrefix(d, "context=") })
-		if slices.Contains(labelled, m.Type) && !own {
-			p.Mounts[i].Data = append(slices.Clip(m.Data), "context="+label)
+		own := false
+		for j, d := range m.Data {
+			if plain, ok := uidmap.ContextOption(d); ok {
+				m.Data[j], own = plain, true
+			}
+		}
+		if p.MountLabel != "" && slices.Contains(labelled, m.Type) && !own {
+			p.Mounts[i].Data = append(slices.Clip(m.Data), "context="+p.MountLabel)
 		}
 	}
-	return nil
 }
 
 func maskPaths(field string, list []string) ([]string, error) {

@@ -422,7 +422,7 @@ func TestMountLabel(t *testing.T) {
 	in := testInput(t, "ctr")
 	in.Facts.SELinux = true
 	in.Spec.Linux.MountLabel = label
-	in.Spec.Mounts = append(in.Spec.Mounts, specs.Mount{Destination: "/own", Type: "tmpfs", Source: "tmpfs", Options: []string{"context=other"}})
+	in.Spec.Mounts = append(in.Spec.Mounts, specs.Mount{Destination: "/own", Type: "tmpfs", Source: "tmpfs", Options: []string{"size=1k", "context=\"other:s0:c1,c2\""}})
 	p, err := Make(in)
 	if err != nil {
 		t.Fatal(err)
@@ -433,5 +433,11 @@ func TestMountLabel(t *testing.T) {
 		if got := slices.Contains(find(t, p, destination).Data, "context="+label); got != want {
 			t.Errorf("%s has the label: %v, want %v", destination, got, want)
 		}
+	}
+	if got := find(t, p, "/own").Data; !slices.Contains(got, "context=other:s0:c1,c2") {
+		t.Errorf("the mount's own label: %q", got)
+	}
+	if p.MountLabel != label {
+		t.Errorf("label %q", p.MountLabel)
 	}
 }

@@ -32,6 +32,8 @@ type Plan struct {
 	// Mounts in the order of their making; those with Own are made by the
 	// container's init, after the others were locked.
 	Mounts []Mount
+	// MountLabel is the SELinux label of what is mounted for the container; "" for none.
+	MountLabel string `json:",omitempty"`
 	// Masked and Readonly are clean absolute paths in the container, in the
 	// spec's order, without those lifted.
 	Masked   []string

@@ -51,6 +51,7 @@ func Exec(in Join) program.Program {
 		return c.done()
 	}
 	c.becomeRoot()
+	c.labelKeys(*in.Process)
 	c.joinKeyring(in.Keyring)
 	c.finish(*in.Process, in.CapLast, in.Filter, in.Trap, env)
 	return c.done()

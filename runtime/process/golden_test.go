@@ -55,12 +55,13 @@ func rootProcess() plan.Process {
 
 func TestInitOfSystemContainer(t *testing.T) {
 	p := &plan.Plan{
-		Namespaces: newNamespaces(), Process: rootProcess(), Hostname: "box",
+		Namespaces: newNamespaces(), Process: rootProcess(), Hostname: "box", MountLabel: "system_u:object_r:container_file_t:s0:c1,c2",
 		Mounts: []plan.Mount{
 			{Destination: "/proc", Type: "proc"},
 			{Destination: "/data", Type: "bind", Source: "/srv", Propagation: unix.MS_UNBINDABLE | unix.MS_REC},
 			{Destination: "/sys/fs/cgroup", Type: "cgroup2", Source: "cgroup", Set: unix.MOUNT_ATTR_NOSUID, Own: true},
 			{Destination: "/dev/pts", Type: "devpts", Source: "devpts", Data: []string{"newinstance", "gid=5"}, Own: true},
+			{Destination: "/dev/mqueue", Type: "mqueue", Source: "mqueue", Own: true},
 			{Destination: "/run", Type: "tmpfs", Source: "tmpfs", Own: true},
 			{Destination: "/run/lock", Type: "tmpfs", Source: "tmpfs", Own: true},
 			{Destination: "/proc/sys/fs/binfmt_misc", Type: "binfmt_misc", Own: true, Optional: true},
@@ -91,6 +92,7 @@ func TestInitOfUserWithTerminal(t *testing.T) {
 
 func TestExecOfRoot(t *testing.T) {
 	p := rootProcess()
+	p.SELinuxLabel = "system_u:system_r:container_t:s0:c1,c2"
 	p.CPUs.Initial = []int{1}
 	p.Scheduler, p.IOPriority = &plan.Scheduler{Policy: 1, Priority: 5}, &plan.IOPriority{Value: 1<<13 | 3}
 	golden(t, "exec-root", Exec(Join{

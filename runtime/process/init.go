@@ -84,6 +84,7 @@ func Init(in Create) program.Program {
 	c.do("enter the root", unix.SYS_CHDIR, str("/"))
 	c.becomeRoot()
 	c.memoryPolicy(in.Plan.Process.MemoryPolicy)
+	c.labelKeys(in.Plan.Process)
 	keyring := c.makeKeyring(in.Keyring)
 	c.do("make the mount and cgroup namespaces", unix.SYS_UNSHARE, num(unshareFlags(ns)))
 	c.ownMounts(in.Plan)

@@ -5,6 +5,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"sysbox/runtime/plan"
 	"sysbox/runtime/program"
 )
 
@@ -28,6 +29,14 @@ func (c *calls) makeKeyring(name string) ref {
 	ring := c.keyctl("make the session keyring", num(unix.KEYCTL_JOIN_SESSION_KEYRING), str(name))
 	c.keyctl("let it be found", num(unix.KEYCTL_SETPERM), ring, num(keyringPerm))
 	return ring
+}
+
+// labelKeys has keys that are made from here to the next execve labelled as the process
+// will be, which could not use its own session keyring otherwise.
+func (c *calls) labelKeys(p plan.Process) {
+	if p.SELinuxLabel != "" {
+		c.label("SELinux label of new keys", "self/attr/keycreate", p.SELinuxLabel)
+	}
 }
 
 // joinKeyring joins the container's session keyring. By its name others are found as

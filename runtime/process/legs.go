@@ -100,6 +100,14 @@ func (c *calls) ownMounts(p *plan.Plan) {
 		}
 		made = append(made, m.Destination)
 		c.mount(m)
+		if p.MountLabel != "" && m.Type == "mqueue" {
+			do := c.do
+			if m.Optional {
+				do = c.try
+			}
+			do("label "+m.Destination, unix.SYS_SETXATTR, str(m.Destination), str("security.selinux"),
+				str(p.MountLabel), num(len(p.MountLabel)+1), num(0))
+		}
 	}
 	for _, m := range p.Mounts {
 		// The copy into this mount namespace has made them bindable.
