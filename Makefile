@@ -14,7 +14,7 @@ LINT := .cache/golangci-lint-$(LINT_VERSION)
 # inner software and of callers' versions, the crowds, and the faults at every call.
 VMSKIP ?= ^(TestInner|TestDockerAsCaller|TestUpgrade|TestTwoHundredAtOnce|TestThousandInARow|TestManyAtOnce|TestOneByOne|TestCrashAmid|TestKilledShimInEveryState|TestEndWhileAway|TestFullState|TestUnwritableState)$$
 
-.PHONY: help install build cross check test fuzz test-upstream test-vm test-vm-all test-vm-6.1 test-vm-6.12 test-vm-newest vm-ready compatibility demo bench clean
+.PHONY: help install build cross check test fuzz test-upstream test-vm test-vm-all test-vm-6.1 test-vm-6.12 test-vm-newest test-vm-selinux vm-ready compatibility demo bench clean
 
 help: ## show this
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -66,6 +66,12 @@ test-vm-6.12: KERNEL = 6.12
 test-vm-newest: KERNEL = newest
 test-vm-6.1 test-vm-6.12 test-vm-newest: vm-ready
 	@$(vm-run)
+
+SELINUXTESTS ?= ^(TestSELinux|TestTable|TestOverlay.*|TestKeyring.*|TestTreeIsLocked|TestStorage.*)$$
+
+test-vm-selinux: vm-ready ## those of SELinux's labels and what they touch, in a machine with it; some ten minutes
+	$(GO) run ./tests/vm -lsm selinux -kernel $(KERNEL) -timeout 60m -test -run '$(SELINUXTESTS)' \
+		./uidmap ./runtime ./tests/conformance ./tests/e2e | $(GO) run ./tests/summary -machine
 
 define vm-run
 mkdir -p .cache/runs; \

@@ -115,11 +115,18 @@ func linuxRows() []Row {
 		Row{Field: "linux.personality.domain", Case: "unknown", Set: person("X"), Refused: `linux.personality.domain is "X": it is not known; known are LINUX and LINUX32`},
 		Row{Field: "linux.personality.flags", Set: person(specs.PerLinux, "X"), Refused: `linux.personality.flags is "X": runtime-spec 1.3 defines no flags; remove it`},
 		Row{Field: "linux.intelRdt", Set: func(s *specs.Spec) { s.Linux.IntelRdt = &specs.LinuxIntelRdt{} }, Refused: `linux.intelRdt: Intel RDT is not supported; remove it`},
-		Row{Field: "linux.mountLabel", When: seLinux, Set: func(s *specs.Spec) {
-			s.Linux.MountLabel = "system_u:object_r:container_file_t:s0"
-			tmpfs("label")(s)
-		}, Box: "ordinary:label", Ask: "label /m/label", Want: "system_u:object_r:container_file_t:s0"},
 		Row{Field: "linux.mountLabel", When: noSELinux, Set: func(s *specs.Spec) { s.Linux.MountLabel = "system_u:object_r:x:s0" }, Refused: `linux.mountLabel is "system_u:object_r:x:s0": SELinux is not enabled on this host; enable it, or leave the label out`},
+	)
+	const label = "system_u:object_r:container_file_t:s0:c1,c2"
+	for _, fs := range []string{"tmpfs", "ramfs", "devpts", "mqueue"} {
+		rows = append(rows, Row{Field: "linux.mountLabel", Case: fs, When: seLinux, Set: func(s *specs.Spec) {
+			s.Linux.MountLabel = label
+			mountAt("/m/label-"+fs, fs, fs)(s)
+		}, Box: "ordinary:label", Ask: "label /m/label-" + fs, Want: label})
+	}
+	rows = append(rows,
+		Row{Field: "linux.mountLabel", Case: "a mount's own", When: seLinux, Set: mountAt("/m/own-label", "tmpfs", "tmpfs", `context="system_u:object_r:container_file_t:s0:c3,c4"`), Box: "ordinary:label", Ask: "label /m/own-label", Want: "system_u:object_r:container_file_t:s0:c3,c4"},
+		Row{Field: "linux.mountLabel", Case: "not in the policy", When: seLinux, Set: func(s *specs.Spec) { s.Linux.MountLabel = "system_u:object_r:nosuch_t:s0" }, Refused: `linux.mountLabel is "system_u:object_r:nosuch_t:s0": SELinux's policy on this host does not have it; give a user, role, type and level of the policy, or load one that has them`},
 	)
 	offset := func(clock string, o specs.LinuxTimeOffset) func(*specs.Spec) {
 		return func(s *specs.Spec) {

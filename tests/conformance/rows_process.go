@@ -171,13 +171,20 @@ func labelRows() []Row {
 	apparmor := func(name string) func(*specs.Spec) {
 		return func(s *specs.Spec) { s.Process.ApparmorProfile = name }
 	}
-	selinux := func(s *specs.Spec) { s.Process.SelinuxLabel = "system_u:system_r:container_t:s0" }
+	const known, unknown = "system_u:system_r:container_t:s0:c1,c2", "system_u:system_r:nosuch_t:s0"
+	selinux := func(label string) func(*specs.Spec) {
+		return func(s *specs.Spec) { s.Process.SelinuxLabel = label }
+	}
 	return []Row{
 		{Field: "process.apparmorProfile", Set: apparmor("unconfined"), When: appArmor, Box: "ordinary:apparmor", Ask: "first /proc/self/attr/current", Want: "unconfined", Note: "a profile that confines: package e2e, TestAppArmor"},
 		{Field: "process.apparmorProfile", Case: "unconfined", Set: apparmor("unconfined"), When: noAppArmor, Box: "ordinary:apparmor", Ask: "hostname", Want: "box"},
 		{Field: "process.apparmorProfile", Set: apparmor("some"), When: noAppArmor, Refused: `process.apparmorProfile is "some": AppArmor is not enabled on this host; enable it, or leave the profile out`},
-		{Field: "process.selinuxLabel", Set: selinux, When: noSELinux, Refused: `process.selinuxLabel is "system_u:system_r:container_t:s0": SELinux is not enabled on this host; enable it, or leave the label out`},
-		{Field: "process.selinuxLabel", Set: selinux, When: seLinux, Box: "ordinary:selinux", Ask: "read /proc/self/attr/current", Want: "system_u:system_r:container_t:s0"},
+		{Field: "process.selinuxLabel", Set: selinux(known), When: noSELinux, Refused: `process.selinuxLabel is "` + known + `": SELinux is not enabled on this host; enable it, or leave the label out`},
+		{Field: "process.selinuxLabel", Set: selinux(known), When: seLinux, Box: "ordinary:selinux", Ask: "read /proc/self/attr/current", Want: known},
+		{Field: "process.selinuxLabel", Case: "of the session keyring", Set: selinux(known), When: seLinux, Box: "ordinary:selinux", Ask: "keylabel", Want: known},
+		{Field: "process.selinuxLabel", Case: "of a system container", Set: selinux(known), When: seLinux, Box: "system:selinux", Ask: "read /proc/self/attr/current", Want: known},
+		{Field: "process.selinuxLabel", Case: "of exec", Exec: func(p *specs.Process) { p.SelinuxLabel = known }, When: seLinux, Ask: "read /proc/self/attr/current", Want: known},
+		{Field: "process.selinuxLabel", Case: "not in the policy", Set: selinux(unknown), When: seLinux, Refused: `process.selinuxLabel is "` + unknown + `": SELinux's policy on this host does not have it; give a user, role, type and level of the policy, or load one that has them`},
 	}
 }
 

@@ -43,6 +43,7 @@ var expectedSkips = map[string]string{
 	"sysbox/tests/e2e TestAppArmor":       "needs a kernel with AppArmor",
 	"sysbox/tests/e2e TestModprobe":       "loads modules into the host's kernel",
 	"sysbox/tests/e2e TestNFSOfTheKernel": "loads modules into the host's kernel",
+	"sysbox/tests/e2e TestSELinux":        "needs a kernel with SELinux",
 	"sysbox/tests/e2e TestSystemdDriver":  "needs systemd as the host's init",
 }
 
@@ -54,6 +55,7 @@ var machineSkips = map[string]string{
 	"sysbox/runtime/program TestARM64":             "needs qemu-user",
 	"sysbox/runtime/program TestSeal":              "needs Linux 6.3",
 	"sysbox/runtime/seccomp TestAgainstLibseccomp": "needs a C compiler",
+	"sysbox/tests/e2e TestSELinux":                 "needs a kernel with SELinux, as -lsm selinux has, where it does not skip",
 	"sysbox/tests/conformance TestEveryValue":      "reads the sources of the specification's package, which the go command finds",
 	"sysbox/tests/conformance TestInfo":            "reads the same",
 }

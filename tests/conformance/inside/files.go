@@ -17,6 +17,7 @@ func init() {
 		"stat":        {"stat(2)", stat},
 		"size":        {"stat(2)", size},
 		"label":       {"the extended attribute `security.selinux`", label},
+		"keylabel":    {"keyctl_get_security(3)", keyLabel},
 		"link":        {"readlink(2)", func(a []string) (string, error) { return os.Readlink(a[0]) }},
 		"list":        {"the folder's entries", list},
 		"write":       {"a write from inside", write},
@@ -168,4 +169,9 @@ func label(a []string) (string, error) {
 	b := make([]byte, 256)
 	n, err := unix.Getxattr(a[0], "security.selinux", b)
 	return strings.TrimRight(string(b[:max(n, 0)]), "\x00"), err
+}
+
+// keyLabel is the session keyring's.
+func keyLabel([]string) (string, error) {
+	return unix.KeyctlString(unix.KEYCTL_GET_SECURITY, unix.KEY_SPEC_SESSION_KEYRING)
 }
