@@ -51,7 +51,7 @@ func TestSmoke(t *testing.T) {
 	boot := func() ([]byte, string, error) {
 		start := time.Now()
 		defer func() { t.Logf("boot and tests: %v", time.Since(start).Round(time.Second)) }()
-		return run("run", "./tests/vm", "-kernel", "newest", "-timeout", "15m", "-test", "-run", "^("+strings.Join(smoke, "|")+")$",
+		return run("run", "./tests/vm", "-kernel", "newest", "-timeout", "25m", "-test", "-run", "^("+strings.Join(smoke, "|")+")$",
 			"./runtime/feature", "./runtime/cgroup", "./runtime/program", "./runtime", "./tests/e2e")
 	}
 	out, console, err := boot()
