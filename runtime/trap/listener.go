@@ -185,11 +185,13 @@ func (l *listener) answer(id uint64, v verdict) {
 	_ = l.ioctl(unix.SECCOMP_IOCTL_NOTIF_SEND, unsafe.Pointer(&r)) // ENOENT: it was killed
 }
 
-// ioctl makes a request that waits for nobody but the lock of the filter, which others hold
-// for a moment: but a signal ends that wait, and here come those of Go's scheduler.
+// ioctl makes a request that waits for nobody but the lock of the filter: but a signal ends
+// that wait, and here come those of Go's scheduler. The callers take the lock as well, and
+// may have little of a processor meanwhile (SCHED_IDLE) or be slowed down (memory.high): who
+// waits for them must not keep other goroutines waiting, as a raw call would.
 func (l *listener) ioctl(request uintptr, arg unsafe.Pointer) unix.Errno {
 	for {
-		_, _, e := unix.RawSyscall(unix.SYS_IOCTL, uintptr(l.fd), request, uintptr(arg))
+		_, _, e := unix.Syscall(unix.SYS_IOCTL, uintptr(l.fd), request, uintptr(arg))
 		if e != unix.EINTR {
 			return e
 		}
