@@ -99,15 +99,7 @@ func (c *calls) ownMounts(p *plan.Plan) {
 			c.try("make "+dir, unix.SYS_MKDIRAT, cwd, str(dir), num(0o755))
 		}
 		made = append(made, m.Destination)
-		c.mount(m)
-		if p.MountLabel != "" && m.Type == "mqueue" {
-			do := c.do
-			if m.Optional {
-				do = c.try
-			}
-			do("label "+m.Destination, unix.SYS_SETXATTR, str(m.Destination), str("security.selinux"),
-				str(p.MountLabel), num(len(p.MountLabel)+1), num(0))
-		}
+		c.mount(m, p.MountLabel)
 	}
 	for _, m := range p.Mounts {
 		// The copy into this mount namespace has made them bindable.
@@ -142,8 +134,9 @@ func Missing(destination string, made []string) []string {
 }
 
 // mount makes a new file system and attaches it. The mount point is found
-// without magic links; nothing of the container has run yet.
-func (c *calls) mount(m plan.Mount) {
+// without magic links; nothing of the container has run yet, but who shares a volume with
+// it may lead the same path elsewhere meanwhile. An mqueue has to be given its label.
+func (c *calls) mount(m plan.Mount, label string) {
 	do := c.do
 	if m.Optional {
 		do = c.try
@@ -166,6 +159,12 @@ func (c *calls) mount(m plan.Mount) {
 	}
 	do("make "+what, unix.SYS_FSCONFIG, fs, num(unix.FSCONFIG_CMD_CREATE), num(0), num(0), num(0))
 	fd := do("mount "+what, unix.SYS_FSMOUNT, fs, num(unix.FSMOUNT_CLOEXEC), num(m.Set))
+	if label != "" && m.Type == "mqueue" {
+		// It has no path yet, and by fd, which is O_PATH, the kernel sets no attribute.
+		c.do("enter "+what, unix.SYS_FCHDIR, fd)
+		c.do("label "+what, unix.SYS_SETXATTR, str("."), str("security.selinux"), str(label), num(len(label)+1), num(0))
+		c.do("go back to the root", unix.SYS_CHDIR, str("/"))
+	}
 	do("attach "+what, unix.SYS_MOVE_MOUNT, fd, str(""), at, str(""), num(unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH))
 	for _, f := range []ref{at, fs, fd} {
 		c.try("close a handle", unix.SYS_CLOSE, f)
