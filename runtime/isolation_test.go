@@ -1,17 +1,21 @@
 package runtime
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
 	"sysbox/runtime/plan"
+	"sysbox/runtime/program"
 )
 
 // TestTreeIsLocked: what the host mounted cannot be taken away, made writable
@@ -245,6 +249,27 @@ func TestNothingToExecute(t *testing.T) {
 		if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
 			t.Errorf("%s in %s: error %v, want %q", c.arg, c.cwd, err, c.want)
 		}
+	}
+}
+
+// TestNothingToExecuteAtOnce: an exec that has failed before the first leg could say its pid,
+// as happens where others use the processors, is told of in the same words.
+func TestNothingToExecuteAtOnce(t *testing.T) {
+	c := started(t, nil, "sleep", "1000")
+	old := slowDown
+	defer func() { slowDown = old }()
+	slowDown = func(p program.Program) program.Program {
+		nap := binary.LittleEndian.AppendUint64(make([]byte, 8), uint64(200*time.Millisecond))
+		i := slices.IndexFunc(p, func(c program.Call) bool { return c.Name == "report the pid" })
+		if i < 0 {
+			t.Error("no step reports the pid")
+			return p
+		}
+		return slices.Insert(p, i, program.Call{Name: "pause", Nr: unix.SYS_NANOSLEEP, Args: []program.Arg{program.Bytes(nap), program.Int(0)}, IgnoreError: true})
+	}
+	_, err := c.Exec(t.Context(), ExecRequest{Process: &specs.Process{Args: []string{"notfound404"}, Cwd: "/", Env: []string{"PATH=/usr/bin:/bin"}}})
+	if want := `exec: "notfound404": executable file not found in $PATH`; err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("error %v, want %q", err, want)
 	}
 }
 

@@ -148,7 +148,7 @@ func (s *setup) expect(tag uint32) (int32, error) {
 // executed waits until the process has executed name or failed to.
 func (s *setup) executed(name string) error {
 	if s.failed != nil {
-		return s.failed
+		return notExecuted(s.failed, name)
 	}
 	_, err := s.child.Next(time.Now().Add(stepDeadline))
 	if errors.Is(err, io.EOF) {
