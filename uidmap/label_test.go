@@ -14,6 +14,17 @@ func TestLabelOptions(t *testing.T) {
 	if !slices.Equal(got, want) {
 		t.Errorf("split: %q, want %q", got, want)
 	}
+	for text, want := range map[string][]string{
+		`lowerdir=/a"b,upperdir=/c,context="x,y"`: {`lowerdir=/a"b`, "upperdir=/c", `context="x,y"`},
+		`context="x,y`:                {`context="x`, "y"},
+		`context="x"z,,workdir=/d`:    {`context="x"`, "z", "workdir=/d"},
+		`rw,rootcontext=x,lowerdir="`: {"rootcontext=x", `lowerdir="`},
+		"":                            nil,
+	} {
+		if got := splitOptions(text); !slices.Equal(got, want) {
+			t.Errorf("split %q: %q, want %q", text, got, want)
+		}
+	}
 	for option, want := range map[string]string{
 		`context="` + label + `"`: "context=" + label,
 		"context=" + label:        "context=" + label,

@@ -339,18 +339,27 @@ func overlayAt(dir string) ([]string, error) {
 // take, or what is of the mount and not of the layers.
 func splitOptions(s string) []string {
 	var out []string
-	quoted := false // as a label with commas is
-	for _, o := range strings.FieldsFunc(s, func(r rune) bool {
-		if r == '"' {
-			quoted = !quoted
-		}
-		return r == ',' && !quoted
-	}) {
-		if o != "rw" && o != "uuid=on" && o != "nouserxattr" {
+	for s != "" {
+		var o string
+		if o, s = cutOption(s); o != "" && o != "rw" && o != "uuid=on" && o != "nouserxattr" {
 			out = append(out, o)
 		}
 	}
 	return out
+}
+
+// cutOption returns the first option and the others. A label may have commas, in quotes;
+// quotes elsewhere are part of a path.
+func cutOption(s string) (option, others string) {
+	key, value, _ := strings.Cut(s, "=")
+	if _, label := ContextOption(s); label && strings.HasPrefix(value, `"`) {
+		if i := strings.Index(value[1:], `"`); i >= 0 {
+			end := len(key) + len(`="`) + i + len(`"`)
+			return s[:end], strings.TrimPrefix(s[end:], ",")
+		}
+	}
+	option, others, _ = strings.Cut(s, ",")
+	return option, others
 }
 
 // unescape undoes mountinfo's octal escapes.
