@@ -100,6 +100,10 @@ func (c *caller) run(id, dir string, stdin []byte, args ...string) ([]byte, erro
 	c.t.Helper()
 	ctx, cancel := context.WithTimeout(c.t.Context(), patience)
 	defer cancel()
+	return c.command(ctx, id, dir, stdin, args...).CombinedOutput()
+}
+
+func (c *caller) command(ctx context.Context, id, dir string, stdin []byte, args ...string) *exec.Cmd {
 	args = append([]string{"-namespace", c.namespace, "-address", "/run/test.sock", "-publish-binary", "/bin/true", "-id", id}, args...)
 	cmd := exec.CommandContext(ctx, c.bin, args...)
 	cmd.Dir = dir
@@ -108,7 +112,7 @@ func (c *caller) run(id, dir string, stdin []byte, args ...string) ([]byte, erro
 		cmd.ExtraFiles = []*os.File{c.leak}
 	}
 	cmd.Env = append(os.Environ(), "TTRPC_ADDRESS=", "MAX_SHIM_VERSION=2")
-	return cmd.CombinedOutput()
+	return cmd
 }
 
 // params is the stdin of containerd 2.3 and newer.

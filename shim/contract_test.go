@@ -2,12 +2,14 @@ package shim
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"fmt"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -96,6 +98,74 @@ func TestStartsTogether(t *testing.T) {
 			t.Errorf("addresses are %q", addresses)
 		}
 	}
+}
+
+// TestNobodyHears: containerd has ended before start could answer, or has removed the bundle
+// as it came back. No daemon is left that nobody knows; one that serves others goes on.
+func TestNobodyHears(t *testing.T) {
+	for name, spoil := range map[string]func(dir string, cmd *exec.Cmd){
+		"no reader": func(_ string, cmd *exec.Cmd) {
+			r, w, err := os.Pipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			r.Close()
+			t.Cleanup(func() { w.Close() })
+			cmd.Stdout = w
+		},
+		"no place for the address": func(dir string, _ *exec.Cmd) {
+			if err := os.Mkdir(filepath.Join(dir, "address"), 0o700); err != nil {
+				t.Fatal(err)
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := newCaller(t)
+			start := func(id string) {
+				t.Helper()
+				dir := c.bundle("pod")
+				cmd := c.command(t.Context(), id, dir, c.params(id), "start")
+				spoil(dir, cmd)
+				if err := cmd.Run(); err == nil {
+					t.Error("start has succeeded")
+				}
+			}
+			start("pod")
+			if left := c.daemons(); len(left) > 0 {
+				t.Errorf("daemons are left: %v", left)
+			}
+			if left, err := filepath.Glob(c.sockets + "/*"); err != nil || slices.ContainsFunc(left, isSocket) {
+				t.Errorf("a socket is left: %v, %v", left, err)
+			}
+			r := c.startNew("pod", c.bundle("pod"))
+			before := c.shimPid(r.Address)
+			start("box")
+			if after := c.shimPid(r.Address); after != before {
+				t.Errorf("the daemon is %d, and was %d", after, before)
+			}
+		})
+	}
+}
+
+func isSocket(name string) bool {
+	info, err := os.Stat(name)
+	return err == nil && info.Mode().Type() == os.ModeSocket
+}
+
+// daemons are the processes that serve the caller's namespace.
+func (c *caller) daemons() (pids []string) {
+	c.t.Helper()
+	all, err := filepath.Glob("/proc/[0-9]*")
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	for _, p := range all {
+		args, err := os.ReadFile(p + "/cmdline")
+		if err == nil && bytes.Contains(args, []byte("-namespace\x00"+c.namespace+"\x00")) {
+			pids = append(pids, filepath.Base(p))
+		}
+	}
+	return pids
 }
 
 // What the daemon is like otherwise, package tests/contract sees.

@@ -14,6 +14,9 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/signal"
+
+	"golang.org/x/sys/unix"
 
 	"sysbox/runtime/text"
 	"sysbox/shim/bootstrap"
@@ -152,16 +155,22 @@ func start(f flags, stdin io.Reader, stdout io.Writer) error {
 		Debug:        f.debug,
 	}
 	r.Parse(in)
-	address, err := r.Start()
+	// Who asked may have ended: then the answer is refused (EPIPE), which must not end this
+	// process. The daemon does not inherit it.
+	signal.Notify(make(chan os.Signal, 1), unix.SIGPIPE)
+	s, err := r.Start()
 	if err != nil {
 		return fmt.Errorf("start a shim for %s: %w", f.id, err)
 	}
-	answer, err := r.Answer(address)
-	if err != nil {
-		return err
+	answer, err := r.Answer(s.Address)
+	if err == nil {
+		_, err = stdout.Write(answer)
 	}
-	_, err = stdout.Write(answer)
-	return err
+	if err != nil {
+		s.Abandon()
+		return fmt.Errorf("tell who started it of the shim for %s: %w", f.id, err)
+	}
+	return nil
 }
 
 // bundleDir is the bundle of an action that needs an id.

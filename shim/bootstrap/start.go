@@ -19,45 +19,66 @@ import (
 // ListenerFD is where the daemon finds its listening socket.
 const ListenerFD = 3
 
-// Start returns the address of the shim for the container's pod, which it
-// starts if there is none. The daemon need not have come up: its socket
-// listens already, and connections wait in the queue.
-func (r *Request) Start() (address string, err error) {
+// Shim is one that serves a pod.
+type Shim struct {
+	// Address of its socket, such as unix:///run/containerd/s/….
+	Address string
+	path    string
+	daemon  *os.Process // nil if it was there before
+}
+
+// Abandon ends a shim that was started for somebody who will not hear of it. One that was
+// there before goes on.
+func (s *Shim) Abandon() {
+	if s.daemon == nil {
+		return
+	}
+	_ = s.daemon.Kill()
+	_, _ = s.daemon.Wait()
+	_ = os.Remove(s.path)
+}
+
+// Start returns the shim for the container's pod, which it starts if there is none. The
+// daemon need not have come up: its socket listens already, and connections wait in the
+// queue. After an error none is left that was started.
+func (r *Request) Start() (*Shim, error) {
 	group, err := bundle.Group(r.Bundle, r.ID)
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 	path, err := socketPath(r.SocketDir, r.Address, r.Namespace, group)
 	if err != nil {
-		return "", err
+		return nil, err
 	}
-	address = "unix://" + path
+	s := &Shim{Address: "unix://" + path, path: path}
 	listener, err := listen(path)
 	switch {
 	case errors.Is(err, errServed):
 	case err != nil:
-		return "", err
+		return nil, err
 	default:
 		defer listener.Close()
-		if err := r.launch(group, address, listener); err != nil {
+		if s.daemon, err = r.launch(group, s.Address, listener); err != nil {
 			os.Remove(path)
-			return "", err
+			return nil, err
 		}
 	}
-	if err := bundle.WriteAddress(r.Bundle, address); err != nil {
-		return "", fmt.Errorf("record the shim's address: %w", err)
+	// The bundle goes if containerd ends meanwhile, and comes again and cleans up.
+	if err := bundle.WriteAddress(r.Bundle, s.Address); err != nil {
+		s.Abandon()
+		return nil, fmt.Errorf("record the shim's address: %w", err)
 	}
-	return address, nil
+	return s, nil
 }
 
 // launch starts the daemon: this very binary without an action.
-func (r *Request) launch(group, address string, listener *os.File) error {
+func (r *Request) launch(group, address string, listener *os.File) (*os.Process, error) {
 	// Whatever the caller left open beyond the standard files stays out of the
 	// daemon, which outlives the caller. Linux 5.11; older kernels inherit it.
 	_ = unix.CloseRange(3, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC)
 	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer null.Close()
 	log := openLog(r.Bundle)
@@ -79,14 +100,14 @@ func (r *Request) launch(group, address string, listener *os.File) error {
 		Sys:   &syscall.SysProcAttr{Setsid: true},
 	})
 	if err != nil {
-		return fmt.Errorf("start the shim's daemon: %w", err)
+		return nil, fmt.Errorf("start the shim's daemon: %w", err)
 	}
 	if err := r.place(p.Pid); err != nil {
 		p.Kill()
 		p.Wait()
-		return err
+		return nil, err
 	}
-	return p.Release()
+	return p, nil
 }
 
 func (r *Request) place(pid int) error {
