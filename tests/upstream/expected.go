@@ -5,7 +5,7 @@ package upstream
 type expectations struct {
 	tests int
 	but   map[string]expectation
-	// racy are tests that race with themselves, and how: one that fails is run again,
+	// racy are tests that race with themselves or a clock, and how: one that fails is run again,
 	// twice at most.
 	racy map[string]string
 }
@@ -32,7 +32,11 @@ var ofClient = expectations{112, map[string]expectation{
 	"TestCheckpointRestorePTY":           {"SKIP", checkpoint},
 	"TestCheckpointRestoreWithImagePath": {"SKIP", checkpoint},
 }, map[string]string{
-	"TestContentClient": "removes a folder of the content store that another goroutine still writes to; runs no container",
+	"TestContentClient":               "removes a folder of the content store that another goroutine still writes to; runs no container",
+	"TestDaemonRuntimeRoot":           ownDaemon,
+	"TestDaemonCustomCgroup":          ownDaemon,
+	"TestRestartMonitor":              ownDaemon,
+	"TestShimTraceContextPropagation": ownDaemon,
 }}
 
 const (
@@ -41,6 +45,7 @@ const (
 	hostNetwork = "wants the host's network, which is refused"
 	oneNode     = "wants two memory nodes"
 	failpoint   = "names a shim of containerd's own that fails when it is told to"
+	ownDaemon   = "gives a containerd that it starts two seconds to come up"
 	checkpoint  = "criu is not there, and checkpoints are not implemented"
 )
 
