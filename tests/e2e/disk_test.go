@@ -70,7 +70,7 @@ func TestDisks(t *testing.T) {
 				t.Fatalf("systemd is not up: exit status %d, %s", status, out)
 			}
 			for _, r := range diskRows {
-				out, status := h.exec(t, task, privileged, "timeout", "-k", "5", strconv.Itoa(int(60*patience())), "sh", "-c", "exec 2>&1; "+r.script)
+				out, status := h.exec(t, task, privileged, "timeout", "-k", "5", strconv.Itoa(int(170*patience())), "sh", "-c", "exec 2>&1; "+r.script)
 				if !strings.Contains(strings.TrimSpace(out), r.want) {
 					t.Errorf("%s: exit status %d, output:\n%s\nwant: %s", r.name, status, out, r.want)
 				}

@@ -65,7 +65,7 @@ func TestInner(t *testing.T) {
 	for _, s := range slices.Concat(versionRows, of("Docker", "", dockerRows), inner, newestRows, of("the newest Docker", newest, dockerRows)) {
 		t.Run(s.name, func(t *testing.T) {
 			start := time.Now()
-			out, status := h.exec(t, task, privileged, "timeout", "-k", "5", strconv.Itoa(int(100*patience())), "sh", "-c", s.script)
+			out, status := h.exec(t, task, privileged, "timeout", "-k", "5", strconv.Itoa(int(170*patience())), "sh", "-c", s.script)
 			if !strings.HasSuffix(strings.TrimSpace(out), s.want) || status != s.status {
 				t.Errorf("exit status %d, want %d; output:\n%s\nwant at its end: %s", status, s.status, out, s.want)
 			}

@@ -54,7 +54,7 @@ func TestNFS(t *testing.T) {
 		{"nfs-ls 'nfs://192.0.2.1/mem?version=4'", "file\n"},
 		{"grep -c nfs /proc/mounts", "0\n"},
 	} {
-		out, _ := h.exec(t, client, nil, "timeout", strconv.Itoa(int(20*patience())), "sh", "-c", c.script)
+		out, _ := h.exec(t, client, nil, "timeout", strconv.Itoa(int(60*patience())), "sh", "-c", c.script)
 		if !strings.HasSuffix(out, c.want) {
 			t.Errorf("%s in the client: %q, want %q", c.script, out, c.want)
 		}
