@@ -95,7 +95,12 @@ func call(name string, args []string) int {
 			return 0
 		case <-time.After(time.Millisecond):
 			if s, err := text(state); err != nil || strings.Contains(s, ") Z ") {
-				fmt.Println("thread killed")
+				select {
+				case s := <-done: // it ended by itself meanwhile
+					fmt.Println(s)
+				default:
+					fmt.Println("thread killed")
+				}
 				return 0
 			}
 		}
