@@ -5,6 +5,7 @@ import (
 	"path"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/containerd/cgroups/v3/cgroup1"
 	v1 "github.com/containerd/cgroups/v3/cgroup1/stats"
@@ -37,8 +38,8 @@ func TestStatsAsUpstream(t *testing.T) {
 				}
 				return !proto.Equal(ours, theirs)
 			}
-			// The numbers move while they are read.
-			for range 50 {
+			// The numbers move while they are read, until the process sleeps.
+			for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
 				if !differ() {
 					return
 				}
