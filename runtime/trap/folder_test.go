@@ -5,7 +5,6 @@ import (
 	"os"
 	"os/exec"
 	"testing"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -73,28 +72,27 @@ func callerOfSysinfo(t *testing.T) (*listener, chan error) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	fds, ended := make(chan int, 1), make(chan error, 1)
+	listeners, ended := make(chan *os.File, 1), make(chan error, 1)
 	go func() {
 		ended <- sys.Thread(func() error {
-			defer close(fds)
+			defer close(listeners)
 			if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
 				return err
 			}
-			prog := unix.SockFprog{Len: uint16(len(f.Insns) / 8), Filter: (*unix.SockFilter)(unsafe.Pointer(&f.Insns[0]))}
-			fd, _, e := unix.Syscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, uintptr(f.Flags), uintptr(unsafe.Pointer(&prog)))
-			if e != 0 {
-				return e
+			listener, err := sys.Seccomp(f.Insns, f.Flags)
+			if err != nil {
+				return err
 			}
-			fds <- int(fd)
+			listeners <- listener
 			var info unix.Sysinfo_t
 			return unix.Sysinfo(&info)
 		})
 	}()
-	fd, ok := <-fds
+	listener, ok := <-listeners
 	if !ok {
 		t.Fatal(<-ended)
 	}
-	l, err := newListener(os.NewFile(uintptr(fd), "listener"))
+	l, err := newListener(listener)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -161,17 +161,15 @@ func callers(text string) error {
 	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
 		return err
 	}
-	prog := unix.SockFprog{Len: uint16(len(f.Insns) / 8), Filter: (*unix.SockFilter)(unsafe.Pointer(&f.Insns[0]))}
-	flags := uintptr(f.Flags) | unix.SECCOMP_FILTER_FLAG_TSYNC | unix.SECCOMP_FILTER_FLAG_TSYNC_ESRCH
-	fd, _, e := unix.Syscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, flags, uintptr(unsafe.Pointer(&prog)))
-	if e != 0 {
-		return e
+	listener, err := sys.Seccomp(f.Insns, f.Flags|unix.SECCOMP_FILTER_FLAG_TSYNC|unix.SECCOMP_FILTER_FLAG_TSYNC_ESRCH)
+	if err != nil {
+		return err
 	}
-	fmt.Println(fd)
+	fmt.Println(listener.Fd())
 	if _, err := os.Stdin.Read(make([]byte, 1)); err == nil {
 		return errors.New("standard input has something to say")
 	}
-	unix.Close(int(fd))
+	listener.Close()
 	var wrong atomic.Int64
 	var all sync.WaitGroup
 	for range callers {
