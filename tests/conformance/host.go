@@ -33,9 +33,9 @@ func machine32() string {
 
 // runs32 tells whether the kernel runs 32-bit programs.
 func runs32() bool {
-	runs, err := i386.Runs(os.TempDir())
+	runs, err := i386.Runs()
 	if err != nil {
-		panic(err) // the folder is the test's
+		panic(err)
 	}
 	return runs
 }

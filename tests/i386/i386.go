@@ -5,10 +5,12 @@ package i386
 
 import (
 	"encoding/binary"
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"syscall"
 )
 
 // Code is the address at which an executable's code begins.
@@ -41,17 +43,24 @@ func Executable(code []byte) []byte {
 }
 
 // Runs tells whether the kernel runs such programs: it may be built without, have it
-// switched off, or run on a hypervisor that has 64-bit processes only. In dir one is written
-// and run.
-func Runs(dir string) (bool, error) {
+// switched off, or run on a hypervisor that has 64-bit processes only. One is run.
+func Runs() (runs bool, err error) {
 	if runtime.GOARCH != "amd64" {
 		return false, nil
 	}
-	name := filepath.Join(dir, "i386")
+	dir, err := os.MkdirTemp("", "i386-*")
+	if err != nil {
+		return false, err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	name := filepath.Join(dir, "exit")
 	// mov $1,%eax (exit); xor %ebx,%ebx; int $0x80
 	code := []byte{0xb8, 1, 0, 0, 0, 0x31, 0xdb, 0xcd, 0x80}
 	if err := os.WriteFile(name, Executable(code), 0o700); err != nil {
 		return false, err
 	}
-	return exec.Command(name).Run() == nil, os.Remove(name)
+	if err = exec.Command(name).Run(); errors.Is(err, syscall.ENOEXEC) {
+		return false, nil
+	}
+	return err == nil, err
 }
