@@ -126,16 +126,21 @@ var resultLabel = regexp.MustCompile(`^(pid|r[0-9]+)$`)
 
 // slowly puts a pause before each call of a program.
 func slowly(p program.Program) program.Program {
-	nap := binary.LittleEndian.AppendUint64(make([]byte, 8), uint64(5*time.Millisecond))
 	var out program.Program
 	for _, c := range p {
-		pause := program.Call{Name: "pause", Nr: unix.SYS_NANOSLEEP, Args: []program.Arg{program.Bytes(nap), program.Int(0)}, IgnoreError: true}
+		nap := pause(5 * time.Millisecond)
 		if !resultLabel.MatchString(c.Label) {
-			pause.Label, c.Label = c.Label, ""
+			nap.Label, c.Label = c.Label, ""
 		}
-		out = append(out, pause, c)
+		out = append(out, nap, c)
 	}
 	return out
+}
+
+// pause is a step that takes less than a second.
+func pause(d time.Duration) program.Call {
+	timespec := binary.LittleEndian.AppendUint64(make([]byte, 8), uint64(d))
+	return program.Call{Name: "pause", Nr: unix.SYS_NANOSLEEP, Args: []program.Arg{program.Bytes(timespec), program.Int(0)}, IgnoreError: true}
 }
 
 // TestRedirectedWrites (CVE-2025-52881): what is written to procfs for a process comes

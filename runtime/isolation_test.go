@@ -1,7 +1,6 @@
 package runtime
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
@@ -259,13 +258,12 @@ func TestNothingToExecuteAtOnce(t *testing.T) {
 	old := slowDown
 	defer func() { slowDown = old }()
 	slowDown = func(p program.Program) program.Program {
-		nap := binary.LittleEndian.AppendUint64(make([]byte, 8), uint64(200*time.Millisecond))
 		i := slices.IndexFunc(p, func(c program.Call) bool { return c.Name == "report the pid" })
 		if i < 0 {
 			t.Error("no step reports the pid")
 			return p
 		}
-		return slices.Insert(p, i, program.Call{Name: "pause", Nr: unix.SYS_NANOSLEEP, Args: []program.Arg{program.Bytes(nap), program.Int(0)}, IgnoreError: true})
+		return slices.Insert(p, i, pause(200*time.Millisecond))
 	}
 	_, err := c.Exec(t.Context(), ExecRequest{Process: &specs.Process{Args: []string{"notfound404"}, Cwd: "/", Env: []string{"PATH=/usr/bin:/bin"}}})
 	if want := `exec: "notfound404": executable file not found in $PATH`; err == nil || !strings.Contains(err.Error(), want) {
