@@ -10,10 +10,6 @@ GOFUMPT := mvdan.cc/gofumpt@v0.12.0
 LINT_VERSION := v2.15.0
 LINT := .cache/golangci-lint-$(LINT_VERSION)
 
-# Of the end-to-end tests the machine, which is some ten times slower, leaves out those of
-# inner software and of callers' versions, the crowds, and the faults at every call.
-VMSKIP ?= ^(TestInner|TestDockerAsCaller|TestUpgrade|TestTwoHundredAtOnce|TestThousandInARow|TestManyAtOnce|TestOneByOne|TestCrashAmid|TestKilledShimInEveryState|TestEndWhileAway|TestFullState|TestUnwritableState)$$
-
 .PHONY: help install build cross check test fuzz test-upstream test-vm test-vm-all test-vm-6.1 test-vm-6.12 test-vm-newest test-vm-selinux vm-ready compatibility demo bench clean
 
 help: ## show this
@@ -54,6 +50,10 @@ test-upstream: install build ## containerd's own client and CRI suites (TEST_UPS
 KERNEL ?= newest
 VMTESTS := ./uidmap ./runtime ./runtime/cgroup ./runtime/feature ./runtime/hooks ./runtime/process ./runtime/program \
 	./runtime/seccomp ./runtime/sys ./runtime/trap ./shim ./tests/conformance
+
+# Of the end-to-end tests the machine, which is some ten times slower, leaves out those of
+# inner software and of callers' versions, the crowds, and the faults at every call.
+VMSKIP ?= ^(TestInner|TestDockerAsCaller|TestUpgrade|TestTwoHundredAtOnce|TestThousandInARow|TestManyAtOnce|TestOneByOne|TestCrashAmid|TestKilledShimInEveryState|TestEndWhileAway|TestFullState|TestUnwritableState)$$
 
 test-vm: vm-ready ## the tests in a virtual machine (KERNEL=6.1, 6.12 or newest; AGAIN=pattern for some); an hour
 	@$(vm-run)
