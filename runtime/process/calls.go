@@ -3,6 +3,7 @@ package process
 import (
 	"encoding/binary"
 	"strconv"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -15,6 +16,8 @@ func newCalls() *calls { return &calls{} }
 type calls struct {
 	p program.Program
 	n int // labels given out
+	// marks are those of the next call.
+	marks []string
 }
 
 // ref is the result of a call made earlier.
@@ -50,35 +53,6 @@ var cwd = program.Sym{Name: "AT_FDCWD", Value: unix.AT_FDCWD}
 
 func (c *calls) space(n int) program.Arg { return &program.Space{Name: "buffer", N: n} }
 
-// done returns the program, with labels only where something refers to them.
-func (c *calls) done() program.Program {
-	used := map[string]bool{"pid": true, secondLeg: true}
-	for _, call := range c.p {
-		used[call.OnError] = true
-		for _, a := range call.Args {
-			mark(used, a)
-		}
-	}
-	for i := range c.p {
-		if !used[c.p[i].Label] {
-			c.p[i].Label = ""
-		}
-	}
-	return c.p
-}
-
-// mark notes the calls whose results an argument takes.
-func mark(used map[string]bool, a program.Arg) {
-	switch a := a.(type) {
-	case ref:
-		used[string(a)] = true
-	case *program.Blob:
-		for _, r := range a.Refs {
-			mark(used, r.Arg)
-		}
-	}
-}
-
 const secondLeg = "second leg"
 
 // do makes a call whose failure ends the program.
@@ -99,9 +73,18 @@ func (c *calls) want(name string, result int64, nr uintptr, args ...program.Arg)
 func (c *calls) add(call program.Call) ref {
 	c.n++
 	call.Label = "r" + itoa(c.n)
-	c.p = append(c.p, call)
+	c.put(call)
 	return ref(call.Label)
 }
+
+// put adds a call as it is.
+func (c *calls) put(call program.Call) {
+	call.Marks, c.marks = append(call.Marks, c.marks...), nil
+	c.p = append(c.p, call)
+}
+
+// mark names the place where the next call will be, for jumps.
+func (c *calls) mark(label string) { c.marks = append(c.marks, label) }
 
 // open opens a file below dir, never through a magic link but /proc's own
 // "self".
@@ -114,7 +97,7 @@ func (c *calls) prelude(shim int) { c.p = append(c.p, program.Prelude(shim)...) 
 
 // report tells the shim how far the program is.
 func (c *calls) report(name string, tag uint32) {
-	c.p = append(c.p, program.Report(name, tag, ""))
+	c.put(program.Report(name, tag, ""))
 }
 
 // fork clones the second leg, tells the shim its pid and ends the first.
@@ -123,16 +106,13 @@ func (c *calls) fork(flags uint64, unified bool) {
 	if unified {
 		fd = FDUnified
 	}
-	c.p = append(c.p,
-		program.Fork("pid", secondLeg, flags, fd),
-		program.Report("report the pid", TagPid, "pid"),
-		program.Exit(0))
+	c.put(program.Fork("pid", secondLeg, flags, fd))
+	c.put(program.Report("report the pid", TagPid, "pid"))
+	c.put(program.Exit(0))
 	// The parent-death signal would come when the thread ends that started the
 	// first leg; from here on the end of a pipe tells of the shim's death.
-	c.p = append(c.p, program.Call{
-		Name: "enter the second leg", Label: secondLeg, Nr: unix.SYS_PRCTL,
-		Args: []program.Arg{num(unix.PR_SET_PDEATHSIG), num(0)},
-	})
+	c.mark(secondLeg)
+	c.do("enter the second leg", unix.SYS_PRCTL, num(unix.PR_SET_PDEATHSIG), num(0))
 }
 
 // env is the environment of the process to be.
@@ -148,13 +128,22 @@ func (c *calls) env(list []string, askHome bool) env {
 		e.list = strs(list)
 		return e
 	}
-	b := &program.Blob{Name: "environment", Data: make([]byte, 8*(len(list)+2))}
+	b := &program.Blob{Name: environment(list, e.home), Data: make([]byte, 8*(len(list)+2)), Named: true}
 	for i, s := range list {
 		b.Refs = append(b.Refs, program.Ref{Off: 8 * i, Arg: program.Str(s)})
 	}
 	b.Refs = append(b.Refs, program.Ref{Off: 8 * len(list), Arg: e.home})
 	e.list = b
 	return e
+}
+
+// environment is what listings show of an environment that ends with what home has.
+func environment(list []string, home *program.Space) string {
+	quoted := make([]string, 0, len(list)+1)
+	for _, s := range list {
+		quoted = append(quoted, strconv.Quote(s))
+	}
+	return "[" + strings.Join(append(quoted, home.String()), ", ") + "]"
 }
 
 // fprog is struct sock_fprog, seccomp(2).

@@ -34,25 +34,25 @@ type Join struct {
 func Exec(in Join) program.Program {
 	c := newCalls()
 	c.hostLeg(in.Shim, *in.Process, in.Limits)
-	c.do("join the pid namespace", unix.SYS_SETNS, num(FDTarget), num(unix.CLONE_NEWPID))
+	c.do("join the pid namespace", unix.SYS_SETNS, fd(FDTarget), num(unix.CLONE_NEWPID))
 	c.fork(0, in.Unified)
 
 	c.joinCgroups(in.Tasks)
 	c.scheduling(*in.Process)
 	c.memoryPolicy(in.Process.MemoryPolicy)
 	if rest := in.Namespaces &^ unix.CLONE_NEWPID; rest != 0 {
-		c.do("join the namespaces", unix.SYS_SETNS, num(FDTarget), num(rest))
+		c.do("join the namespaces", unix.SYS_SETNS, fd(FDTarget), num(rest))
 	}
-	c.do("close the first leg's files", unix.SYS_CLOSE_RANGE, num(FDTarget), num(^uint32(0)), num(0))
+	c.do("close the first leg's files", unix.SYS_CLOSE_RANGE, fd(FDTarget), num(^uint32(0)), num(0))
 	env := c.env(in.Process.Env, false)
 	if in.Namespaces&unix.CLONE_NEWUSER == 0 {
 		// A hook of the host's, which keeps the host's identity.
 		c.execute(*in.Process, env)
-		return c.done()
+		return c.p
 	}
 	c.becomeRoot()
 	c.labelKeys(*in.Process)
 	c.joinKeyring(in.Keyring)
 	c.finish(*in.Process, in.CapLast, in.Filter, in.Trap, env)
-	return c.done()
+	return c.p
 }

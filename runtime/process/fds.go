@@ -1,5 +1,11 @@
 package process
 
+import (
+	"fmt"
+
+	"sysbox/runtime/program"
+)
+
 // Numbers of the files that a program expects to find open.
 const (
 	// FDReport takes the program's reports; the write end of a pipe.
@@ -23,6 +29,17 @@ const (
 	// version 1 cgroups, then namespaces to be joined.
 	FDFirst = 10
 )
+
+// fdNames are what listings show of these numbers.
+var fdNames = map[int]string{
+	FDReport: "report pipe", FDGo: "sync pipe", FDProc: "host's /proc", FDTrap: "listener socket", FDTarget: "init's pidfd",
+	FDUnified: "cgroup2 directory", FDConsole: "terminal's master",
+}
+
+// fd is one of these numbers as an argument.
+func fd(n int) program.Arg {
+	return program.Sym{Name: fmt.Sprintf("%d<%s>", n, fdNames[n]), Value: int64(n)}
+}
 
 // Tags of the reports, in the order in which they come.
 const (

@@ -33,9 +33,9 @@ func (c *calls) finish(p plan.Process, capLast int, f, trap *Filter, env env) {
 	// Closed here, not by execve: that first gives the process memory that belongs to the
 	// container, whose root may then look at its files, and closes after that.
 	c.do("close the working directory", unix.SYS_CLOSE, dir)
-	c.do("close the files of the set-up", unix.SYS_CLOSE_RANGE, num(FDGo), num(FDProc), num(0))
+	c.do("close the files of the set-up", unix.SYS_CLOSE_RANGE, fd(FDGo), fd(FDProc), num(0))
 	c.do("close the numbered files of the set-up", unix.SYS_CLOSE_RANGE, num(FDTrap+1), num(^uint32(0)), num(0))
-	c.do("close the other two on exec", unix.SYS_CLOSE_RANGE, num(FDReport), num(FDTrap), num(unix.CLOSE_RANGE_CLOEXEC))
+	c.do("close the other two on exec", unix.SYS_CLOSE_RANGE, fd(FDReport), fd(FDTrap), num(unix.CLOSE_RANGE_CLOEXEC))
 	c.limits(p)
 	for n := range capLast + 1 {
 		if p.Caps.Bounding&(1<<n) == 0 {
@@ -70,7 +70,7 @@ func (c *calls) labels(p plan.Process) {
 }
 
 func (c *calls) label(what, file, value string) {
-	fd := c.open("open "+file, num(FDProc), file, unix.O_WRONLY)
+	fd := c.open("open "+file, fd(FDProc), file, unix.O_WRONLY)
 	c.want("set the "+what+" "+value, int64(len(value)), unix.SYS_WRITE, fd, str(value), num(len(value)))
 	c.do("close "+file, unix.SYS_CLOSE, fd)
 }
@@ -124,7 +124,7 @@ func (c *calls) filter(f *Filter) {
 	listener := c.do("install the seccomp filter", unix.SYS_SECCOMP, num(unix.SECCOMP_SET_MODE_FILTER), num(f.Flags), c.fprog(f.Insns))
 	if f.Flags&unix.SECCOMP_FILTER_FLAG_NEW_LISTENER != 0 {
 		// The calls from here on may wait for the agent's answers, which has its listener then.
-		c.p = append(c.p, program.SendFile("give the agent's listener to the shim", FDTrap, "the listener", listener))
+		c.put(program.SendFile("give the agent's listener to the shim", FDTrap, "the listener", listener))
 	}
 }
 
@@ -142,11 +142,10 @@ func (c *calls) trap(f *Filter) {
 		Args:    []program.Arg{num(unix.SECCOMP_SET_MODE_FILTER), num(f.Flags), c.fprog(f.Insns)},
 		OnError: none, Errno: unix.EBUSY,
 	})
-	c.p = append(c.p, program.SendFile("give the listener to the shim", FDTrap, "the listener", listener))
+	c.put(program.SendFile("give the listener to the shim", FDTrap, "the listener", listener))
 	c.do("close the listener", unix.SYS_CLOSE, listener) // before execve, as the others
-	c.p = append(c.p, program.Call{
-		Name: "close the listener's socket", Label: none, Nr: unix.SYS_CLOSE, Args: []program.Arg{num(FDTrap)}, IgnoreError: true,
-	})
+	c.mark(none)
+	c.try("close the listener's socket", unix.SYS_CLOSE, fd(FDTrap))
 }
 
 // identity sets groups, ids and capabilities of the process.
@@ -212,11 +211,10 @@ func (c *calls) lookUp(p plan.Process) {
 		next := "look " + itoa(i+1)
 		call.OnError = next
 		c.add(call)
-		// A call that always "fails" is a jump.
-		c.add(program.Call{Name: "go on", Nr: unix.SYS_GETPID, Want: program.Equals(0), OnError: found})
-		c.p = append(c.p, program.Call{Name: "look further", Label: next, Nr: unix.SYS_GETPID})
+		c.put(program.Goto(found))
+		c.mark(next)
 	}
-	c.p = append(c.p, program.Call{Name: "go on", Label: found, Nr: unix.SYS_GETPID})
+	c.mark(found)
 }
 
 // CwdStep begins the name of the step that opens the working directory.

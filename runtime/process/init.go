@@ -69,7 +69,7 @@ func Init(in Create) program.Program {
 		// a cgroup namespace is let into a cgroup outside of it (ENOENT).
 		c.do("join cgroup namespace", unix.SYS_SETNS, num(FDFirst+in.Tasks+i), num(unix.CLONE_NEWCGROUP))
 	}
-	c.do("close the first leg's files", unix.SYS_CLOSE_RANGE, num(FDTarget), num(^uint32(0)), num(0))
+	c.do("close the first leg's files", unix.SYS_CLOSE_RANGE, fd(FDTarget), num(^uint32(0)), num(0))
 	var children ref
 	if ns.Time.Mode == plan.NamespaceNew {
 		c.do("make the time namespace", unix.SYS_UNSHARE, num(unix.CLONE_NEWTIME))
@@ -77,7 +77,7 @@ func Init(in Create) program.Program {
 		c.report("say that the time namespace is there", TagTime)
 	}
 	env := c.env(in.Plan.Process.Env, in.AskHome)
-	c.want("wait for the tree", GoSize, unix.SYS_READ, num(FDGo), env.home, num(GoSize))
+	c.want("wait for the tree", GoSize, unix.SYS_READ, fd(FDGo), env.home, num(GoSize))
 	if ns.Time.Mode == plan.NamespaceNew { // before Linux 6.3 an execve does not enter it
 		c.do("enter the time namespace", unix.SYS_SETNS, children, num(unix.CLONE_NEWTIME))
 	}
@@ -98,10 +98,10 @@ func Init(in Create) program.Program {
 		c.makeConsole(in.Plan.Process)
 	}
 	c.lookUp(in.Plan.Process)
-	c.p = append(c.p, program.Report("say that init is ready, and its keyring", TagReady, string(keyring)))
-	c.want("wait for start", 1, unix.SYS_READ, num(FDGo), c.space(1), num(1))
+	c.put(program.Report("say that init is ready, and its keyring", TagReady, string(keyring)))
+	c.want("wait for start", 1, unix.SYS_READ, fd(FDGo), c.space(1), num(1))
 	c.finish(in.Plan.Process, in.CapLast, in.Filter, in.Trap, env)
-	return c.done()
+	return c.p
 }
 
 func cloneFlags(ns plan.Namespaces) uint64 {

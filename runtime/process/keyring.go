@@ -50,12 +50,13 @@ func (c *calls) joinKeyring(k Keyring) {
 			Args: []program.Arg{num(unix.KEYCTL_JOIN_SESSION_KEYRING), str(k.Name)},
 			Want: program.Equals(int64(k.Serial)), OnError: other,
 		})
-		// A call that always "fails" is a jump.
-		c.add(program.Call{Name: "go on", Nr: unix.SYS_GETPID, Want: program.Equals(0), OnError: joined})
-		c.p = append(c.p, program.Call{Name: "the keyring is another", Label: other, Nr: unix.SYS_GETPID})
+		c.put(program.Goto(joined))
+		c.mark(other)
 	}
 	c.keyctl("make a session keyring", num(unix.KEYCTL_JOIN_SESSION_KEYRING), num(0))
-	c.p = append(c.p, program.Call{Name: "go on", Label: joined, Nr: unix.SYS_GETPID})
+	if k.Serial > 0 {
+		c.mark(joined)
+	}
 }
 
 // keyctl may fail only for want of keyrings in the kernel.

@@ -25,7 +25,7 @@ func (c *calls) hostLeg(shim int, p plan.Process, limits map[int]unix.Rlimit) {
 	c.affinity("set the cpu affinity outside of the cgroup", p.CPUs.Initial)
 	if p.OOMScoreAdj != nil {
 		v := itoa(*p.OOMScoreAdj)
-		fd := c.open("open oom_score_adj", num(FDProc), "self/oom_score_adj", unix.O_WRONLY)
+		fd := c.open("open oom_score_adj", fd(FDProc), "self/oom_score_adj", unix.O_WRONLY)
 		c.want(OOMScoreStep+v, int64(len(v)), unix.SYS_WRITE, fd, str(v), num(len(v)))
 		c.do("close oom_score_adj", unix.SYS_CLOSE, fd)
 	}
@@ -39,7 +39,7 @@ func (c *calls) becomeOwner(uid uint32) {
 	c.do("keep the capabilities", unix.SYS_PRCTL, num(unix.PR_SET_SECUREBITS), num(program.NoSetuidFixup), num(0), num(0), num(0))
 	c.do("become the owner of the user namespace", unix.SYS_SETRESUID, num(^uint32(0)), num(uid), num(^uint32(0)))
 	c.hide()
-	c.p = append(c.p, program.ParentDeath(unix.SIGKILL)) // which is forgotten with the id
+	c.put(program.ParentDeath(unix.SIGKILL)) // which is forgotten with the id
 }
 
 // joinCgroups joins the version 1 cgroups. "0" moves the writing thread alone,
@@ -189,7 +189,7 @@ func (c *calls) makeConsole(p plan.Process) {
 	for fd := range 3 {
 		c.do("make the terminal file "+itoa(fd), unix.SYS_DUP3, slave, num(fd), num(0))
 	}
-	c.do("keep the master for the shim", unix.SYS_DUP3, master, num(FDConsole), num(unix.O_CLOEXEC))
+	c.do("keep the master for the shim", unix.SYS_DUP3, master, fd(FDConsole), num(unix.O_CLOEXEC))
 	for _, f := range []ref{tree, slave, master} {
 		c.do("close a handle", unix.SYS_CLOSE, f)
 	}

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"runtime"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 // Program is a list of system calls, made in order. A program that runs past its last
@@ -23,6 +25,9 @@ type Call struct {
 	Args []Arg
 	// Label names the call, for jumps and for [Result]. Unique in its program.
 	Label string
+	// Marks are further labels, for jumps alone: places in a program, whatever call
+	// comes there.
+	Marks []string
 
 	// Want is the result that the call must have, or else it fails; nil: any that is
 	// not an error.
@@ -39,6 +44,8 @@ type Call struct {
 	// Errno restricts OnError and IgnoreError to this one error. 0: to any, a result
 	// that is not the wanted one included.
 	Errno syscall.Errno
+
+	jump bool // made by Goto
 }
 
 // title is the call's name, or what stands in for it.
@@ -47,6 +54,12 @@ func (c *Call) title() string {
 		return c.Name
 	}
 	return sysName(runtime.GOARCH, c.Nr)
+}
+
+// Goto is a jump: a call that changes nothing and always "fails", as the interpreter knows
+// no other. Listings show the jump alone.
+func Goto(label string) Call {
+	return Call{Nr: unix.SYS_GETPID, Want: Equals(0), OnError: label, jump: true}
 }
 
 // Equals is a value for [Call.Want].
@@ -88,7 +101,8 @@ type Blob struct {
 	// Refs are put into the data: 8 bytes each, except for a [Result], which is 4.
 	Refs []Ref
 
-	named bool // the name tells the content, so listings show nothing else
+	// Named: the name tells the content, so listings show nothing else.
+	Named bool
 }
 
 // Ref is an argument within a [Blob].

@@ -51,7 +51,10 @@ func (p Program) assemble(arch string, base uint64, kind uint32, reportFD int) (
 		out: make([]byte, stepSize*(len(p)+1)),
 	}
 	for i := range p {
-		if s := p[i].Label; s != "" {
+		for _, s := range append(p[i].Marks, p[i].Label) {
+			if s == "" {
+				continue
+			}
 			if _, dup := l.labels[s]; dup {
 				return nil, fmt.Errorf("%s: label %q is used twice", p[i].title(), s)
 			}

@@ -9,31 +9,24 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// String lists the program, one call a line, in the manner of strace. It is the same
-// on all architectures, as long as the arguments are.
+// String lists the program, one call a line, in the manner of strace: flags, capabilities
+// and structures by name, results as $name where a later call takes them, jumps as goto.
+// It is the same on all architectures, as long as the arguments are.
 func (p Program) String() string {
+	targets, results := p.references()
 	var b strings.Builder
 	for i := range p {
 		c := &p[i]
-		if c.Label != "" {
-			fmt.Fprintf(&b, "%s:\n", c.Label)
+		for _, m := range append(c.Marks, c.Label) {
+			if targets[m] {
+				fmt.Fprintf(&b, "%s:\n", m)
+			}
 		}
-		fmt.Fprintf(&b, "%3d  %s", i, c.line())
-		if c.Want != nil {
-			fmt.Fprintf(&b, " = %d", *c.Want)
+		fmt.Fprintf(&b, "%3d  ", i)
+		if results[c.Label] {
+			fmt.Fprintf(&b, "$%s = ", c.Label)
 		}
-		on := "on error"
-		if c.Errno != 0 {
-			on = "on " + unix.ErrnoName(c.Errno)
-		}
-		if c.IfZero != "" {
-			fmt.Fprintf(&b, ", if 0 goto %s", c.IfZero)
-		}
-		if c.OnError != "" {
-			fmt.Fprintf(&b, ", %s goto %s", on, c.OnError)
-		} else if c.IgnoreError {
-			fmt.Fprintf(&b, ", %s go on", on)
-		}
+		b.WriteString(c.listed())
 		if c.Name != "" {
 			fmt.Fprintf(&b, "  # %s", c.Name)
 		}
@@ -42,16 +35,64 @@ func (p Program) String() string {
 	return b.String()
 }
 
-// line is the call without its jumps.
-func (c *Call) line() string {
-	args := make([]string, len(c.Args))
-	for i, a := range c.Args {
-		args[i] = "?"
-		if a != nil {
-			args[i] = a.String()
+// references are the labels that the program jumps to, and those whose results it takes.
+func (p Program) references() (targets, results map[string]bool) {
+	targets, results = map[string]bool{}, map[string]bool{}
+	for i := range p {
+		for _, to := range []string{p[i].IfZero, p[i].OnError} {
+			if to != "" {
+				targets[to] = true
+			}
+		}
+		for _, a := range p[i].Args {
+			noteResults(results, a)
 		}
 	}
-	return sysName(runtime.GOARCH, c.Nr) + "(" + strings.Join(args, ", ") + ")"
+	return targets, results
+}
+
+// noteResults notes the calls whose results an argument takes.
+func noteResults(taken map[string]bool, a Arg) {
+	switch a := a.(type) {
+	case Result:
+		taken[string(a)] = true
+	case ResultAddr:
+		taken[string(a)] = true
+	case *Blob:
+		for _, r := range a.Refs {
+			noteResults(taken, r.Arg)
+		}
+	}
+}
+
+// listed is a call with what is wanted of it and its jumps.
+func (c *Call) listed() string {
+	if c.jump {
+		return "goto " + c.OnError
+	}
+	s := c.line()
+	if c.Want != nil {
+		s += fmt.Sprintf(" = %d", *c.Want)
+	}
+	on := "on error"
+	if c.Errno != 0 {
+		on = "on " + unix.ErrnoName(c.Errno)
+	}
+	if c.IfZero != "" {
+		s += ", if 0 goto " + c.IfZero
+	}
+	if c.OnError != "" {
+		s += fmt.Sprintf(", %s goto %s", on, c.OnError)
+	} else if c.IgnoreError {
+		s += fmt.Sprintf(", %s go on", on)
+	}
+	return s
+}
+
+// line is the call without its jumps.
+func (c *Call) line() string {
+	name := sysName(runtime.GOARCH, c.Nr)
+	return name + "(" + strings.Join(decode(name, c.Args), ", ") + ")"
 }
 
 func (a Int) String() string {
@@ -81,7 +122,7 @@ func (a Strs) String() string {
 }
 
 func (b *Blob) String() string {
-	if b.named {
+	if b.Named {
 		return b.Name
 	}
 	var s strings.Builder

@@ -3,7 +3,6 @@ package program
 import (
 	"encoding/binary"
 	"fmt"
-	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -51,7 +50,7 @@ func Fork(label, child string, flags uint64, cgroup int) Call {
 	binary.LittleEndian.PutUint64(args, flags)
 	return Call{
 		Name: "clone", Nr: unix.SYS_CLONE3, Label: label, IfZero: child,
-		Args: []Arg{&Blob{Name: cloneName(flags, cgroup), Data: args, named: true}, Int(len(args))},
+		Args: []Arg{&Blob{Name: cloneName(flags, cgroup), Data: args, Named: true}, Int(len(args))},
 	}
 }
 
@@ -59,33 +58,9 @@ func Fork(label, child string, flags uint64, cgroup int) Call {
 func Exit(code int) Call { return Call{Nr: unix.SYS_EXIT_GROUP, Args: []Arg{Int(code)}} }
 
 func cloneName(flags uint64, cgroup int) string {
-	var names []string
-	for _, f := range []struct {
-		bit  uint64
-		name string
-	}{
-		{unix.CLONE_NEWTIME, "CLONE_NEWTIME"},
-		{unix.CLONE_NEWNS, "CLONE_NEWNS"},
-		{unix.CLONE_NEWCGROUP, "CLONE_NEWCGROUP"},
-		{unix.CLONE_NEWUTS, "CLONE_NEWUTS"},
-		{unix.CLONE_NEWIPC, "CLONE_NEWIPC"},
-		{unix.CLONE_NEWUSER, "CLONE_NEWUSER"},
-		{unix.CLONE_NEWPID, "CLONE_NEWPID"},
-		{unix.CLONE_NEWNET, "CLONE_NEWNET"},
-		{unix.CLONE_PARENT, "CLONE_PARENT"},
-		{unix.CLONE_INTO_CGROUP, "CLONE_INTO_CGROUP"},
-	} {
-		if flags&f.bit != 0 {
-			names = append(names, f.name)
-			flags &^= f.bit
-		}
-	}
-	if flags != 0 {
-		names = append(names, fmt.Sprintf("%#x", flags))
-	}
-	s := "{" + strings.Join(names, "|")
+	s := "{" + bits(flags, cloneFlags)
 	if cgroup >= 0 {
-		s += fmt.Sprintf(", cgroup %d", cgroup)
+		s += fmt.Sprintf(", cgroup=%d", cgroup)
 	}
 	return s + "}"
 }

@@ -28,11 +28,11 @@ const (
 // Report is a call that tells the reader tag and, unless value is empty, the result of
 // the call with that label, of which the low 32 bits arrive.
 func Report(name string, tag uint32, value string) Call {
-	b := &Blob{Name: fmt.Sprintf("record %d", tag), Data: make([]byte, recordSize)}
+	b := &Blob{Name: fmt.Sprintf("{report %d}", tag), Data: make([]byte, recordSize), Named: true}
 	binary.LittleEndian.PutUint32(b.Data, kindProgress)
 	binary.LittleEndian.PutUint32(b.Data[4:], tag)
 	if value != "" {
-		b.Refs = []Ref{{8, Result(value)}}
+		b.Name, b.Refs = fmt.Sprintf("{report %d, $%s}", tag, value), []Ref{{8, Result(value)}}
 	}
 	return Call{Name: name, Nr: unix.SYS_WRITE, Args: []Arg{Int(ReportFD), b, Int(recordSize)}, Want: Equals(recordSize)}
 }

@@ -3,6 +3,7 @@ package program
 import (
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"os"
 
 	"golang.org/x/sys/unix"
@@ -20,7 +21,7 @@ func SendFile(name string, socket int, what string, file Arg) Call {
 	// struct iovec, struct msghdr.
 	iov := &Blob{Name: "one byte", Data: binary.LittleEndian.AppendUint64(make([]byte, 8), 1)}
 	iov.Refs = []Ref{{Off: 0, Arg: Str("")}}
-	msg := &Blob{Name: "message", Data: make([]byte, 56)}
+	msg := &Blob{Name: fmt.Sprintf("{one byte, SCM_RIGHTS: %s}", file), Data: make([]byte, 56), Named: true}
 	binary.LittleEndian.PutUint64(msg.Data[24:], 1)
 	binary.LittleEndian.PutUint64(msg.Data[40:], uint64(len(control.Data)))
 	msg.Refs = []Ref{{Off: 16, Arg: iov}, {Off: 32, Arg: control}}

@@ -167,7 +167,7 @@ func firstLeg(o Options, memfd, report int) (Program, error) {
 	}
 	cloexec(1<<31 - 1)
 	// CLONE_CLEAR_SIGHAND leaves ignored signals ignored; so does execve.
-	action := &Blob{Name: "SIG_DFL", Data: make([]byte, 32), named: true}
+	action := &Blob{Name: "SIG_DFL", Data: make([]byte, 32), Named: true}
 	for sig := unix.SIGHUP; sig <= lastSignal; sig++ {
 		if sig != unix.SIGKILL && sig != unix.SIGSTOP {
 			p = append(p, Call{
