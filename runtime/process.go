@@ -165,10 +165,10 @@ func (s *setup) executed(name string) error {
 func notExecuted(err error, name string) error {
 	err = refusedByHost(err)
 	var step *program.StepError
-	if errors.As(err, &step) && step.Errno != 0 && strings.HasPrefix(step.Step.Name, process.CwdStep) {
-		return fmt.Errorf("process.cwd is %q: %w; give a folder of the container", strings.TrimPrefix(step.Step.Name, process.CwdStep), step.Errno)
+	if errors.As(err, &step) && step.Errno != 0 && step.Step.Field == process.FieldCwd {
+		return fmt.Errorf("%s is %q: %w; give a folder of the container", step.Step.Field, step.Step.Value, step.Errno)
 	}
-	if !errors.As(err, &step) || !strings.HasPrefix(step.Step.Name, process.ExecveStep) && !strings.HasPrefix(step.Step.Name, process.LookUpStep) {
+	if !errors.As(err, &step) || step.Step.Field != process.FieldArgs {
 		return err
 	}
 	switch {

@@ -3,7 +3,6 @@ package runtime
 import (
 	"errors"
 	"fmt"
-	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -47,17 +46,17 @@ func refusedByHost(err error) error {
 	if !errors.As(err, &step) || step.Errno == 0 {
 		return err
 	}
-	switch {
-	case strings.HasPrefix(step.Step.Name, process.SchedulerStep):
+	switch field := step.Step.Field; field {
+	case process.FieldScheduler:
 		return notScheduled(step.Errno)
-	case strings.HasPrefix(step.Step.Name, process.MemoryPolicyStep):
-		return fmt.Errorf("linux.memoryPolicy: the host's kernel refuses it: %w; give nodes that the host has and linux.resources.cpu.mems allows, and flags that go with the mode", step.Errno)
-	case strings.HasPrefix(step.Step.Name, process.IOPriorityStep):
+	case process.FieldMemoryPolicy:
+		return fmt.Errorf("%s: the host's kernel refuses it: %w; give nodes that the host has and linux.resources.cpu.mems allows, and flags that go with the mode", field, step.Errno)
+	case process.FieldIOPriority:
 		return noIOPriority(step.Errno)
-	case strings.HasPrefix(step.Step.Name, process.RaiseLimitStep):
-		return fmt.Errorf("process.rlimits: the host's kernel refuses to %s: %w; a limit above containerd's own needs CAP_SYS_RESOURCE there, and no RLIMIT_NOFILE may be above the sysctl fs.nr_open", step.Step.Name, step.Errno)
-	case strings.HasPrefix(step.Step.Name, process.OOMScoreStep):
-		return fmt.Errorf("process.oomScoreAdj is %q: the host's kernel refuses it: %w; one below containerd's own needs CAP_SYS_RESOURCE there", strings.TrimPrefix(step.Step.Name, process.OOMScoreStep), step.Errno)
+	case process.FieldRlimits:
+		return fmt.Errorf("%s: the host's kernel refuses to %s: %w; a limit above containerd's own needs CAP_SYS_RESOURCE there, and no RLIMIT_NOFILE may be above the sysctl fs.nr_open", field, step.Step.Name, step.Errno)
+	case process.FieldOOMScoreAdj:
+		return fmt.Errorf("%s is %q: the host's kernel refuses it: %w; one below containerd's own needs CAP_SYS_RESOURCE there", field, step.Step.Value, step.Errno)
 	}
 	return err
 }

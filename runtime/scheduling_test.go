@@ -33,22 +33,23 @@ func init() {
 // TestRefusedByHost: what the kernel refuses to the shim itself is told by the spec's field.
 func TestRefusedByHost(t *testing.T) {
 	for _, c := range []struct {
-		step string
+		step program.Call
 		want []string
 	}{
-		{process.OOMScoreStep + "-500", []string{`process.oomScoreAdj is "-500"`, "CAP_SYS_RESOURCE"}},
-		{process.RaiseLimitStep + "RLIMIT_NOFILE to 3000000", []string{"process.rlimits", "RLIMIT_NOFILE to 3000000", "fs.nr_open"}},
-		{process.SchedulerStep, []string{"process.scheduler", "CAP_SYS_NICE"}},
-		{process.IOPriorityStep, []string{"process.ioPriority", "CAP_SYS_NICE"}},
-		{process.MemoryPolicyStep, []string{"linux.memoryPolicy", "nodes that the host has"}},
+		{program.Call{Field: process.FieldOOMScoreAdj, Value: "-500"}, []string{`process.oomScoreAdj is "-500"`, "CAP_SYS_RESOURCE"}},
+		{program.Call{Field: process.FieldRlimits, Name: "raise the hard limit of RLIMIT_NOFILE to 3000000"}, []string{"process.rlimits", "RLIMIT_NOFILE to 3000000", "fs.nr_open"}},
+		{program.Call{Field: process.FieldScheduler}, []string{"process.scheduler", "CAP_SYS_NICE"}},
+		{program.Call{Field: process.FieldIOPriority}, []string{"process.ioPriority", "CAP_SYS_NICE"}},
+		{program.Call{Field: process.FieldMemoryPolicy}, []string{"linux.memoryPolicy", "nodes that the host has"}},
 	} {
-		err := refusedByHost(&program.StepError{Step: program.Call{Name: c.step, Nr: unix.SYS_WRITE}, Errno: unix.EACCES})
+		c.step.Nr = unix.SYS_WRITE
+		err := refusedByHost(&program.StepError{Step: c.step, Errno: unix.EACCES})
 		if !errors.Is(err, unix.EACCES) {
-			t.Errorf("%s: %v has lost the kernel's answer", c.step, err)
+			t.Errorf("%s: %v has lost the kernel's answer", c.step.Field, err)
 		}
 		for _, w := range c.want {
 			if !strings.Contains(err.Error(), w) || strings.Contains(err.Error(), "write(") {
-				t.Errorf("%s: %v; want %q", c.step, err, w)
+				t.Errorf("%s: %v; want %q", c.step.Field, err, w)
 			}
 		}
 	}

@@ -60,6 +60,11 @@ func (c *calls) do(name string, nr uintptr, args ...program.Arg) ref {
 	return c.add(program.Call{Name: name, Nr: nr, Args: args})
 }
 
+// serve makes a call whose failure ends the program and is one of a field of the spec.
+func (c *calls) serve(field, value, name string, nr uintptr, args ...program.Arg) ref {
+	return c.add(program.Call{Name: name, Field: field, Value: value, Nr: nr, Args: args})
+}
+
 // try makes a call whose failure is of no account.
 func (c *calls) try(name string, nr uintptr, args ...program.Arg) ref {
 	return c.add(program.Call{Name: name, Nr: nr, Args: args, IgnoreError: true})

@@ -27,7 +27,7 @@ func (c *calls) finish(p plan.Process, capLast int, f, trap *Filter, env env) {
 		c.do("set the umask", unix.SYS_UMASK, num(0o022))
 	}
 	// No magic links: /proc/self/fd/N must not lead out of the container.
-	dir := c.do(CwdStep+p.Cwd, unix.SYS_OPENAT2, cwd, str(p.Cwd),
+	dir := c.serve(FieldCwd, p.Cwd, "open the working directory "+p.Cwd, unix.SYS_OPENAT2, cwd, str(p.Cwd),
 		words(unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0, unix.RESOLVE_NO_MAGICLINKS), num(24))
 	c.do("enter the working directory "+p.Cwd, unix.SYS_FCHDIR, dir)
 	// Closed here, not by execve: that first gives the process memory that belongs to the
@@ -75,22 +75,20 @@ func (c *calls) label(what, file, value string) {
 	c.do("close "+file, unix.SYS_CLOSE, fd)
 }
 
-// MemoryPolicyStep is the name of the step that sets it.
-const MemoryPolicyStep = "set the memory policy"
-
 // memoryPolicy is inherited from here on; the kernel looks for its nodes among those of
 // the process's cgroups.
 func (c *calls) memoryPolicy(m *plan.MemoryPolicy) {
 	if m == nil {
 		return
 	}
+	const name = "set the memory policy"
 	if len(m.Nodes) == 0 {
-		c.do(MemoryPolicyStep, unix.SYS_SET_MEMPOLICY, num(m.Mode), num(0), num(0))
+		c.serve(FieldMemoryPolicy, "", name, unix.SYS_SET_MEMPOLICY, num(m.Mode), num(0), num(0))
 		return
 	}
 	mask := bitmap(m.Nodes)
 	// The kernel takes one bit less than it is told.
-	c.do(MemoryPolicyStep, unix.SYS_SET_MEMPOLICY, num(m.Mode), words(mask...), num(64*len(mask)+1))
+	c.serve(FieldMemoryPolicy, "", name, unix.SYS_SET_MEMPOLICY, num(m.Mode), words(mask...), num(64*len(mask)+1))
 }
 
 func bitmap(numbers []int) []uint64 {
@@ -180,17 +178,16 @@ func (c *calls) identity(p plan.Process, capLast int) {
 // execute tries the places where the program, args[0] mostly, may be, as execvp(3) does. That the
 // last one fails is the failure of the program.
 func (c *calls) execute(p plan.Process, env env) {
-	program := p.Args[0]
+	name := p.Args[0]
 	if p.Program != "" {
-		program = p.Program
+		name = p.Program
 	}
-	places := Candidates(program, p.Env)
+	places := Candidates(name, p.Env)
 	for i, at := range places {
-		do := c.try
-		if i == len(places)-1 {
-			do = c.do
-		}
-		do(ExecveStep+at, unix.SYS_EXECVE, str(at), strs(p.Args), env.list)
+		c.add(program.Call{
+			Name: "execute " + at, Field: FieldArgs, Value: at, Nr: unix.SYS_EXECVE,
+			Args: []program.Arg{str(at), strs(p.Args), env.list}, IgnoreError: i < len(places)-1,
+		})
 	}
 }
 
@@ -203,7 +200,7 @@ func (c *calls) lookUp(p plan.Process) {
 		if !path.IsAbs(at) {
 			at = path.Join(p.Cwd, at)
 		}
-		call := program.Call{Name: LookUpStep + at, Nr: unix.SYS_FACCESSAT, Args: []program.Arg{cwd, str(at), num(unix.X_OK)}}
+		call := program.Call{Name: "look for " + at, Field: FieldArgs, Value: at, Nr: unix.SYS_FACCESSAT, Args: []program.Arg{cwd, str(at), num(unix.X_OK)}}
 		if i == len(places)-1 {
 			c.add(call)
 			break
@@ -216,15 +213,6 @@ func (c *calls) lookUp(p plan.Process) {
 	}
 	c.mark(found)
 }
-
-// CwdStep begins the name of the step that opens the working directory.
-const CwdStep = "open the working directory "
-
-// LookUpStep begins the names of the steps that look for what will be executed.
-const LookUpStep = "look for "
-
-// ExecveStep begins the name of the step that executes the process.
-const ExecveStep = "execute "
 
 // defaultPath is searched where a process has no PATH, as execvp(3) does.
 const defaultPath = "/bin:/usr/bin"

@@ -2,6 +2,7 @@ package process
 
 import (
 	"flag"
+	"maps"
 	"os"
 	"path/filepath"
 	"testing"
@@ -117,5 +118,27 @@ func TestCandidates(t *testing.T) {
 		if got := Candidates(c.name, c.env)[0]; got != c.want {
 			t.Errorf("Candidates(%q, %q) begins with %q, want %q", c.name, c.env, got, c.want)
 		}
+	}
+}
+
+// The steps that can fail for what the caller asked say for which field.
+func TestFieldsOfSteps(t *testing.T) {
+	p := rootProcess()
+	adj := -500
+	p.OOMScoreAdj, p.Rlimits = &adj, []plan.Rlimit{{Type: unix.RLIMIT_NOFILE, Name: "RLIMIT_NOFILE", Hard: 4096}}
+	p.Scheduler, p.IOPriority = &plan.Scheduler{Policy: 1}, &plan.IOPriority{}
+	p.MemoryPolicy = &plan.MemoryPolicy{Mode: 2, Nodes: []int{0}}
+	got := map[string]string{}
+	for _, c := range Exec(Join{Process: &p, Limits: map[int]unix.Rlimit{unix.RLIMIT_NOFILE: {}}, Namespaces: unix.CLONE_NEWUSER}) {
+		if c.Field != "" {
+			got[c.Field] = c.Value
+		}
+	}
+	want := map[string]string{
+		FieldArgs: "/sbin/init", FieldCwd: "/", FieldRlimits: "RLIMIT_NOFILE", FieldOOMScoreAdj: "-500",
+		FieldScheduler: "", FieldIOPriority: "", FieldMemoryPolicy: "",
+	}
+	if !maps.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
 	}
 }

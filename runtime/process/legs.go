@@ -18,7 +18,7 @@ func (c *calls) hostLeg(shim int, p plan.Process, limits map[int]unix.Rlimit) {
 	c.do("leave the host's groups", unix.SYS_SETGROUPS, num(0), num(0))
 	for _, l := range p.Rlimits {
 		if own, ok := limits[l.Type]; ok && l.Hard > own.Max {
-			c.do(RaiseLimitStep+l.Name+" to "+strconv.FormatUint(l.Hard, 10), unix.SYS_PRLIMIT64, num(0), num(l.Type),
+			c.serve(FieldRlimits, l.Name, "raise the hard limit of "+l.Name+" to "+strconv.FormatUint(l.Hard, 10), unix.SYS_PRLIMIT64, num(0), num(l.Type),
 				words(own.Cur, l.Hard), num(0))
 		}
 	}
@@ -26,7 +26,10 @@ func (c *calls) hostLeg(shim int, p plan.Process, limits map[int]unix.Rlimit) {
 	if p.OOMScoreAdj != nil {
 		v := itoa(*p.OOMScoreAdj)
 		fd := c.open("open oom_score_adj", fd(FDProc), "self/oom_score_adj", unix.O_WRONLY)
-		c.want(OOMScoreStep+v, int64(len(v)), unix.SYS_WRITE, fd, str(v), num(len(v)))
+		c.add(program.Call{
+			Name: "set oom_score_adj to " + v, Field: FieldOOMScoreAdj, Value: v, Nr: unix.SYS_WRITE,
+			Args: []program.Arg{fd, str(v), num(len(v))}, Want: program.Equals(int64(len(v))),
+		})
 		c.do("close oom_score_adj", unix.SYS_CLOSE, fd)
 	}
 }
@@ -52,26 +55,18 @@ func (c *calls) joinCgroups(tasks int) {
 	}
 }
 
-// The beginnings of the names of the steps that the kernel may refuse to the host as well.
-const (
-	SchedulerStep  = "set the scheduler"
-	IOPriorityStep = "set the io priority"
-	RaiseLimitStep = "raise the hard limit of " // its name, and the value
-	OOMScoreStep   = "set oom_score_adj to "    // and the value
-)
-
 // scheduling sets what a user namespace has no right to raise, as the host. It is the
 // leg's own, as some policies are not for children. The shim does this for init, which
 // is born in its user namespace.
 func (c *calls) scheduling(p plan.Process) {
 	if s := p.Scheduler; s != nil {
 		// struct sched_attr, sched_setattr(2).
-		c.do(SchedulerStep, unix.SYS_SCHED_SETATTR, num(0), words(
+		c.serve(FieldScheduler, "", "set the scheduler", unix.SYS_SCHED_SETATTR, num(0), words(
 			48|uint64(s.Policy)<<32, s.Flags, uint64(uint32(s.Nice))|uint64(s.Priority)<<32,
 			s.Runtime, s.Deadline, s.PeriodNs), num(0))
 	}
 	if p.IOPriority != nil {
-		c.do(IOPriorityStep, unix.SYS_IOPRIO_SET, num(1), num(0), num(p.IOPriority.Value))
+		c.serve(FieldIOPriority, "", "set the io priority", unix.SYS_IOPRIO_SET, num(1), num(0), num(p.IOPriority.Value))
 	}
 }
 

@@ -18,6 +18,10 @@ type Call struct {
 	// example "unshare the mount namespace". Empty: the system
 	// call's name.
 	Name string
+	// Field is the field of the runtime specification that the call serves, such as
+	// "process.cwd", and Value what the specification has there: for the error of a call
+	// that fails for what the caller asked. Both may be empty.
+	Field, Value string
 	// Nr is the system call's number on the architecture this package is built for,
 	// such as unix.SYS_PRCTL.
 	Nr uintptr
