@@ -147,19 +147,12 @@ func (c *Container) Update(_ context.Context, r *specs.LinuxResources) error {
 	return err
 }
 
-// Stats returns *stats.Metrics of containerd/cgroups' cgroup1 or cgroup2. It
-// answers until Delete, from the last state if the processes are gone.
-func (c *Container) Stats(context.Context) (any, error) { return c.cgroup.Stats() }
+// Cgroup is the container's. It must not be asked for before Create has returned.
+func (c *Container) Cgroup() *cgroup.Cgroup { return c.cgroup }
 
 // OOMKills is how many processes of the container the kernel has killed for
-// want of memory. After the end of the last process it must be asked before
-// Stats is, as systemd then removes the cgroup.
-func (c *Container) OOMKills() uint64 {
-	if c.rec.Cgroup.Unit != "" {
-		_, _ = c.cgroup.Stats() // kept for callers that ask after the exit
-	}
-	return c.cgroup.OOMKills()
-}
+// want of memory.
+func (c *Container) OOMKills() uint64 { return c.cgroup.OOMKills() }
 
 // Pids lists the host pids of all processes in the container's cgroup.
 func (c *Container) Pids(context.Context) ([]int, error) { return c.cgroup.Pids() }

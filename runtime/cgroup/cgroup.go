@@ -55,7 +55,6 @@ type Cgroup struct {
 	warnings    []string
 
 	mu       sync.Mutex
-	last     any    // guarded by mu: the last good Stats
 	oomKills uint64 // guarded by mu: the highest count of OOM kills seen
 }
 
@@ -179,6 +178,30 @@ func Load(s State) (*Cgroup, error) {
 // State returns what Load needs.
 func (c *Cgroup) State() State {
 	return State{Path: c.path, Unit: c.unit, System: c.system, Layout: c.layout}
+}
+
+// Directories are those of one container's cgroup.
+type Directories struct {
+	// V1 has those of the version 1 hierarchies, by controller; empty on a host
+	// without any.
+	V1 map[string]string
+	// Unified is that of cgroup2, "" where it is not mounted.
+	Unified string
+}
+
+// Directories returns where the container's cgroup is, for those that read what the kernel
+// counts. A directory is gone when the cgroup is.
+func (c *Cgroup) Directories() Directories {
+	d := Directories{V1: map[string]string{}}
+	for _, h := range c.layout.V1 {
+		for _, controller := range h.Controllers {
+			d.V1[controller] = h.Mount + c.path
+		}
+	}
+	if c.layout.Unified != "" {
+		d.Unified = c.layout.Unified + c.path
+	}
+	return d
 }
 
 // Path is the container's path below the mount point of every hierarchy.

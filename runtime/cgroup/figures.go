@@ -1,5 +1,7 @@
 package cgroup
 
+import "strconv"
+
 // Memory is the container's limit of memory and what it uses, in bytes. A limit
 // of 0 is none, or unknown.
 func (c *Cgroup) Memory() (limit, used uint64) {
@@ -29,6 +31,9 @@ func number(name string) uint64 {
 	if err != nil {
 		return 0
 	}
-	n, _ := parseStat(s, 0)
+	n, err := strconv.ParseUint(s, 10, 64)
+	if err != nil {
+		return 0
+	}
 	return n
 }

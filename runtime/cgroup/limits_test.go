@@ -5,8 +5,6 @@ import (
 	"strings"
 	"testing"
 
-	v1 "github.com/containerd/cgroups/v3/cgroup1/stats"
-	v2 "github.com/containerd/cgroups/v3/cgroup2/stats"
 	"github.com/opencontainers/runtime-spec/specs-go"
 )
 
@@ -119,17 +117,8 @@ func TestCheckBeforeUpdate(t *testing.T) {
 	c := create(t, Config{})
 	start(t, inside(t, c, "x=$(head -c 20m /dev/zero | tr \"\\0\" x); echo; sleep 60"))
 	eventually(t, "10 MiB in use", func() bool {
-		s, err := c.Stats()
-		if err != nil {
-			t.Fatal(err)
-		}
-		switch m := s.(type) {
-		case *v1.Metrics:
-			return m.Memory.RSS > 10<<20
-		case *v2.Metrics:
-			return m.Memory.Anon > 10<<20
-		}
-		return false
+		_, used := c.Memory()
+		return used > 10<<20
 	})
 	_, err := c.Update(&specs.LinuxResources{Memory: &specs.LinuxMemory{Limit: ptr(int64(4096)), CheckBeforeUpdate: ptr(true)}})
 	if err == nil || !strings.Contains(err.Error(), "linux.resources.memory.limit 4096") {

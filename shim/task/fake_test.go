@@ -99,14 +99,12 @@ func (b *fakeBox) Update(_ context.Context, r *specs.LinuxResources) error {
 }
 
 func (b *fakeBox) OOMKills() uint64 {
-	v, err := b.Stats(context.Background())
-	if m, ok := v.(*cgroup1.Metrics); ok && err == nil {
-		return m.GetMemoryOomControl().GetOomKill()
-	}
-	return 0
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.oomKills
 }
 
-func (b *fakeBox) Stats(context.Context) (any, error) {
+func (b *fakeBox) Stats() (proto.Message, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return &cgroup1.Metrics{MemoryOomControl: &cgroup1.MemoryOomControl{OomKill: b.oomKills}}, nil

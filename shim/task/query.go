@@ -2,7 +2,6 @@ package task
 
 import (
 	"context"
-	"fmt"
 
 	api "github.com/containerd/containerd/api/runtime/task/v2"
 	"github.com/containerd/containerd/api/types/runc/options"
@@ -87,18 +86,14 @@ func (s *Service) Pids(ctx context.Context, r *api.PidsRequest) (*api.PidsRespon
 }
 
 // Stats gives the cgroup's figures, also between exit and delete.
-func (s *Service) Stats(ctx context.Context, r *api.StatsRequest) (*api.StatsResponse, error) {
+func (s *Service) Stats(_ context.Context, r *api.StatsRequest) (*api.StatsResponse, error) {
 	c, err := s.find(r.GetID())
 	if err != nil {
 		return nil, toGRPC(err)
 	}
-	v, err := c.rt.Stats(ctx)
+	m, err := c.rt.Stats()
 	if err != nil {
 		return nil, toGRPC(err)
-	}
-	m, ok := v.(proto.Message)
-	if !ok {
-		return nil, toGRPC(fmt.Errorf("statistics of container %s are a %T, which is no message", c.id, v))
 	}
 	a, err := toAny(m)
 	if err != nil {

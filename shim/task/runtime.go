@@ -5,8 +5,10 @@ import (
 	"os"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
+	"google.golang.org/protobuf/proto"
 
 	"sysbox/runtime"
+	"sysbox/shim/metrics"
 )
 
 // Pod, Container and Process are what this package uses of package runtime,
@@ -25,7 +27,7 @@ type (
 		Pause(ctx context.Context) error
 		Resume(ctx context.Context) error
 		Update(ctx context.Context, r *specs.LinuxResources) error
-		Stats(ctx context.Context) (any, error)
+		Stats() (proto.Message, error)
 		OOMKills() uint64
 		Pids(ctx context.Context) ([]int, error)
 		SignalAll(ctx context.Context, sig int) error
@@ -70,7 +72,7 @@ func (p *pod) Create(ctx context.Context, r runtime.CreateRequest) (Container, e
 	if err != nil {
 		return nil, err
 	}
-	return container{c}, nil
+	return container{c, metrics.NewReader(c.Cgroup())}, nil
 }
 
 func (p *pod) Close() error {
@@ -81,7 +83,22 @@ func (p *pod) Close() error {
 	return nil
 }
 
-type container struct{ *runtime.Container }
+type container struct {
+	*runtime.Container
+	metrics *metrics.Reader
+}
+
+// Stats answers until Delete, from the last state if the processes are gone.
+func (c container) Stats() (proto.Message, error) { return c.metrics.Read() }
+
+// OOMKills also reads what Stats returns after the end of the last process, with which
+// systemd removes the cgroup: the task service asks at each exit by SIGKILL.
+func (c container) OOMKills() uint64 {
+	if c.Cgroup().State().Unit != "" {
+		_, _ = c.metrics.Read()
+	}
+	return c.Container.OOMKills()
+}
 
 func (c container) Init() Process { return c.Container.Init() }
 

@@ -1,4 +1,4 @@
-package cgroup
+package metrics
 
 import (
 	"errors"
@@ -26,10 +26,10 @@ type statDir struct {
 }
 
 func (d *statDir) read(name string) (string, bool) {
-	s, err := readFile(d.path + "/" + name)
+	b, err := os.ReadFile(d.path + "/" + name)
 	switch {
 	case err == nil:
-		return s, true
+		return strings.TrimSuffix(string(b), "\n"), true
 	case !gone(err) && !errors.Is(err, unix.EOPNOTSUPP): // pressure files say so where PSI is off
 		d.fail(err)
 	}
@@ -147,4 +147,15 @@ func hugePageSizes(dir string) ([]string, error) {
 	}
 	slices.Sort(sizes)
 	return sizes, nil
+}
+
+// gone reports whether an error means that the cgroup was removed: ENOENT from open,
+// ENODEV from a file that was open when it happened.
+func gone(err error) bool {
+	return errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENODEV)
+}
+
+func exists(dir string) bool {
+	_, err := os.Lstat(dir)
+	return err == nil
 }

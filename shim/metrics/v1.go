@@ -1,4 +1,4 @@
-package cgroup
+package metrics
 
 import (
 	"bufio"
@@ -13,11 +13,11 @@ import (
 	v1 "github.com/containerd/cgroups/v3/cgroup1/stats"
 )
 
-// stats1 reads what the v1 controllers count (Documentation/admin-guide/cgroup-v1).
-func (c *Cgroup) stats1() (*v1.Metrics, error) {
+// read1 reads what the v1 controllers count (Documentation/admin-guide/cgroup-v1).
+func (r *Reader) read1() (*v1.Metrics, error) {
 	m := &v1.Metrics{CPU: &v1.CPUStat{Throttling: &v1.Throttle{}, Usage: &v1.CPUUsage{}}}
 	found := false
-	for _, r := range []struct {
+	for _, c := range []struct {
 		controller string
 		read       func(*statDir, *v1.Metrics)
 	}{
@@ -29,12 +29,13 @@ func (c *Cgroup) stats1() (*v1.Metrics, error) {
 		{"hugetlb", hugetlb1},
 		{"rdma", rdma1},
 	} {
-		if c.layout.v1(r.controller) == "" {
+		dir, mounted := r.dirs.V1[c.controller]
+		if !mounted {
 			continue
 		}
 		found = true
-		d := &statDir{path: c.dir(r.controller)}
-		r.read(d, m)
+		d := &statDir{path: dir}
+		c.read(d, m)
 		// Looked at last: what is removed meanwhile has no numbers, not zeros.
 		if !exists(d.path) {
 			return nil, missing(d.path)

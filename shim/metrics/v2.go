@@ -1,4 +1,4 @@
-package cgroup
+package metrics
 
 import (
 	"fmt"
@@ -9,10 +9,10 @@ import (
 	v2 "github.com/containerd/cgroups/v3/cgroup2/stats"
 )
 
-// stats2 reads what cgroup2 counts (Documentation/admin-guide/cgroup-v2.rst). As
+// read2 reads what cgroup2 counts (Documentation/admin-guide/cgroup-v2.rst). As
 // upstream has it, controllers that are off count zero.
-func (c *Cgroup) stats2() (*v2.Metrics, error) {
-	d := &statDir{path: c.layout.Unified + c.path}
+func (r *Reader) read2() (*v2.Metrics, error) {
+	d := &statDir{path: r.dirs.Unified}
 	m := &v2.Metrics{
 		Pids:   &v2.PidsStat{Current: d.number("pids.current", 0), Limit: d.number("pids.max", math.MaxUint64)},
 		CPU:    &v2.CPUStat{},
