@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/opencontainers/runtime-spec/specs-go"
 )
 
 // Mapping maps Size ids from ContainerID on to those from HostID on.
@@ -72,15 +71,6 @@ func (m Map) String() string {
 		fmt.Fprintf(&b, "%d %d %d\n", e.ContainerID, e.HostID, e.Size)
 	}
 	return b.String()
-}
-
-// FromSpec takes the mappings of an OCI spec.
-func FromSpec(s []specs.LinuxIDMapping) Map {
-	m := make(Map, 0, len(s))
-	for _, e := range s {
-		m = append(m, Mapping{ContainerID: e.ContainerID, HostID: e.HostID, Size: e.Size})
-	}
-	return m
 }
 
 // Parse reads the form of /proc/PID/uid_map, or the "container:host:size"

@@ -71,26 +71,11 @@ func (r rule) String() string {
 	return fmt.Sprintf("%s %s %s", verb, r.device, r.access)
 }
 
-// DefaultDeviceRules are added after the spec's own: the devices that the OCI
+// defaultRules are added after the spec's own: the devices that the OCI
 // runtime spec promises every container (config-linux.md, "Default Devices"),
 // ptys, net/tun for VPNs and rootless networks, and making nodes, which gives no
 // right to open them. A system container gets fuse too, for overlays and
 // desktop files: the driver ties a mount to the user namespace that made it.
-func DefaultDeviceRules(system bool) []specs.LinuxDeviceCgroup {
-	var out []specs.LinuxDeviceCgroup
-	for _, r := range defaultRules(system) {
-		d := specs.LinuxDeviceCgroup{Allow: true, Type: string(r.kind), Access: r.access.String()}
-		if r.major >= 0 {
-			d.Major = &r.major
-		}
-		if r.minor >= 0 {
-			d.Minor = &r.minor
-		}
-		out = append(out, d)
-	}
-	return out
-}
-
 func defaultRules(system bool) []rule {
 	if system {
 		return append(slices.Clone(commonRules), rule{device{'c', 10, 229}, true, accessAll}) // fuse

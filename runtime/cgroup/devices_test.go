@@ -59,13 +59,13 @@ func TestV1Devices(t *testing.T) {
 	}
 }
 
-func TestDefaultDeviceRules(t *testing.T) {
+func TestDefaultRules(t *testing.T) {
 	fuse := func(system bool) (n int) {
-		for _, d := range DefaultDeviceRules(system) {
-			if d.Major != nil && *d.Major == 10 && *d.Minor == 229 {
+		for _, r := range defaultRules(system) {
+			if r.major == 10 && r.minor == 229 {
 				n++
 			}
-			if d.Major != nil && *d.Major == 1 && d.Minor != nil && *d.Minor == 11 {
+			if r.major == 1 && r.minor == 11 {
 				t.Error("kmsg is allowed")
 			}
 		}

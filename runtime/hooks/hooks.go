@@ -31,7 +31,6 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"syscall"
 	"time"
 
@@ -71,21 +70,6 @@ func Of(h *specs.Hooks, kind Kind) []specs.Hook {
 		return h.Poststart
 	case Poststop:
 		return h.Poststop
-	}
-	return nil
-}
-
-// Check refuses hooks that can't be run, with a sentence that names the field.
-func Check(h *specs.Hooks) error {
-	for _, kind := range []Kind{Prestart, CreateRuntime, CreateContainer, StartContainer, Poststart, Poststop} {
-		for i, hook := range Of(h, kind) {
-			if !filepath.IsAbs(hook.Path) {
-				return fmt.Errorf("hooks.%s[%d].path %q isn't absolute: give the whole path of the program", kind, i, hook.Path)
-			}
-			if hook.Timeout != nil && *hook.Timeout <= 0 {
-				return fmt.Errorf("hooks.%s[%d].timeout %d isn't above zero: leave it out for no timeout", kind, i, *hook.Timeout)
-			}
-		}
 	}
 	return nil
 }

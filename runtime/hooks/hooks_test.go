@@ -169,21 +169,3 @@ func TestErrors(t *testing.T) {
 		t.Errorf("long standard error: %.80q", err)
 	}
 }
-
-func TestCheck(t *testing.T) {
-	zero := 0
-	for _, c := range []struct {
-		hooks *specs.Hooks
-		want  string
-	}{
-		{nil, ""},
-		{&specs.Hooks{Poststop: []specs.Hook{{Path: "/a"}}}, ""},
-		{&specs.Hooks{StartContainer: []specs.Hook{{Path: "/a"}, {Path: "b"}}}, `hooks.startContainer[1].path "b"`},
-		{&specs.Hooks{Poststart: []specs.Hook{{Path: "/a", Timeout: &zero}}}, `hooks.poststart[0].timeout 0`},
-	} {
-		err := Check(c.hooks)
-		if (err == nil) != (c.want == "") || err != nil && !strings.HasPrefix(err.Error(), c.want) {
-			t.Errorf("Check: %v, want %q", err, c.want)
-		}
-	}
-}

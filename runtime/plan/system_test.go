@@ -241,7 +241,7 @@ func TestMapsOfTheCaller(t *testing.T) {
 			t.Error(c.name, err)
 			continue
 		}
-		if p.IDs.Source != IDsSpec || !slices.Equal(p.IDs.UID, uidmap.FromSpec(c.uid)) || !slices.Equal(p.IDs.GID, uidmap.FromSpec(c.gid)) {
+		if p.IDs.Source != IDsSpec || !slices.Equal(p.IDs.UID, mapOf(c.uid)) || !slices.Equal(p.IDs.GID, mapOf(c.gid)) {
 			t.Errorf("%s: %+v", c.name, p.IDs)
 		}
 		if p.System == c.hostRoot {
@@ -440,4 +440,13 @@ func TestMountLabel(t *testing.T) {
 	if p.MountLabel != label {
 		t.Errorf("label %q", p.MountLabel)
 	}
+}
+
+// mapOf has the mappings of a spec.
+func mapOf(list []specs.LinuxIDMapping) uidmap.Map {
+	m := make(uidmap.Map, 0, len(list))
+	for _, e := range list {
+		m = append(m, uidmap.Mapping(e))
+	}
+	return m
 }
