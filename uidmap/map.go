@@ -3,7 +3,6 @@ package uidmap
 import (
 	"fmt"
 	"strings"
-
 )
 
 // Mapping maps Size ids from ContainerID on to those from HostID on.
