@@ -36,6 +36,7 @@ type Containerd struct {
 	Client  *containerd.Client
 
 	bin     string
+	shim    string // the directory with the shim
 	cmd     *exec.Cmd
 	end     chan error
 	starts  int          // of containerd
@@ -45,18 +46,24 @@ type Containerd struct {
 // Start starts containerd of a version, without its CRI plugins, and waits until it
 // answers.
 func Start(ctx context.Context, version string) (*Containerd, error) {
-	return start(ctx, version, `disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.cri.v1.runtime", "io.containerd.cri.v1.images", "io.containerd.nri.v1.nri"]`, "", nil)
-}
-
-// start starts containerd with lines at the beginning and at the end of its
-// configuration, and with files in its folder by their names; in all of them DIR is
-// that folder.
-func start(ctx context.Context, version, first, last string, files map[string]string) (*Containerd, error) {
-	bin, err := peers.Containerd(version)
+	shim, err := peers.Shim()
 	if err != nil {
 		return nil, err
 	}
-	shim, err := peers.Shim()
+	return StartShim(ctx, version, shim)
+}
+
+// StartShim is Start with the shim of a directory, where it may be replaced while
+// containers run.
+func StartShim(ctx context.Context, version, dir string) (*Containerd, error) {
+	return start(ctx, version, dir, `disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.cri.v1.runtime", "io.containerd.cri.v1.images", "io.containerd.nri.v1.nri"]`, "", nil)
+}
+
+// start starts containerd with the shim of a directory, and lines at the beginning and at the end of its
+// configuration, and with files in its folder by their names; in all of them DIR is
+// that folder.
+func start(ctx context.Context, version, shim, first, last string, files map[string]string) (*Containerd, error) {
+	bin, err := peers.Containerd(version)
 	if err != nil {
 		return nil, err
 	}
@@ -64,7 +71,7 @@ func start(ctx context.Context, version, first, last string, files map[string]st
 	if err != nil {
 		return nil, err
 	}
-	c := &Containerd{Version: version, Dir: dir, bin: bin}
+	c := &Containerd{Version: version, Dir: dir, bin: bin, shim: shim}
 	if err := c.watchOver(); err != nil {
 		return nil, errors.Join(err, os.RemoveAll(dir))
 	}
@@ -90,7 +97,7 @@ func start(ctx context.Context, version, first, last string, files map[string]st
 	if err := os.WriteFile(c.path("sysbox.toml"), []byte(sysbox), 0o600); err != nil {
 		return nil, errors.Join(err, c.Stop())
 	}
-	if err := c.run(ctx, shim); err != nil {
+	if err := c.run(ctx); err != nil {
 		return nil, errors.Join(err, c.Stop())
 	}
 	return c, nil
@@ -112,13 +119,13 @@ func (c *Containerd) Ctr(ctx context.Context, args ...string) *exec.Cmd {
 	return exec.CommandContext(ctx, filepath.Join(c.bin, "ctr"), append([]string{"-a", c.Socket(), "-n", Namespace}, args...)...)
 }
 
-func (c *Containerd) run(ctx context.Context, shim string) error {
+func (c *Containerd) run(ctx context.Context) error {
 	log, err := os.OpenFile(c.path("log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return err
 	}
 	defer log.Close()
-	env := []string{"PATH=" + shim + ":" + c.bin + ":" + os.Getenv("PATH"), "SYSBOX_CONFIG_FILE=" + c.path("sysbox.toml")}
+	env := []string{"PATH=" + c.shim + ":" + c.bin + ":" + os.Getenv("PATH"), "SYSBOX_CONFIG_FILE=" + c.path("sysbox.toml")}
 	c.starts++
 	if Machine() {
 		c.cmd = c.service(env)
@@ -179,23 +186,13 @@ func (c *Containerd) Kill() {
 }
 
 // Resume starts containerd again after Kill.
-func (c *Containerd) Resume(ctx context.Context) error {
-	shim, err := peers.Shim()
-	if err != nil {
-		return err
-	}
-	return c.run(ctx, shim)
-}
+func (c *Containerd) Resume(ctx context.Context) error { return c.run(ctx) }
 
 // Delete runs the shim's delete command for a container, as containerd does
 // after a shim's death.
 func (c *Containerd) Delete(ctx context.Context, id string) error {
-	shim, err := peers.Shim()
-	if err != nil {
-		return err
-	}
 	bundle := filepath.Join(c.path("state"), "io.containerd.runtime.v2.task", Namespace, id)
-	cmd := exec.CommandContext(ctx, filepath.Join(shim, "containerd-shim-sysbox-v1"), "-namespace", Namespace, "-id", id, "-address", c.Socket(), "-bundle", bundle, "delete")
+	cmd := exec.CommandContext(ctx, filepath.Join(c.shim, "containerd-shim-sysbox-v1"), "-namespace", Namespace, "-id", id, "-address", c.Socket(), "-bundle", bundle, "delete")
 	cmd.Dir = bundle
 	cmd.Env = append(os.Environ(), "SYSBOX_CONFIG_FILE="+c.path("sysbox.toml"))
 	if out, err := cmd.CombinedOutput(); err != nil {

@@ -74,7 +74,11 @@ func StartCRI(ctx context.Context, version, pause string) (*Containerd, error) {
 	if err := PodHost(); err != nil {
 		return nil, err
 	}
-	return start(ctx, version, `disabled_plugins = ["io.containerd.nri.v1.nri"]`, CRIConfig(version, pause, plugins, "DIR/net.d"),
+	shim, err := peers.Shim()
+	if err != nil {
+		return nil, err
+	}
+	return start(ctx, version, shim, `disabled_plugins = ["io.containerd.nri.v1.nri"]`, CRIConfig(version, pause, plugins, "DIR/net.d"),
 		map[string]string{"net.d/pods.conflist": Network("10.88.0.0/16")})
 }
 

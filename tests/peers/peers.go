@@ -228,6 +228,33 @@ func installAs(dir, pkg, variable string, env ...string) error {
 	return nil
 }
 
+// LastShim is the commit of the shim's version before this one, whose records, ranges of
+// ids and sockets a host may have when this one is installed.
+const LastShim = "d68a1fb7"
+
+// OldShim builds the shim of a commit of this repository and returns its folder.
+func OldShim(commit string) (string, error) {
+	return Once("shim-"+commit, func(dir string) error {
+		root, err := Repository()
+		if err != nil {
+			return err
+		}
+		src, err := os.MkdirTemp("", "shim-")
+		if err != nil {
+			return err
+		}
+		defer os.RemoveAll(src)
+		cmd := exec.Command("sh", "-c", `git archive "$1" | tar -x -C "$2"`, "sh", commit, src)
+		cmd.Dir = root
+		if out, err := cmd.CombinedOutput(); err != nil {
+			return fmt.Errorf("take commit %s out of the repository, which must be cloned with its history: %w\n%s", commit, err, out)
+		}
+		return goIn(src, "build", "-trimpath", "-ldflags="+strip, "-o", filepath.Join(dir, shimName), "./cmd/"+shimName)
+	})
+}
+
+const shimName = "containerd-shim-sysbox-v1"
+
 // Shim builds the shim from the sources at hand and returns its folder.
 func Shim() (string, error) {
 	if dir := os.Getenv("SYSBOX_SHIM_DIR"); dir != "" {
@@ -237,7 +264,7 @@ func Shim() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	cmd := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", "bin/containerd-shim-sysbox-v1", "./cmd/containerd-shim-sysbox-v1")
+	cmd := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", "bin/"+shimName, "./cmd/"+shimName)
 	cmd.Dir = root
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOARCH="+runtime.GOARCH)
 	if out, err := cmd.CombinedOutput(); err != nil {
