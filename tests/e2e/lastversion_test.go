@@ -99,7 +99,7 @@ func TestLastVersion(t *testing.T) {
 		t.Run(x.name, func(t *testing.T) {
 			h := startReplaceable(t, x.before)
 			served, _ := h.sleeper(t)
-			crashed, crashedEnd := h.sleeper(t)
+			crashed, _ := h.sleeper(t)
 			forgotten, _ := h.sleeper(t)
 			h.install(t, x.after)
 
@@ -126,7 +126,6 @@ func TestLastVersion(t *testing.T) {
 			}
 			// The delete command of the one cleans up after the other's death.
 			killShimOf(t, crashed)
-			wait(t, crashedEnd)
 			gone(t, crashed.Pid())
 			h.forgets(t, crashed)
 			// And so does reclaim, where nobody has called that.

@@ -230,7 +230,7 @@ func installAs(dir, pkg, variable string, env ...string) error {
 
 // LastShim is the commit of the shim's version before this one, whose records, ranges of
 // ids and sockets a host may have when this one is installed.
-const LastShim = "d68a1fb7"
+const LastShim = "d68a1fbce9a3"
 
 // OldShim builds the shim of a commit of this repository and returns its folder.
 func OldShim(commit string) (string, error) {
