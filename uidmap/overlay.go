@@ -1,7 +1,6 @@
 package uidmap
 
 import (
-	"bufio"
 	"errors"
 	"fmt"
 	"os"
@@ -11,6 +10,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"sysbox/runtime/sys"
 )
 
 // layers are the folders of an overlay, and the options that are not folders.
@@ -307,27 +308,14 @@ func (m *overlayMaker) finish(fs *fsContext) (*os.File, error) {
 
 // overlayAt reads the options of the overlay that is mounted on dir.
 func overlayAt(dir string) ([]string, error) {
-	f, err := os.Open("/proc/thread-self/mountinfo")
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
 	var options []string
-	s := bufio.NewScanner(f)
-	s.Buffer(nil, 1<<20)
-	for s.Scan() {
-		fields := strings.Fields(s.Text())
-		if len(fields) < 10 || unescape(fields[4]) != path.Clean(dir) {
-			continue
+	for m, err := range sys.MountsOf("/proc/thread-self/mountinfo") {
+		if err != nil {
+			return nil, err
 		}
-		for i, x := range fields {
-			if x == "-" && i+3 < len(fields) && fields[i+1] == "overlay" {
-				options = splitOptions(unescape(fields[i+3]))
-			}
+		if m.Type == "overlay" && m.Point == path.Clean(dir) {
+			options = splitOptions(m.SuperOptions)
 		}
-	}
-	if err := s.Err(); err != nil {
-		return nil, err
 	}
 	if options == nil {
 		return nil, fmt.Errorf("%s lies on an overlay but is not the root of one; give the overlay's own mount point as root.path", dir)
@@ -360,20 +348,4 @@ func cutOption(s string) (option, others string) {
 	}
 	option, others, _ = strings.Cut(s, ",")
 	return option, others
-}
-
-// unescape undoes mountinfo's octal escapes.
-func unescape(s string) string {
-	var b strings.Builder
-	for i := 0; i < len(s); i++ {
-		if s[i] == '\\' && i+3 < len(s) {
-			if n, err := strconv.ParseUint(s[i+1:i+4], 8, 8); err == nil {
-				b.WriteByte(byte(n))
-				i += 3
-				continue
-			}
-		}
-		b.WriteByte(s[i])
-	}
-	return b.String()
 }

@@ -1,13 +1,13 @@
 package bootstrap
 
 import (
-	"bufio"
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
+
+	"sysbox/runtime/sys"
 )
 
 // joinCgroup moves a process to the cgroup of that path in each hierarchy that
@@ -68,23 +68,16 @@ func inheritCpuset(root, dir string) error {
 // cgroupRoots lists the mount points of cgroup hierarchies, each hierarchy
 // once. Fields as in proc_pid_mountinfo(5).
 func cgroupRoots(mountinfo string) ([]string, error) {
-	f, err := os.Open(mountinfo)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	var roots, seen []string
-	s := bufio.NewScanner(f)
-	for s.Scan() {
-		before, after, ok := strings.Cut(s.Text(), " - ")
-		left, right := strings.Fields(before), strings.Fields(after)
-		if !ok || len(left) < 5 || len(right) < 1 || !strings.HasPrefix(right[0], "cgroup") || left[3] != "/" {
-			continue
+	var roots []string
+	seen := map[uint64]bool{}
+	for m, err := range sys.MountsOf(mountinfo) {
+		if err != nil {
+			return nil, err
 		}
-		if dev := left[2]; !slices.Contains(seen, dev) {
-			seen = append(seen, dev)
-			roots = append(roots, left[4])
+		if strings.HasPrefix(m.Type, "cgroup") && m.Root == "/" && !seen[m.Dev] {
+			seen[m.Dev] = true
+			roots = append(roots, m.Point)
 		}
 	}
-	return roots, s.Err()
+	return roots, nil
 }
