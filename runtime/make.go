@@ -45,10 +45,17 @@ func (c *Container) make(ctx context.Context, r CreateRequest) error {
 	}
 	// None of these needs another's result, and together they are half of a
 	// Create's time.
+	others := 0
 	if err := together(
 		c.takeIDs,
 		func() error { return c.makeCgroup(cg) },
 		c.compileFilters,
+		func() (err error) {
+			if c.plan.Cgroup.Delegate {
+				others, err = c.rec.others(c.cfg)
+			}
+			return err
+		},
 	); err != nil {
 		return err
 	}
@@ -56,9 +63,11 @@ func (c *Container) make(ctx context.Context, r CreateRequest) error {
 		return err
 	}
 	if c.plan.Cgroup.Delegate {
-		if err := c.cgroup.Delegate(c.root()); err != nil {
+		warnings, err := c.cgroup.Delegate(c.root(), others)
+		if err != nil {
 			return err
 		}
+		c.warn(warnings...)
 	}
 	return c.makeInit(ctx, r, joins)
 }

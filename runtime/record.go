@@ -166,6 +166,37 @@ func (r *record) remove(cfg *Config) error {
 	return nil
 }
 
+// others counts the records of all containers but this one, those of other namespaces and of
+// containers that are being made or removed included.
+func (r *record) others(cfg *Config) (int, error) {
+	all := filepath.Join(cfg.StateDir, "containers")
+	namespaces, err := os.ReadDir(all)
+	if err != nil {
+		return 0, err
+	}
+	n := 0
+	for _, ns := range namespaces {
+		dir, err := os.Open(filepath.Join(all, ns.Name()))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // its last container has gone
+		}
+		if err != nil {
+			return 0, err
+		}
+		names, err := dir.Readdirnames(-1)
+		dir.Close()
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return 0, err
+		}
+		for _, name := range names {
+			if filepath.Ext(name) == ".json" {
+				n++
+			}
+		}
+	}
+	return max(0, n-1), nil
+}
+
 // siblings are the records of the same sandbox, r's own excluded. One that is
 // damaged could be a sibling's, and counts as such: what the sandbox's
 // containers share stays while one of them may be there.

@@ -12,10 +12,10 @@
 //
 // A system container manages sub-cgroups of its own. It gets its directory
 // and the few files the kernel lists in /sys/kernel/cgroup/delegate, in the v2
-// hierarchy and in v1's name=systemd; the directory is the root of its cgroup
-// namespace. The files that hold limits stay owned by the host, so one level
-// of directory is enough: the container can divide what it has and cannot
-// raise it. No v1 controller is delegated: v1 gives no protection there.
+// hierarchy; the directory is the root of its cgroup namespace. The files that
+// hold limits stay owned by the host, so one level of directory is enough: the
+// container can divide what it has and cannot raise it. No v1 hierarchy is delegated: v1 gives no protection there, and has no
+// limit on the number of cgroups.
 //
 // # Who removes parents
 //
