@@ -249,7 +249,9 @@ func (r *record) undo(ctx context.Context, cfg *Config, cg *cgroup.Cgroup) error
 		},
 		func() error {
 			if r.Upper != "" {
-				mount.ParkUpper(ctx, r.Upper, r.InUpper)
+				for _, w := range mount.ParkUpper(ctx, r.Upper, r.InUpper) {
+					slog.Warn(w, "container", r.ID)
+				}
 			}
 			if r.Shifted == "" {
 				return nil
@@ -263,7 +265,7 @@ func (r *record) undo(ctx context.Context, cfg *Config, cg *cgroup.Cgroup) error
 			if r.Storage == "" {
 				return nil
 			}
-			if err := tree.RemoveAll(nil, r.Storage); err != nil {
+			if err := tree.RemoveAll(ctx, nil, r.Storage); err != nil {
 				return fmt.Errorf("remove the storage folders: %w", err)
 			}
 			os.Remove(filepath.Dir(r.Storage)) // the namespace's, while it is empty

@@ -10,6 +10,7 @@ import (
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 
+	"sysbox/runtime/fill"
 	"sysbox/tests/leak"
 	"sysbox/tests/pace"
 )
@@ -21,6 +22,9 @@ const insideEnv = "TEST_INSIDE"
 var routines = map[string]func() error{}
 
 func TestMain(m *testing.M) {
+	if status, mine := fill.Main(os.Args); mine {
+		os.Exit(status)
+	}
 	name := os.Getenv(insideEnv)
 	if name == "" {
 		os.Exit(leak.Main(m, fmt.Sprintf("sysbox-test-%d/", os.Getpid())))

@@ -13,6 +13,7 @@ import (
 
 	"sysbox/runtime/cgroup"
 	"sysbox/runtime/feature"
+	"sysbox/runtime/fill"
 	"sysbox/runtime/hooks"
 	"sysbox/runtime/mount"
 	"sysbox/runtime/plan"
@@ -338,7 +339,8 @@ func (c *Container) buildTree(ctx context.Context, ns map[string]*os.File) error
 	root := c.root()
 	t := &mount.Tree{
 		Plan: c.plan, UserNS: ns["user"], PIDNS: ns["pid"], NetNS: ns["net"],
-		UID: root.UID, GID: root.GID, Storage: mount.Storage{Host: c.hostStorage}, ForceHelper: forceProcHelper,
+		UID: root.UID, GID: root.GID, Storage: mount.Storage{Host: func() (string, error) { return c.hostStorage(ctx) }}, ForceHelper: forceProcHelper,
+		Fill:            &fill.Filler{Join: c.joinFiles, UID: root.UID, GID: root.GID},
 		RefuseUnshifted: c.cfg.Unshifted == "refuse",
 		Warn:            func(s string) { c.warn(s) },
 	}
@@ -347,12 +349,12 @@ func (c *Container) buildTree(ctx context.Context, ns map[string]*os.File) error
 		return fmt.Errorf("root.path: %w; make the folder before Create", err)
 	}
 	return sys.AsFSID(int(root.UID), int(root.GID), func() error {
-		rootfs, err := c.rootfs(t)
+		rootfs, err := c.rootfs(ctx, t)
 		if err != nil {
 			return err
 		}
 		defer rootfs.Close()
-		if err := t.Build(rootfs); err != nil {
+		if err := t.Build(ctx, rootfs); err != nil {
 			return err
 		}
 		c.guarded = t.Guarded()
@@ -374,7 +376,7 @@ func (c *Container) buildTree(ctx context.Context, ns map[string]*os.File) error
 
 // rootfs returns the root file system as a detached mount, its ids shifted, and
 // makes the tree's storage folders ready.
-func (c *Container) rootfs(t *mount.Tree) (*os.File, error) {
+func (c *Container) rootfs(ctx context.Context, t *mount.Tree) (*os.File, error) {
 	root, upper, err := c.mountRootfs(t.UserNS)
 	if err != nil {
 		return nil, err
@@ -384,7 +386,7 @@ func (c *Container) rootfs(t *mount.Tree) (*os.File, error) {
 			c.warn(err.Error())
 		}
 	}
-	again, err := t.PrepareStorage(root, upper)
+	again, err := t.PrepareStorage(ctx, root, upper)
 	if err == nil && len(t.Storage.InUpper) > 0 {
 		c.holds = append(c.holds, t.Storage.Unlock)
 		c.rec.Upper, c.rec.InUpper = t.Storage.Upper, t.Storage.InUpper
@@ -426,7 +428,7 @@ func (c *Container) mountRootfs(userns *os.File) (*os.File, *uidmap.Upper, error
 
 // hostStorage records and makes the host's folder of storage folders. What is
 // there is of a container that a power cut has ended: its record is gone.
-func (c *Container) hostStorage() (string, error) {
+func (c *Container) hostStorage(ctx context.Context) (string, error) {
 	if c.rec.Storage != "" {
 		return c.rec.Storage, nil
 	}
@@ -434,7 +436,7 @@ func (c *Container) hostStorage() (string, error) {
 	if err := c.rec.write(c.cfg); err != nil {
 		return "", err
 	}
-	unlock, err := newStorage(c.rec.Storage)
+	unlock, err := newStorage(ctx, c.rec.Storage)
 	if err != nil {
 		return "", err
 	}

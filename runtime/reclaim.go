@@ -55,7 +55,7 @@ func Reclaim(ctx context.Context, cfg *Config) (removed []string, err error) {
 		return nil, err
 	}
 	for _, dir := range folders {
-		if done, err := reclaimStorage(cfg, dir); done || err != nil {
+		if done, err := reclaimStorage(ctx, cfg, dir); done || err != nil {
 			note(dir, err)
 		}
 	}
@@ -141,7 +141,7 @@ func same(f *os.File, name string) bool {
 }
 
 // reclaimStorage removes a storage folder of which there is no record.
-func reclaimStorage(cfg *Config, dir string) (bool, error) {
+func reclaimStorage(ctx context.Context, cfg *Config, dir string) (bool, error) {
 	name, err := recordPath(cfg, filepath.Base(filepath.Dir(dir)), filepath.Base(dir))
 	if err != nil || exists(name) {
 		return false, err
@@ -154,7 +154,7 @@ func reclaimStorage(cfg *Config, dir string) (bool, error) {
 	if exists(name) { // made meanwhile, by a Create that waits for the lock
 		return false, nil
 	}
-	if err := tree.RemoveAll(nil, dir); err != nil {
+	if err := tree.RemoveAll(ctx, nil, dir); err != nil {
 		return false, err
 	}
 	os.Remove(filepath.Dir(dir)) // the namespace's, while it is empty
@@ -187,7 +187,7 @@ func lockStorage(dir string, how int) (unlock func(), err error) {
 }
 
 // newStorage makes a storage folder, empty, and holds it locked.
-func newStorage(dir string) (unlock func(), err error) {
+func newStorage(ctx context.Context, dir string) (unlock func(), err error) {
 	for {
 		err := os.Mkdir(dir, 0o700)
 		switch {
@@ -208,7 +208,7 @@ func newStorage(dir string) (unlock func(), err error) {
 		if err != nil {
 			return nil, err
 		}
-		err = tree.RemoveAll(nil, dir)
+		err = tree.RemoveAll(ctx, nil, dir)
 		unlock()
 		if err != nil {
 			return nil, err

@@ -18,6 +18,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"sysbox/runtime/fill"
 	"sysbox/runtime/text"
 	"sysbox/shim/bootstrap"
 	"sysbox/shim/daemon"
@@ -50,6 +51,9 @@ type flags struct {
 // read stdout and stderr together, so that on success nothing but the answer
 // is written to either.
 func Main(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	if status, mine := fill.Main(args); mine {
+		return status
+	}
 	f, action, err := parse(args, stderr)
 	if err != nil {
 		if errors.Is(err, flag.ErrHelp) {

@@ -1,6 +1,7 @@
 package mount
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -13,19 +14,18 @@ import (
 
 	"sysbox/runtime/plan"
 	"sysbox/runtime/sys"
-	"sysbox/runtime/tree"
 	"sysbox/uidmap"
 )
 
 // mount makes one mount of the plan and everything that belongs to it.
-func (t *Tree) mount(m plan.Mount) error {
-	if err := t.mountKind(m); err != nil {
+func (t *Tree) mount(ctx context.Context, m plan.Mount) error {
+	if err := t.mountKind(ctx, m); err != nil {
 		return fmt.Errorf("mount %s (%s) at %s: %w", m.Source, m.Type, m.Destination, err)
 	}
 	return nil
 }
 
-func (t *Tree) mountKind(m plan.Mount) error {
+func (t *Tree) mountKind(ctx context.Context, m plan.Mount) error {
 	switch {
 	case m.Type == "bind":
 		return t.bind(m)
@@ -36,7 +36,7 @@ func (t *Tree) mountKind(m plan.Mount) error {
 	case m.Type == "sysfs":
 		return t.sysfs(m)
 	case m.Type == "tmpfs":
-		return t.tmpfs(m)
+		return t.tmpfs(ctx, m)
 	}
 	fd, err := t.newMount(m.Type, m.Source, m.Data, m)
 	if err != nil {
@@ -181,7 +181,7 @@ func (t *Tree) attachKernel(name string, fd *os.File, m plan.Mount) error {
 }
 
 // tmpfs mounts a tmpfs made by the host whose files belong to the container.
-func (t *Tree) tmpfs(m plan.Mount) error {
+func (t *Tree) tmpfs(ctx context.Context, m plan.Mount) error {
 	data := t.ownTmpfs(m.Data)
 	fd, err := t.newMount("tmpfs", m.Source, data, m)
 	if err != nil {
@@ -190,7 +190,7 @@ func (t *Tree) tmpfs(m plan.Mount) error {
 	defer fd.Close()
 	if m.CopyUp {
 		if from, err := t.lookup(m.Destination, unix.O_RDONLY|unix.O_DIRECTORY); err == nil {
-			err = tree.Copy(from, fd)
+			err = t.Fill.Copy(ctx, from, fd)
 			from.Close()
 			if err != nil {
 				return fmt.Errorf("copy the image's %s: %w", m.Destination, err)

@@ -1,6 +1,7 @@
 package mount
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -11,8 +12,6 @@ import (
 
 	"sysbox/runtime/plan"
 	"sysbox/runtime/sys"
-	"sysbox/runtime/tree"
-	"sysbox/runtime/whiteout"
 	"sysbox/uidmap"
 )
 
@@ -66,7 +65,7 @@ var (
 // has there, before the root is attached. If it answers true, it has changed a
 // layer in a way that a mounted overlay does not see, and the root is to be
 // mounted again.
-func (t *Tree) PrepareStorage(rootfs *os.File, upper *uidmap.Upper) (again bool, err error) {
+func (t *Tree) PrepareStorage(ctx context.Context, rootfs *os.File, upper *uidmap.Upper) (again bool, err error) {
 	if len(t.Plan.Storage) == 0 {
 		return false, nil
 	}
@@ -82,17 +81,17 @@ func (t *Tree) PrepareStorage(rootfs *os.File, upper *uidmap.Upper) (again bool,
 	}
 	writable := st.Flags&unix.ST_RDONLY == 0
 	if upper == nil && writable && holdsOverlays(st.Type) {
-		return false, t.preparePlain()
+		return false, t.preparePlain(ctx)
 	}
 	var u *upperLayer
 	if upper != nil {
-		if u, err = openUpper(upper, rootfs); err != nil {
+		if u, err = openUpper(upper, rootfs, t.Fill); err != nil {
 			return false, err
 		}
 		defer u.close()
 	}
 	for _, s := range t.Plan.Storage {
-		if err := t.prepare(s, u); err != nil {
+		if err := t.prepare(ctx, s, u); err != nil {
 			return false, fmt.Errorf("storage for %s: %w", s.Path, err)
 		}
 	}
@@ -117,12 +116,12 @@ func holdsOverlays(magic int64) bool {
 }
 
 // preparePlain: the folders are fit as they are.
-func (t *Tree) preparePlain() error {
+func (t *Tree) preparePlain(ctx context.Context) error {
 	for _, s := range t.Plan.Storage {
 		at, err := t.lookup(s.Path, unix.O_RDONLY|unix.O_DIRECTORY)
 		if err == nil {
 			if err = t.ownPlace(at); err == nil {
-				err = whiteout.Restore(at)
+				err = t.Fill.Restore(ctx, at)
 			}
 			at.Close()
 			if errors.Is(err, errSystem) {
@@ -160,7 +159,7 @@ func (t *Tree) ownPlace(at *os.File) error {
 	return nil
 }
 
-func (t *Tree) prepare(s plan.Storage, u *upperLayer) error {
+func (t *Tree) prepare(ctx context.Context, s plan.Storage, u *upperLayer) error {
 	at, err := t.storagePlace(s)
 	if errors.Is(err, unix.EROFS) {
 		t.Warn(fmt.Sprintf("no storage for %s: the root is read-only and has no such folder", s.Path))
@@ -181,7 +180,7 @@ func (t *Tree) prepare(s plan.Storage, u *upperLayer) error {
 	err = errElsewhere
 	if u != nil {
 		var below string
-		if m, below, err = u.folder(at, t.Storage.InUpper); err == nil {
+		if m, below, err = u.folder(ctx, at, t.Storage.InUpper); err == nil {
 			t.Storage.InUpper = append(t.Storage.InUpper, below)
 		}
 	}
@@ -190,7 +189,7 @@ func (t *Tree) prepare(s plan.Storage, u *upperLayer) error {
 		return nil
 	}
 	if errors.Is(err, errElsewhere) {
-		m, err = t.hostFolder(s, at)
+		m, err = t.hostFolder(ctx, s, at)
 	}
 	if err != nil {
 		return err
@@ -230,7 +229,7 @@ func (t *Tree) storagePlace(s plan.Storage) (*os.File, error) {
 }
 
 // hostFolder makes a folder of the host's, with what the root has at the place.
-func (t *Tree) hostFolder(s plan.Storage, at *os.File) (*os.File, error) {
+func (t *Tree) hostFolder(ctx context.Context, s plan.Storage, at *os.File) (*os.File, error) {
 	dir, err := t.newHostFolder(s)
 	if err != nil {
 		return nil, err
@@ -242,12 +241,14 @@ func (t *Tree) hostFolder(s plan.Storage, at *os.File) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err = tree.Copy(at, fd); err == nil {
-		err = whiteout.Restore(fd)
+	if err = t.Fill.Copy(ctx, at, fd); err != nil {
+		err = fmt.Errorf("copy what the image has there: %w", err)
+	} else {
+		err = t.Fill.Restore(ctx, fd)
 	}
 	if err != nil {
 		fd.Close()
-		return nil, fmt.Errorf("copy what the image has there: %w", err)
+		return nil, err
 	}
 	return fd, nil
 }

@@ -11,12 +11,14 @@
 package mount
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"strings"
 
 	"golang.org/x/sys/unix"
 
+	"sysbox/runtime/fill"
 	"sysbox/runtime/plan"
 	"sysbox/runtime/sys"
 )
@@ -35,6 +37,8 @@ type Tree struct {
 	UID, GID uint32
 	// Storage has what is made for Plan.Storage.
 	Storage Storage
+	// Fill copies what the image has into storage folders and tmpfs.
+	Fill *fill.Filler
 	// ForceHelper makes proc as on kernels without the option pidns, for tests.
 	ForceHelper bool
 	// RefuseUnshifted makes a bind that cannot be idmapped an error.
@@ -57,7 +61,7 @@ func (t *Tree) Root() *os.File { return t.root }
 // mount), in the plan's order, and the mount points of what init mounts
 // itself. The calling thread must be in its own mount namespace, with fsuid
 // and fsgid of the container's root and all capabilities kept.
-func (t *Tree) Build(rootfs *os.File) error {
+func (t *Tree) Build(ctx context.Context, rootfs *os.File) error {
 	defer t.close()
 	if err := t.attachRoot(rootfs); err != nil {
 		return err
@@ -77,7 +81,7 @@ func (t *Tree) Build(rootfs *os.File) error {
 			own = append(own, m.Destination)
 			continue
 		}
-		if err := t.mount(m); err != nil {
+		if err := t.mount(ctx, m); err != nil {
 			if m.Optional && !isHostile(err) {
 				t.Warn(err.Error())
 				continue

@@ -8,9 +8,11 @@ import (
 	"os"
 	"path"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
+	"sysbox/runtime/fill"
 	"sysbox/runtime/sys"
 	"sysbox/runtime/tree"
 	"sysbox/runtime/whiteout"
@@ -25,7 +27,8 @@ import (
 type upperLayer struct {
 	*uidmap.Upper
 	dir     *os.File // open for reading, which a lock needs
-	prefix  string   // of paths in the root, as /proc shows them
+	fill    *fill.Filler
+	prefix  string // of paths in the root, as /proc shows them
 	changed bool
 	locked  bool // by what lock returned
 }
@@ -36,12 +39,12 @@ const stage = "sysbox"
 // openUpper opens the upper layer of the overlay whose root is given, for this
 // container alone: another one on the same layer, with other ids, would be
 // neither apart from it nor safe.
-func openUpper(u *uidmap.Upper, root *os.File) (*upperLayer, error) {
+func openUpper(u *uidmap.Upper, root *os.File, fill *fill.Filler) (*upperLayer, error) {
 	dir, err := sys.Openat2(nil, u.Dir, unix.OpenHow{Flags: unix.O_RDONLY | unix.O_DIRECTORY})
 	if err != nil {
 		return nil, fmt.Errorf("the upper layer of the root file system: %w", err)
 	}
-	l := &upperLayer{Upper: u, dir: dir}
+	l := &upperLayer{Upper: u, dir: dir, fill: fill}
 	if err := unix.Flock(int(dir.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		dir.Close()
 		if errors.Is(err, unix.EWOULDBLOCK) {
@@ -83,26 +86,38 @@ func (s *Storage) Unlock() {
 	}
 }
 
+// parkTime bounds how long the end of a container takes for a commit that may never be. To
+// look through a million files takes some seconds.
+const parkTime = 30 * time.Second
+
 // ParkUpper makes the storage folders in an upper layer ready for a commit, after
 // the container's last process (package whiteout). A folder that it cannot do that
-// with is as good for the next task as it was.
-func ParkUpper(ctx context.Context, dir string, folders []string) {
+// with, of which the warnings are, is as good for the next task as it was.
+func ParkUpper(ctx context.Context, dir string, folders []string) (warnings []string) {
 	f, err := sys.Openat2(nil, dir, unix.OpenHow{Flags: unix.O_RDONLY | unix.O_DIRECTORY})
 	if err != nil {
-		return // gone with its snapshot
+		return nil // gone with its snapshot
 	}
 	if unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) != nil {
 		f.Close()
-		return // used again already
+		return nil // used again already
 	}
 	defer unlock(f)
+	ctx, cancel := context.WithTimeoutCause(ctx, parkTime, fmt.Errorf("there is more than can be looked through in %v", parkTime))
+	defer cancel()
 	u := upperLayer{dir: f}
+	left := whiteout.Max
 	for _, below := range folders {
-		if folder, err := u.open(below, unix.O_RDONLY); err == nil {
-			_ = whiteout.Park(ctx, folder)
-			folder.Close()
+		folder, err := u.open(below, unix.O_RDONLY)
+		if err != nil {
+			continue
 		}
+		if err := whiteout.Park(ctx, folder, &left); err != nil {
+			warnings = append(warnings, fmt.Sprintf("the storage folder /%s is not ready for a commit: %v; the container's next task has it as it was, but a commit fails at what inner overlays have deleted, or is without it", below, err))
+		}
+		folder.Close()
 	}
+	return warnings
 }
 
 // shownPath is what /proc shows as an open file's path.
@@ -121,7 +136,7 @@ const realFolders = unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOL
 // folder returns a mount of the layer's folder that belongs to the open folder
 // of the root, with all in it that the lower layers have there, and its path
 // below the layer. taken are paths of others.
-func (u *upperLayer) folder(at *os.File, taken []string) (m *os.File, below string, err error) {
+func (u *upperLayer) folder(ctx context.Context, at *os.File, taken []string) (m *os.File, below string, err error) {
 	shown, err := shownPath(at)
 	if err != nil {
 		return nil, "", err
@@ -160,7 +175,7 @@ func (u *upperLayer) folder(at *os.File, taken []string) (m *os.File, below stri
 	}
 	if !alone {
 		m.Close()
-		if err := u.copyLower(at, below); err != nil {
+		if err := u.copyLower(ctx, at, below); err != nil {
 			return nil, "", fmt.Errorf("copy what the image has there: %w", err)
 		}
 		up.Close()
@@ -171,7 +186,7 @@ func (u *upperLayer) folder(at *os.File, taken []string) (m *os.File, below stri
 			return nil, "", err
 		}
 	}
-	if err := whiteout.Restore(m); err != nil {
+	if err := u.fill.Restore(ctx, m); err != nil {
 		m.Close()
 		return nil, "", err
 	}
@@ -258,17 +273,17 @@ func (u *upperLayer) setOpaque(dir *os.File) error {
 // place of the upper layer's, opaque. It is made in workdir, where neither the
 // container nor a commit sees one that is half, and it is on the disk before it
 // is in its place: the mark is believed after any crash.
-func (u *upperLayer) copyLower(at *os.File, below string) error {
+func (u *upperLayer) copyLower(ctx context.Context, at *os.File, below string) error {
 	work, err := sys.Openat2(nil, u.Work, unix.OpenHow{Flags: unix.O_PATH | unix.O_DIRECTORY})
 	if err != nil {
 		return err
 	}
 	defer work.Close()
-	if err := tree.RemoveAll(work, stage); err != nil { // a crash has left it
+	if err := tree.RemoveAll(ctx, work, stage); err != nil { // a crash has left it
 		return err
 	}
-	defer tree.RemoveAll(work, stage) //nolint:errcheck // the next one does, and it goes with the snapshot
-	if err := u.copyTo(at, work); err != nil {
+	defer tree.RemoveAll(context.WithoutCancel(ctx), work, stage) //nolint:errcheck // the next one does, and it goes with the snapshot
+	if err := u.copyTo(ctx, at, work); err != nil {
 		return err
 	}
 	parent, err := u.open(path.Dir(below), unix.O_PATH)
@@ -281,7 +296,7 @@ func (u *upperLayer) copyLower(at *os.File, below string) error {
 	return os.NewSyscallError("renameat2", err)
 }
 
-func (u *upperLayer) copyTo(at, work *os.File) error {
+func (u *upperLayer) copyTo(ctx context.Context, at, work *os.File) error {
 	m, err := u.mount(work)
 	if err != nil {
 		return err
@@ -295,7 +310,7 @@ func (u *upperLayer) copyTo(at, work *os.File) error {
 		return err
 	}
 	defer dst.Close()
-	if err := tree.Copy(at, dst); err != nil {
+	if err := u.fill.Copy(ctx, at, dst); err != nil {
 		return err
 	}
 	if err := u.setOpaque(dst); err != nil {

@@ -54,6 +54,37 @@ func Fork(label, child string, flags uint64, cgroup int) Call {
 	}
 }
 
+// secondLeg is the label of the process in the cgroups.
+const secondLeg = "second leg"
+
+// InCgroups is how a program begins that goes on as a process of a container's cgroups,
+// besides what [Prelude] does: in the version 2 cgroup whose folder is the number cgroup, or
+// -1, and in the version 1 cgroups whose tasks files are the numbers from first on, tasks of
+// them. All numbers from the smaller of cgroup and first on are closed. Its only [Report] is
+// the process's pid, which is a child of who called [Start].
+//
+// The second leg is born in its cgroup, when no memory is shared with the parent any more:
+// the kernel's search for memory kills all who share.
+func InCgroups(parent, cgroup, first, tasks int) Program {
+	p := append(Prelude(parent),
+		Fork("pid", secondLeg, 0, cgroup),
+		Report("report the pid", 0, "pid"),
+		Exit(0),
+	)
+	again := Prelude(parent) // what a fork forgets is among it
+	again[0].Label = secondLeg
+	p = append(p, again...)
+	for i := range tasks {
+		p = append(p, Call{
+			Name: "join a cgroup", Nr: unix.SYS_WRITE, Args: []Arg{Int(first + i), Str("0"), Int(1)}, Want: Equals(1),
+		})
+	}
+	if cgroup >= 0 {
+		first = min(first, cgroup)
+	}
+	return append(p, Call{Name: "close the cgroups", Nr: unix.SYS_CLOSE_RANGE, Args: []Arg{Int(first), Int(1<<32 - 1), Int(0)}})
+}
+
 // Exit ends the process with this status, 0 to 255.
 func Exit(code int) Call { return Call{Nr: unix.SYS_EXIT_GROUP, Args: []Arg{Int(code)}} }
 

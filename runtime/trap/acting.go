@@ -29,8 +29,6 @@ const (
 	fdUnified = fdCgroups
 )
 
-const secondLeg = "second leg"
-
 func step(name string, nr uintptr, args ...program.Arg) program.Call {
 	return program.Call{Name: name, Nr: nr, Args: args}
 }
@@ -44,29 +42,12 @@ var hide = step("refuse to be traced", unix.SYS_PRCTL, num(unix.PR_SET_DUMPABLE)
 // takes of the kernel's memory counts there, nodes and mounts for instance, of which one
 // bind can make thousands where mounts are shared; and so does the process, which nobody
 // can kill while it waits for a file system of the container's that never answers.
-//
-// The second leg is born in its cgroup, when no memory is shared with the shim any more:
-// the kernel's search for memory kills all who share.
 func inCgroups(tasks int, unified bool) program.Program {
 	cgroup := -1
 	if unified {
 		cgroup = fdUnified
 	}
-	shim := os.Getpid()
-	p := append(program.Prelude(shim),
-		program.Fork("pid", secondLeg, 0, cgroup),
-		program.Report("report the pid", 0, "pid"),
-		program.Exit(0),
-	)
-	again := program.Prelude(shim) // what a fork forgets is among it
-	again[0].Label = secondLeg
-	p = append(p, again...)
-	for i := range tasks {
-		join := step("join a cgroup", unix.SYS_WRITE, num(fdTasks+i), program.Str("0"), num(1))
-		join.Want = program.Equals(1)
-		p = append(p, join)
-	}
-	return append(p, step("close the cgroups", unix.SYS_CLOSE_RANGE, num(fdCgroups), num(1<<32-1), num(0)))
+	return program.InCgroups(os.Getpid(), cgroup, fdTasks, tasks)
 }
 
 // asCaller goes on as a caller in the container's first user namespace would: with its

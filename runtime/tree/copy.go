@@ -24,8 +24,9 @@ import (
 // ever followed through a symbolic link, nor into another mount.
 //
 // The tree may be a container's work, of an earlier life of its root. Two files are open
-// for each level, so folders whose paths are longer than a path can be are an error.
-func Copy(from, to *os.File) error {
+// for each level, so folders whose paths are longer than a path can be are an error. What is
+// copied is taken from the budget, and more than that is an error.
+func Copy(from, to *os.File, left *Budget) error {
 	var st unix.Stat_t
 	if err := unix.Fstat(int(from.Fd()), &st); err != nil {
 		return err
@@ -35,7 +36,8 @@ func Copy(from, to *os.File) error {
 		return err
 	}
 	defer dst.Close()
-	c := copier{links: map[file]link{}, root: dst}
+	c := copier{links: map[file]link{}, root: dst, left: left}
+	defer c.whiteouts.Close()
 	if err := c.folder(from, dst, ""); err != nil {
 		return err
 	}
@@ -45,10 +47,36 @@ func Copy(from, to *os.File) error {
 // maxLinks bounds what is remembered of files with several names, in bytes.
 var maxLinks = 64 << 20
 
+// Budget is what may yet be copied.
+type Budget struct {
+	Files int64 // names, folders and links included
+	Bytes int64 // of files' data, holes not included
+}
+
+// ErrBudget is the error of a copy that is too large.
+var ErrBudget = errors.New("it is more than is copied for one container")
+
+// takeFile and takeBytes take from the budget.
+func (b *Budget) takeFile() error {
+	if b.Files--; b.Files < 0 {
+		return fmt.Errorf("%w: too many files", ErrBudget)
+	}
+	return nil
+}
+
+func (b *Budget) takeBytes(n int64) error {
+	if b.Bytes -= n; b.Bytes < 0 {
+		return fmt.Errorf("%w: too many bytes", ErrBudget)
+	}
+	return nil
+}
+
 type copier struct {
-	root  *os.File
-	links map[file]link
-	bytes int // of maxLinks
+	root      *os.File
+	links     map[file]link
+	bytes     int // of maxLinks
+	left      *Budget
+	whiteouts Whiteouts
 }
 
 // link is a file of which not all names have been met.
@@ -93,9 +121,12 @@ func (c *copier) folder(from, to *os.File, prefix string) error {
 		entries, err := from.ReadDir(512)
 		for _, e := range entries {
 			name := e.Name()
-			err := c.entry(from, to, prefix, name)
+			err := c.left.takeFile()
+			if err == nil {
+				err = c.entry(from, to, prefix, name)
+			}
 			if errors.Is(err, unix.ENOENT) && e.Type() == hidden {
-				err = unix.Mknodat(int(to.Fd()), name, unix.S_IFCHR, 0)
+				err = c.whiteouts.Make(to, name)
 			}
 			if err != nil {
 				var inner *os.PathError
@@ -184,7 +215,7 @@ func (c *copier) content(from, to *os.File, prefix, name string, st *unix.Stat_t
 		return err
 	}
 	defer dst.Close()
-	if err := copyData(src, dst, st.Size); err != nil {
+	if err := copyData(src, dst, st.Size, c.left); err != nil {
 		return err
 	}
 	return c.attributes(src, dst, st)
@@ -192,7 +223,7 @@ func (c *copier) content(from, to *os.File, prefix, name string, st *unix.Stat_t
 
 // copyData copies a file's data, and leaves its holes out: a sparse file of terabytes
 // costs its maker nothing.
-func copyData(src, dst *os.File, size int64) error {
+func copyData(src, dst *os.File, size int64, left *Budget) error {
 	if err := dst.Truncate(size); err != nil {
 		return err
 	}
@@ -203,6 +234,9 @@ func copyData(src, dst *os.File, size int64) error {
 		}
 		if err == nil {
 			end, err = src.Seek(start, unix.SEEK_HOLE)
+		}
+		if err == nil {
+			err = left.takeBytes(end - start)
 		}
 		if err == nil {
 			_, err = src.Seek(start, io.SeekStart)

@@ -27,6 +27,8 @@ func folders(t *testing.T) (from, to *os.File, dir string) {
 	return out[0], out[1], dir
 }
 
+func plenty() *Budget { return &Budget{Files: 1 << 20, Bytes: 1 << 40} }
+
 // TestCopyLinks: files with several names stay one file, those of which a name lies
 // elsewhere are copied, and a socket with two names is as little in the way as one with
 // one. There is a bound on what is remembered of them.
@@ -46,7 +48,7 @@ func TestCopyLinks(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := Copy(from, to); err != nil {
+	if err := Copy(from, to, plenty()); err != nil {
 		t.Fatal(err)
 	}
 	for name, want := range map[string]uint64{"f": 3, "d/f2": 3, "f3": 3, "g": 1} {
@@ -72,8 +74,36 @@ func TestCopyLinks(t *testing.T) {
 	if _, err := from.Seek(0, 0); err != nil {
 		t.Fatal(err)
 	}
-	if err := Copy(from, to2); err == nil || !strings.Contains(err.Error(), "files with several names") {
+	if err := Copy(from, to2, plenty()); err == nil || !strings.Contains(err.Error(), "files with several names") {
 		t.Errorf("error %v", err)
+	}
+}
+
+// TestBudget: no more is copied than the budget has, which is taken from. Holes cost nothing.
+func TestBudget(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("gives owners to files, which takes root")
+	}
+	from, to, dir := folders(t)
+	err := errors.Join(os.Mkdir(dir+"/d", 0o755), os.WriteFile(dir+"/d/f", make([]byte, 10000), 0o600), os.Truncate(dir+"/d/f", 1<<40))
+	if err != nil {
+		t.Fatal(err)
+	}
+	left := &Budget{Files: 5, Bytes: 1 << 20}
+	if err := Copy(from, to, left); err != nil {
+		t.Fatal(err)
+	}
+	if left.Files != 3 || left.Bytes > 1<<20-10000 || left.Bytes < 1<<19 {
+		t.Errorf("left are %d files, %d bytes", left.Files, left.Bytes)
+	}
+	for _, small := range []Budget{{Files: 1, Bytes: 1 << 20}, {Files: 2, Bytes: 9999}} {
+		_, to, _ := folders(t)
+		if _, err := from.Seek(0, 0); err != nil {
+			t.Fatal(err)
+		}
+		if err := Copy(from, to, &small); !errors.Is(err, ErrBudget) {
+			t.Errorf("error %v", err)
+		}
 	}
 }
 
@@ -92,7 +122,7 @@ func TestCopyMarks(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := Copy(from, to); err != nil {
+	if err := Copy(from, to, plenty()); err != nil {
 		t.Fatal(err)
 	}
 	buf := make([]byte, 4096)

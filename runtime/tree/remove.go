@@ -1,6 +1,7 @@
 package tree
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -17,22 +18,24 @@ import (
 // a file and a buffer for each level. This has one folder open at a time and remembers
 // sixteen bytes for each.
 //
+// It ends early with ctx: how much there is a container has decided. Another call goes on.
+//
 // Two delete actions may remove the same folder: what goes missing under one's hands is the
 // other's doing, and one looks again.
-func RemoveAll(dir *os.File, name string) error {
+func RemoveAll(ctx context.Context, dir *os.File, name string) error {
 	in := unix.AT_FDCWD
 	if dir != nil {
 		in = int(dir.Fd())
 	}
 	for range 1000 {
-		if err := removeAll(in, name); !errors.Is(err, unix.ENOENT) {
+		if err := removeAll(ctx, in, name); !errors.Is(err, unix.ENOENT) {
 			return err
 		}
 	}
 	return fmt.Errorf("remove %s: somebody else does, and makes it anew", name)
 }
 
-func removeAll(in int, name string) error {
+func removeAll(ctx context.Context, in int, name string) error {
 	at, err := openFolder(in, name)
 	if err == unix.ENOENT {
 		return nil
@@ -45,7 +48,7 @@ func removeAll(in int, name string) error {
 	way := []file{id} // from the folder to at
 	for err == nil {
 		var sub int
-		if sub, err = thin(at); err != nil {
+		if sub, err = thin(ctx, at); err != nil {
 			break
 		}
 		if sub >= 0 {
@@ -81,13 +84,13 @@ func removeAll(in int, name string) error {
 
 // thin removes what is in a folder until it comes upon a folder that is not empty, which
 // it opens; -1 if there is none, and the folder is empty.
-func thin(at int) (int, error) {
+func thin(ctx context.Context, at int) (int, error) {
 	for {
 		own, err := openFolder(at, ".")
 		if err != nil {
 			return -1, err
 		}
-		sub, removed, err := thinOnce(os.NewFile(uintptr(own), "folder"))
+		sub, removed, err := thinOnce(ctx, os.NewFile(uintptr(own), "folder"))
 		if err != nil || sub >= 0 || !removed {
 			return sub, err
 		}
@@ -95,10 +98,13 @@ func thin(at int) (int, error) {
 	}
 }
 
-func thinOnce(dir *os.File) (sub int, removed bool, err error) {
+func thinOnce(ctx context.Context, dir *os.File) (sub int, removed bool, err error) {
 	defer dir.Close()
 	at := int(dir.Fd())
 	for {
+		if ctx.Err() != nil {
+			return -1, removed, context.Cause(ctx)
+		}
 		names, err := dir.Readdirnames(256)
 		for _, name := range names {
 			err := unix.Unlinkat(at, name, 0)

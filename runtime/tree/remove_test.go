@@ -1,6 +1,8 @@
 package tree
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -24,7 +26,7 @@ func TestRemoveTogether(t *testing.T) {
 		var wg sync.WaitGroup
 		for range 3 {
 			wg.Go(func() {
-				if err := RemoveAll(nil, dir); err != nil {
+				if err := RemoveAll(t.Context(), nil, dir); err != nil {
 					t.Error(err)
 				}
 			})
@@ -33,5 +35,25 @@ func TestRemoveTogether(t *testing.T) {
 		if _, err := os.Lstat(dir); !os.IsNotExist(err) {
 			t.Fatal("it is there")
 		}
+	}
+}
+
+// TestRemoveGivenUp: a removal that is given up ends before it removes more, and another one
+// goes on.
+func TestRemoveGivenUp(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "dir")
+	if err := os.MkdirAll(dir+"/a/b", 0o700); err != nil {
+		t.Fatal(err)
+	}
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := RemoveAll(gone, nil, dir); !errors.Is(err, context.Canceled) {
+		t.Errorf("error %v", err)
+	}
+	if _, err := os.Lstat(dir + "/a/b"); err != nil {
+		t.Error(err)
+	}
+	if err := RemoveAll(t.Context(), nil, dir); err != nil {
+		t.Error(err)
 	}
 }

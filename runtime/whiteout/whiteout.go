@@ -11,6 +11,7 @@
 //
 // The list is read back from what a container or an image has there: it can make
 // whiteouts and opaque folders in that folder, in places where nothing is, and no more.
+// [Max] bounds how many, and a whiteout costs a name, no inode.
 //
 // What does not belong here: when this is done, and where such folders are, which
 // packages runtime and mount know.
@@ -25,6 +26,7 @@ import (
 	"io"
 	"os"
 	"path"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -46,22 +48,33 @@ const (
 	opaque = "user.overlay.opaque"
 )
 
+// Max is how many records the lists of one container have together. An image that is built
+// in the container has a whiteout for each file or folder that one of its steps removes, a
+// few dozen for a cache of packages, some thousands where a distribution is replaced; Max is
+// some hundred such images. To restore as many takes half a second.
+const Max = 1 << 16
+
+// ErrTooMany is the error of lists that together are too long. Nothing was changed then.
+var ErrTooMany = errors.New("too many whiteouts and opaque folders of inner overlays")
+
 // below is how paths of a list are resolved.
 const below = unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_XDEV
 
 // Park writes the list of a folder that no process uses, and then removes the
 // whiteouts. A crash at any point leaves a folder that Restore makes whole. It ends
-// early with ctx, nothing being changed.
-func Park(ctx context.Context, dir *os.File) error {
-	if err := Restore(dir); err != nil { // what a crash has left half
+// early with ctx, or with [ErrTooMany], nothing being changed. The records are taken from
+// left.
+func Park(ctx context.Context, dir *os.File, left *int) error {
+	again := *left
+	if err := Restore(ctx, dir, &again); err != nil { // what a crash has left half
 		return err
 	}
-	w := writer{dir: dir}
+	w := writer{dir: dir, left: *left}
 	defer w.close()
 	var seen *os.File
 	err := tree.Walk(dir, func(in *os.File, entries []os.DirEntry, path func(string) string) error {
-		if err := ctx.Err(); err != nil {
-			return err
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
 		}
 		if in != seen {
 			if seen != nil && opaqueAlready(in) {
@@ -87,6 +100,8 @@ func Park(ctx context.Context, dir *os.File) error {
 	if err := w.finish(); err != nil {
 		return err
 	}
+	*left = w.left
+	// No end with ctx: what is half removed would be half a commit.
 	return each(w.f, dir, func(kind byte, in *os.File, name string) error {
 		if kind == isWhiteout && there(in, name) {
 			return unix.Unlinkat(int(in.Fd()), name, 0)
@@ -95,9 +110,20 @@ func Park(ctx context.Context, dir *os.File) error {
 	})
 }
 
+// Has tells whether a folder has a list, or what stands in its place.
+func Has(dir *os.File) (bool, error) {
+	var st unix.Stat_t
+	err := unix.Fstatat(int(dir.Fd()), list, &st, unix.AT_SYMLINK_NOFOLLOW)
+	if errors.Is(err, unix.ENOENT) {
+		return false, nil
+	}
+	return err == nil, os.NewSyscallError("stat "+list, err)
+}
+
 // Restore makes what the folder's list says, if it has one, and removes the list. The
-// calling thread's ids own what is made.
-func Restore(dir *os.File) error {
+// calling thread's ids own what is made. The records are taken from left; [ErrTooMany] if
+// the list has more. It ends early with ctx, and the next Restore goes on.
+func Restore(ctx context.Context, dir *os.File, left *int) error {
 	f, err := openList(dir)
 	if errors.Is(err, unix.ENOENT) {
 		return nil
@@ -106,7 +132,7 @@ func Restore(dir *os.File) error {
 		return err
 	}
 	if f != nil {
-		err = each(f, dir, remake)
+		err = restore(ctx, f, dir, left)
 		f.Close()
 		if err != nil {
 			return err
@@ -117,6 +143,43 @@ func Restore(dir *os.File) error {
 		return nil // whatever it is, it is no list
 	}
 	return os.NewSyscallError("unlinkat "+list, err)
+}
+
+func restore(ctx context.Context, f io.ReadSeeker, dir *os.File, left *int) error {
+	n, err := count(f, *left)
+	if err != nil {
+		return err
+	}
+	*left -= n
+	var whiteouts tree.Whiteouts
+	defer whiteouts.Close()
+	return each(f, dir, func(kind byte, in *os.File, name string) error {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		// Somebody who adds to the list meanwhile does not get more for it.
+		if n--; n < 0 {
+			return tooMany("more than when it was counted")
+		}
+		return remake(&whiteouts, kind, in, name)
+	})
+}
+
+// tooMany is the error of a list.
+func tooMany(how string) error {
+	return fmt.Errorf("the file %s names %w (%s); remove it, with which inner images show again what they have deleted", list, ErrTooMany, how)
+}
+
+// count counts the records of a list, up to one more than left.
+func count(r io.ReadSeeker, left int) (int, error) {
+	s, err := scan(r)
+	n := 0
+	for err == nil && s.Scan() {
+		if n++; n > left {
+			return n, tooMany(fmt.Sprintf("more than the %d that its container may yet have, of %d", left, Max))
+		}
+	}
+	return n, err
 }
 
 // openList opens a folder's list; nil for what can be none. The type is that of the very
@@ -131,17 +194,20 @@ func openList(dir *os.File) (*os.File, error) {
 	if err := unix.Fstat(int(h.Fd()), &st); err != nil {
 		return nil, &os.PathError{Op: "stat", Path: list, Err: err}
 	}
-	if st.Mode&unix.S_IFMT != unix.S_IFREG || st.Size > maxList {
+	if st.Mode&unix.S_IFMT != unix.S_IFREG {
 		return nil, nil
+	}
+	if st.Size > maxList {
+		return nil, tooMany(fmt.Sprintf("it has more than %d bytes", maxList))
 	}
 	return os.OpenFile(fmt.Sprintf("/proc/thread-self/fd/%d", h.Fd()), os.O_RDONLY|unix.O_NONBLOCK, 0)
 }
 
-func remake(kind byte, in *os.File, name string) error {
+func remake(whiteouts *tree.Whiteouts, kind byte, in *os.File, name string) error {
 	var err error
 	switch kind {
 	case isWhiteout:
-		err = unix.Mknodat(int(in.Fd()), name, unix.S_IFCHR, 0)
+		err = whiteouts.Make(in, name)
 	case isOpaque:
 		var f *os.File
 		if f, err = sys.Openat2(in, name, unix.OpenHow{Flags: unix.O_RDONLY | unix.O_DIRECTORY | unix.O_NOFOLLOW, Resolve: below}); err == nil {
@@ -175,12 +241,12 @@ func opaqueAlready(dir *os.File) bool {
 	return err == nil && n == 1 && b[0] == 'y'
 }
 
-// each calls f with the records of a list: their folder, open, and the name in it. A
-// record that is half or names nothing is left out, and so is what a list that grows
-// under its reader has beyond maxList.
-func each(r io.ReadSeeker, dir *os.File, f func(kind byte, in *os.File, name string) error) error {
+// scan returns the records of a list, without its heading; none of what is no list. A
+// record that is half is left out, and so is what a list that grows under its reader has
+// beyond maxList.
+func scan(r io.ReadSeeker) (*bufio.Scanner, error) {
 	if _, err := r.Seek(0, io.SeekStart); err != nil {
-		return err
+		return nil, err
 	}
 	s := bufio.NewScanner(io.LimitReader(r, maxList))
 	s.Buffer(nil, 2*unix.PathMax)
@@ -191,7 +257,17 @@ func each(r io.ReadSeeker, dir *os.File, f func(kind byte, in *os.File, name str
 		return 0, nil, nil
 	})
 	if !s.Scan() || s.Text() != heading {
-		return nil
+		return bufio.NewScanner(strings.NewReader("")), nil
+	}
+	return s, nil
+}
+
+// each calls f with the records of a list: their folder, open, and the name in it. One that
+// names nothing is left out.
+func each(r io.ReadSeeker, dir *os.File, f func(kind byte, in *os.File, name string) error) error {
+	s, err := scan(r)
+	if err != nil {
+		return err
 	}
 	var in *os.File
 	inPath := ""
@@ -206,7 +282,6 @@ func each(r io.ReadSeeker, dir *os.File, f func(kind byte, in *os.File, name str
 		}
 		if in == nil || path.Dir(p) != inPath {
 			in.Close()
-			var err error
 			in, err = sys.Openat2(dir, path.Dir(p), unix.OpenHow{Flags: unix.O_PATH | unix.O_DIRECTORY | unix.O_NOFOLLOW, Resolve: below})
 			if gone(err) {
 				continue
@@ -225,10 +300,11 @@ func each(r io.ReadSeeker, dir *os.File, f func(kind byte, in *os.File, name str
 
 // writer writes a list beside its place, from the first record on.
 type writer struct {
-	dir *os.File
-	f   *os.File
-	buf *bufio.Writer
-	n   int
+	dir  *os.File
+	f    *os.File
+	buf  *bufio.Writer
+	n    int // bytes
+	left int // records
 }
 
 const unfinished = list + ".new"
@@ -237,8 +313,10 @@ func (w *writer) add(kind byte, p string) error {
 	if len(p) >= unix.PathMax {
 		return nil // no archive has it, and no path leads there
 	}
-	if w.n += len(p) + 2; w.n > maxList/2 {
-		return fmt.Errorf("more than %d bytes of paths of inner overlays' whiteouts", maxList/2)
+	w.left--
+	// Half, so that a list which was written fits, whatever comes to it in the writing.
+	if w.n += len(p) + 2; w.n > maxList/2 || w.left < 0 {
+		return fmt.Errorf("%w, more than %d or paths of more than %d bytes", ErrTooMany, Max, maxList/2)
 	}
 	if w.f == nil {
 		if err := unix.Unlinkat(int(w.dir.Fd()), unfinished, 0); err != nil && !errors.Is(err, unix.ENOENT) {

@@ -3,6 +3,7 @@ package whiteout
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"os"
@@ -12,6 +13,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"sysbox/runtime/tree"
 )
 
 // folder is a folder with whiteouts, opaque folders and other things in it.
@@ -38,6 +41,8 @@ func folder(t testing.TB) *os.File {
 	t.Cleanup(func() { f.Close() })
 	return f
 }
+
+func ptr(n int) *int { return &n }
 
 // shown lists a folder: each path with its kind, and "opaque".
 func shown(t testing.TB, dir *os.File) string {
@@ -67,7 +72,7 @@ func TestParkAndRestore(t *testing.T) {
 	dir := folder(t)
 	before := shown(t, dir)
 	for range 2 { // a second one parks what is parked
-		if err := Park(t.Context(), dir); err != nil {
+		if err := Park(t.Context(), dir, ptr(Max)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -78,7 +83,7 @@ func TestParkAndRestore(t *testing.T) {
 	if err := unix.Removexattr(dir.Name()+"/o", opaque); err != nil {
 		t.Fatal(err)
 	}
-	if err := Restore(dir); err != nil {
+	if err := Restore(t.Context(), dir, ptr(Max)); err != nil {
 		t.Fatal(err)
 	}
 	if got := shown(t, dir); got != before {
@@ -95,7 +100,7 @@ func TestParkNothing(t *testing.T) {
 		}
 	}
 	before := shown(t, dir)
-	if err := Park(t.Context(), dir); err != nil {
+	if err := Park(t.Context(), dir, ptr(Max)); err != nil {
 		t.Fatal(err)
 	}
 	if got := shown(t, dir); got != before {
@@ -109,13 +114,13 @@ func TestParkInterrupted(t *testing.T) {
 	cancel()
 	for name, park := range map[string]func(dir *os.File) error{
 		"by its context": func(dir *os.File) error {
-			if err := Park(gone, dir); !errors.Is(err, context.Canceled) {
+			if err := Park(gone, dir, ptr(Max)); !errors.Is(err, context.Canceled) {
 				return err
 			}
 			return nil
 		},
 		"before a whiteout is removed": func(dir *os.File) error {
-			if err := Park(t.Context(), dir); err != nil {
+			if err := Park(t.Context(), dir, ptr(Max)); err != nil {
 				return err
 			}
 			return unix.Mknod(dir.Name()+"/w", unix.S_IFCHR, 0)
@@ -130,10 +135,10 @@ func TestParkInterrupted(t *testing.T) {
 			if err := park(dir); err != nil {
 				t.Fatal(err)
 			}
-			if err := Park(t.Context(), dir); err != nil {
+			if err := Park(t.Context(), dir, ptr(Max)); err != nil {
 				t.Fatal(err)
 			}
-			if err := Restore(dir); err != nil {
+			if err := Restore(t.Context(), dir, ptr(Max)); err != nil {
 				t.Fatal(err)
 			}
 			if got := shown(t, dir); got != before {
@@ -148,12 +153,11 @@ func TestParkInterrupted(t *testing.T) {
 func TestRestoreHostile(t *testing.T) {
 	outside := t.TempDir()
 	for name, make := range map[string]func(p string) error{
-		"a link":            func(p string) error { return os.Symlink(outside+"/list", p) },
-		"a FIFO":            func(p string) error { return unix.Mkfifo(p, 0o644) },
-		"a folder":          func(p string) error { return os.Mkdir(p, 0o755) },
-		"a whiteout":        func(p string) error { return unix.Mknod(p, unix.S_IFCHR, 0) },
-		"a huge sparse one": func(p string) error { return errors.Join(os.WriteFile(p, nil, 0o644), os.Truncate(p, 1<<40)) },
-		"zeroes":            func(p string) error { return os.WriteFile(p, make([]byte, 1<<16), 0o644) },
+		"a link":     func(p string) error { return os.Symlink(outside+"/list", p) },
+		"a FIFO":     func(p string) error { return unix.Mkfifo(p, 0o644) },
+		"a folder":   func(p string) error { return os.Mkdir(p, 0o755) },
+		"a whiteout": func(p string) error { return unix.Mknod(p, unix.S_IFCHR, 0) },
+		"zeroes":     func(p string) error { return os.WriteFile(p, make([]byte, 1<<16), 0o644) },
 		"a way out": func(p string) error {
 			return os.WriteFile(p, []byte(heading+"\x00w../x\x00w/etc/x\x00wlink/x\x00w"+outside+"/x\x00wa/../../x\x00o..\x00olink\x00w.\x00"), 0o644)
 		},
@@ -168,7 +172,7 @@ func TestRestoreHostile(t *testing.T) {
 			if err := make(dir.Name() + "/" + list); err != nil {
 				t.Fatal(err)
 			}
-			if err := Restore(dir); err != nil {
+			if err := Restore(t.Context(), dir, ptr(Max)); err != nil {
 				t.Fatal(err)
 			}
 			os.Remove(dir.Name() + "/" + list) // the folder
@@ -185,36 +189,182 @@ func TestRestoreHostile(t *testing.T) {
 
 // growing is a list to which somebody adds while it is read.
 type growing struct {
-	head io.ReadSeeker
-	n    int
+	head  string
+	more  string // what is added, from the reading number after on
+	after int
+	reads int // Seeks
+	rest  string
+	n     int
 }
 
-func (g *growing) Seek(off int64, whence int) (int64, error) { return g.head.Seek(off, whence) }
+func (g *growing) Seek(int64, int) (int64, error) {
+	g.reads++
+	g.rest = g.head
+	return 0, nil
+}
 
 func (g *growing) Read(b []byte) (int, error) {
-	if n, err := g.head.Read(b); err == nil {
-		return n, nil
+	if g.rest == "" && g.reads < g.after {
+		return 0, io.EOF
 	}
-	clear(b)
-	if g.n += len(b); g.n > 4*maxList {
+	if g.rest == "" {
+		g.rest = g.more
+	}
+	n := copy(b, g.rest)
+	g.rest = g.rest[n:]
+	if g.n += n; g.n > 4*maxList {
 		return 0, errors.New("it was read on and on")
 	}
-	return len(b), nil
+	return n, nil
 }
 
 // TestListThatGrows: another container of the pod that has the folder open makes the list
-// longer while it is read. The reading ends.
+// longer while it is read. The reading ends, and no more is made for it.
 func TestListThatGrows(t *testing.T) {
-	g := &growing{head: strings.NewReader(heading + "\x00wnew\x00")}
 	dir := folder(t)
-	if err := each(g, dir, remake); err != nil {
+	g := &growing{head: heading + "\x00wnew\x00", more: "\x00"}
+	if err := restore(t.Context(), g, dir, ptr(Max)); !errors.Is(err, ErrTooMany) {
+		t.Errorf("while it is counted: %v", err)
+	}
+	if there(dir, "new") {
+		t.Error("something was made of a list that is too long")
+	}
+	g = &growing{head: heading + "\x00wnew\x00", more: "wother\x00", after: 2}
+	if err := restore(t.Context(), g, dir, ptr(Max)); !errors.Is(err, ErrTooMany) {
+		t.Errorf("after it was counted: %v", err)
+	}
+	if !there(dir, "new") || there(dir, "other") {
+		t.Error("not just what was counted was made")
+	}
+}
+
+// TestListTooLong: of a list with more records than a container may have, or one that is a
+// huge file, nothing is made, and it stays.
+func TestListTooLong(t *testing.T) {
+	for name, write := range map[string]func(p string) error{
+		"records": func(p string) error {
+			text := []byte(heading + "\x00")
+			for i := range Max + 1 {
+				text = fmt.Appendf(text, "wn%d\x00", i)
+			}
+			return os.WriteFile(p, text, 0o600)
+		},
+		"a huge sparse file": func(p string) error {
+			return errors.Join(os.WriteFile(p, nil, 0o600), os.Truncate(p, 1<<40))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := folder(t)
+			if err := write(dir.Name() + "/" + list); err != nil {
+				t.Fatal(err)
+			}
+			before := shown(t, dir)
+			left := Max
+			for what, f := range map[string]func() error{
+				"Restore": func() error { return Restore(t.Context(), dir, &left) },
+				"Park":    func() error { return Park(t.Context(), dir, &left) },
+			} {
+				if err := f(); !errors.Is(err, ErrTooMany) || !strings.Contains(err.Error(), list) {
+					t.Errorf("%s: %v", what, err)
+				}
+			}
+			if left != Max {
+				t.Errorf("%d of %d are left", left, Max)
+			}
+			if got := shown(t, dir); got != before {
+				t.Errorf("%s\nwant %s", got, before)
+			}
+		})
+	}
+}
+
+// TestBoundsTogether: the folders of one container have their bound together. One that has
+// more is left as it is, and the next task of the container has it so.
+func TestBoundsTogether(t *testing.T) {
+	left := 3
+	first, second := folder(t), folder(t)
+	before := shown(t, second)
+	if err := Park(t.Context(), first, &left); err != nil || left != 0 {
+		t.Fatalf("%v, %d are left", err, left)
+	}
+	if err := Park(t.Context(), second, &left); !errors.Is(err, ErrTooMany) {
+		t.Errorf("the second folder: %v", err)
+	}
+	if got := shown(t, second); got != before {
+		t.Errorf("%s\nwant %s", got, before)
+	}
+	left = 2
+	if err := Restore(t.Context(), first, &left); !errors.Is(err, ErrTooMany) || left != 2 {
+		t.Errorf("%v, %d are left", err, left)
+	}
+	left = 3
+	if err := Restore(t.Context(), first, &left); err != nil || left != 0 {
+		t.Errorf("%v, %d are left", err, left)
+	}
+}
+
+// TestRestoreInterrupted: a Restore that its caller has given up ends before it makes more.
+func TestRestoreInterrupted(t *testing.T) {
+	dir := folder(t)
+	before := shown(t, dir)
+	if err := Park(t.Context(), dir, ptr(Max)); err != nil {
 		t.Fatal(err)
 	}
-	if g.n > 2*maxList {
-		t.Errorf("%d bytes were read", g.n)
+	gone, cancel := context.WithCancelCause(t.Context())
+	cancel(errGivenUp)
+	parked := shown(t, dir)
+	if err := Restore(gone, dir, ptr(Max)); !errors.Is(err, errGivenUp) {
+		t.Errorf("%v", err)
 	}
-	if !there(dir, "new") {
-		t.Error("what the list began with was not made")
+	if got := shown(t, dir); got != parked {
+		t.Errorf("%s\nwant %s", got, parked)
+	}
+	if err := Restore(t.Context(), dir, ptr(Max)); err != nil {
+		t.Fatal(err)
+	}
+	if got := shown(t, dir); got != before {
+		t.Errorf("%s\nwant %s", got, before)
+	}
+}
+
+var errGivenUp = errors.New("given up")
+
+// TestOneInode: whiteouts are names of one file, and of further ones where the file system
+// allows a file no more names, or somebody has removed it.
+func TestOneInode(t *testing.T) {
+	const many = 1000
+	dir := folder(t)
+	text := []byte(heading + "\x00")
+	for i := range many {
+		text = fmt.Appendf(text, "wa/n%d\x00", i)
+	}
+	if err := os.WriteFile(dir.Name()+"/"+list, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := Restore(t.Context(), dir, ptr(Max)); err != nil {
+		t.Fatal(err)
+	}
+	files := map[uint64]bool{}
+	for i := range many {
+		var st unix.Stat_t
+		if err := unix.Lstat(fmt.Sprintf("%s/a/n%d", dir.Name(), i), &st); err != nil || st.Mode&unix.S_IFMT != unix.S_IFCHR || st.Rdev != 0 {
+			t.Fatalf("n%d: %v, mode %o", i, err, st.Mode)
+		}
+		files[st.Ino] = true
+	}
+	if len(files) > many/10 {
+		t.Errorf("%d whiteouts are %d files", many, len(files))
+	}
+	var w tree.Whiteouts
+	defer w.Close()
+	if err := errors.Join(w.Make(dir, "x"), os.Remove(dir.Name()+"/x"), w.Make(dir, "y"), w.Make(dir, "z")); err != nil {
+		t.Error(err)
+	}
+	if !there(dir, "y") || !there(dir, "z") {
+		t.Error("after the removal of the first one none was made")
+	}
+	if err := w.Make(dir, "z"); !errors.Is(err, unix.EEXIST) {
+		t.Errorf("in the place of another file: %v", err)
 	}
 }
 
@@ -243,7 +393,7 @@ func TestParkDeep(t *testing.T) {
 	unix.Close(at)
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
-	if err := Park(t.Context(), dir); err != nil {
+	if err := Park(t.Context(), dir, ptr(Max)); err != nil {
 		t.Fatal(err)
 	}
 	runtime.ReadMemStats(&after)
@@ -267,7 +417,7 @@ func FuzzRestore(f *testing.F) {
 		if err := os.WriteFile(dir.Name()+"/"+list, text, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if err := Restore(dir); err != nil {
+		if err := Restore(t.Context(), dir, ptr(Max)); err != nil {
 			t.Fatalf("%q: %v", text, err)
 		}
 		old := map[string]bool{}

@@ -19,10 +19,14 @@ import (
 	"golang.org/x/sys/unix"
 
 	"sysbox/runtime"
+	"sysbox/runtime/fill"
 	"sysbox/tests/conformance/inside"
 )
 
 func TestMain(m *testing.M) {
+	if status, mine := fill.Main(os.Args); mine {
+		os.Exit(status)
+	}
 	switch filepath.Base(os.Args[0]) {
 	case inside.Name:
 		os.Exit(inside.Main())
