@@ -144,7 +144,7 @@ func (h *host) leaks() leak.Options {
 		Dirs:    []string{h.StateDir(), h.DataDir()},
 		Service: filepath.Base(h.Dir) + "-",
 		Match: func(line string) bool {
-			return strings.Contains(line, "shim-sysbox") || strings.Contains(line, "sysbox-init")
+			return strings.Contains(line, "shim-sysbox") || strings.Contains(line, "sysbox-init") || strings.Contains(line, "sysbox-fill")
 		},
 	}
 }
