@@ -1,6 +1,10 @@
 package seccomp
 
 import (
+	"flag"
+	"os"
+	"slices"
+	"strings"
 	"testing"
 
 	profile "github.com/moby/profiles/seccomp"
@@ -110,6 +114,84 @@ func TestDenialsStay(t *testing.T) {
 	}{"denials": {list, unix.SECCOMP_RET_ERRNO | uint32(unix.EPERM)}, "Docker's": {docker, unix.SECCOMP_RET_ALLOW}} {
 		if got := run(t, mustCompile(t, SystemProfile(c.p), "amd64"), data{nr: unix.SYS_MOUNT, arch: unix.AUDIT_ARCH_X86_64}); got != c.want {
 			t.Errorf("%s: mount: %#x, want %#x", name, got, c.want)
+		}
+	}
+}
+
+var update = flag.Bool("update", false, "write the table of docs/system-calls.md")
+
+// TestWidenedTable: docs/system-calls.md tells of each call that is added to a profile, who
+// needs it and how far it reaches.
+func TestWidenedTable(t *testing.T) {
+	const (
+		file  = "../../docs/system-calls.md"
+		first = "<!-- added to profiles: made by `go test ./runtime/seccomp -run TestWidenedTable -update` -->\n"
+		last  = "<!-- end of added to profiles -->\n"
+	)
+	b := strings.Builder{}
+	b.WriteString("| call | who needs it | what it can start or change at most |\n|---|---|---|\n")
+	var all []string
+	for _, w := range widened {
+		if w.why == "" || w.reach == "" {
+			t.Errorf("%v are added without a reason", w.names)
+		}
+		names := strings.Join(w.names, ", ")
+		for range w.args {
+			names += " without its third argument"
+		}
+		b.WriteString("| " + names + " | " + w.why + " | " + w.reach + " |\n")
+		all = append(all, w.names...)
+	}
+	slices.Sort(all)
+	if n := len(all); len(slices.Compact(all)) != n {
+		t.Error("a call is added twice")
+	}
+	docs, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	before, rest, ok1 := strings.Cut(string(docs), first)
+	have, after, ok2 := strings.Cut(rest, last)
+	if !ok1 || !ok2 {
+		t.Fatalf("%s has no place for the table", file)
+	}
+	if *update {
+		if err := os.WriteFile(file, []byte(before+first+b.String()+last+after), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	} else if have != b.String() {
+		t.Errorf("%s has another table; read the change and run the test with -update", file)
+	}
+}
+
+// TestRequestKey: a profile is widened by request_key without information for a callout, by
+// each of the machine's entries; with it the kernel would start a program of the host's, and
+// the profile's default action stands. What a profile itself allows stays allowed.
+func TestRequestKey(t *testing.T) {
+	docker, err := profile.GetDefaultProfile(&specs.Spec{Process: &specs.Process{Capabilities: &specs.LinuxCapabilities{}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	own := &specs.LinuxSeccomp{DefaultAction: specs.ActErrno, Architectures: docker.Architectures, Syscalls: []specs.LinuxSyscall{{Names: []string{"request_key"}, Action: specs.ActAllow}}}
+	eperm := unix.SECCOMP_RET_ERRNO | uint32(unix.EPERM)
+	for _, c := range []struct {
+		name     string
+		p        *specs.LinuxSeccomp
+		nr, arch uint32
+		callout  uint64
+		want     uint32
+	}{
+		{"none", docker, unix.SYS_REQUEST_KEY, unix.AUDIT_ARCH_X86_64, 0, unix.SECCOMP_RET_ALLOW},
+		{"some", docker, unix.SYS_REQUEST_KEY, unix.AUDIT_ARCH_X86_64, 0x7fff00001000, eperm},
+		{"some, whose address has 32 bits of 0", docker, unix.SYS_REQUEST_KEY, unix.AUDIT_ARCH_X86_64, 1 << 32, eperm},
+		{"none by i386", docker, 287, unix.AUDIT_ARCH_I386, 0, unix.SECCOMP_RET_ALLOW},
+		{"some by i386", docker, 287, unix.AUDIT_ARCH_I386, 0x1000, eperm},
+		{"some by x32", docker, x32Bit | unix.SYS_REQUEST_KEY, unix.AUDIT_ARCH_X86_64, 0x1000, eperm},
+		{"none by x32", docker, x32Bit | unix.SYS_REQUEST_KEY, unix.AUDIT_ARCH_X86_64, 0, unix.SECCOMP_RET_ALLOW},
+		{"some, which the profile allows", own, unix.SYS_REQUEST_KEY, unix.AUDIT_ARCH_X86_64, 0x1000, unix.SECCOMP_RET_ALLOW},
+	} {
+		if got := run(t, mustCompile(t, SystemProfile(c.p), "amd64"), data{nr: c.nr, arch: c.arch, args: [6]uint64{1, 2, c.callout}}); got != c.want {
+			t.Errorf("%s: %#x, want %#x", c.name, got, c.want)
 		}
 	}
 }

@@ -82,12 +82,8 @@ func namesOf(a arch, nr uint32) []string {
 
 // ours tells of entries that widening adds, which say nothing of what its author knew.
 func ours(s specs.LinuxSyscall) bool {
-	return s.Action == specs.ActAllow && len(s.Args) == 0 && slices.ContainsFunc(widened, func(w struct {
-		why   string
-		names []string
-	},
-	) bool {
-		return slices.Equal(w.names, s.Names)
+	return s.Action == specs.ActAllow && slices.ContainsFunc(widened, func(w widening) bool {
+		return slices.Equal(w.names, s.Names) && slices.Equal(w.args, s.Args)
 	})
 }
 

@@ -57,7 +57,7 @@ func SystemProfile(p *specs.LinuxSeccomp) *specs.LinuxSeccomp {
 		out.Syscalls = append(out.Syscalls, specs.LinuxSyscall{Names: known, Action: out.DefaultAction, ErrnoRet: out.DefaultErrnoRet})
 	}
 	for _, w := range widened {
-		out.Syscalls = append(out.Syscalls, specs.LinuxSyscall{Names: w.names, Action: specs.ActAllow})
+		out.Syscalls = append(out.Syscalls, specs.LinuxSyscall{Names: w.names, Action: specs.ActAllow, Args: w.args})
 	}
 	return out
 }
@@ -66,39 +66,118 @@ func SystemProfile(p *specs.LinuxSeccomp) *specs.LinuxSeccomp {
 // calls are that the profile's author knew: those that are newer go on failing with ENOSYS
 // ([beyond]), on each architecture by its own numbers, which no entry of a spec could say.
 func widens(s specs.LinuxSyscall) bool {
-	if s.Action != specs.ActAllow || len(s.Args) > 0 {
-		return false
-	}
-	for _, w := range widened {
-		if slices.Equal(w.names, s.Names) {
-			return true
-		}
-	}
-	return false
+	return s.Action == specs.ActAllow && slices.ContainsFunc(widened, func(w widening) bool {
+		return slices.Equal(w.names, s.Names) && slices.Equal(w.args, s.Args)
+	})
 }
 
-// widened are the system calls added, and who needs them.
-var widened = []struct {
-	why   string
+// widening is a group of system calls that are added to a profile.
+type widening struct {
+	// why says who needs them.
+	why string
+	// reach says what such a call can start or change at most, which must all lie in the
+	// container. docs/system-calls.md has the same for its readers.
+	reach string
 	names []string
-}{
-	{"mounts of systemd and of inner containers; the host's own are locked", []string{
-		"mount", "umount", "umount2", "pivot_root", "chroot",
-		"fsopen", "fsconfig", "fsmount", "fspick", "move_mount", "open_tree", "open_tree_attr", "mount_setattr", "statmount", "listmount",
-	}},
-	{"namespaces of inner containers and of systemd's units", []string{"clone", "clone3", "unshare", "setns"}},
-	{"keyrings, which have a namespace of their own per user", []string{"keyctl", "add_key", "request_key"}},
-	{"the host name, of the container's own uts namespace", []string{"sethostname", "setdomainname"}},
-	{"inner runtimes and debuggers, within the container's processes", []string{
-		"ptrace", "process_vm_readv", "process_vm_writev", "process_madvise", "process_mrelease", "kcmp",
-		"pidfd_open", "pidfd_getfd", "pidfd_send_signal",
-	}},
-	{"inner runtimes confine their own containers", []string{"seccomp", "bpf", "landlock_create_ruleset", "landlock_add_rule", "landlock_restrict_self"}},
-	{"file handles of overlayfs tools and NFS servers; opening one takes a capability over the host", []string{"name_to_handle_at", "open_by_handle_at"}},
-	{"device nodes and FIFOs of packages; the kernel refuses devices", []string{"mknod", "mknodat"}},
-	{"file watching and quotas of storage software, on the container's own mounts", []string{"fanotify_init", "fanotify_mark", "quotactl", "quotactl_fd"}},
-	{"what systemd and shutdown(8) try; the kernel restarts the container alone or refuses", []string{"reboot", "syslog", "swapon", "swapoff", "acct", "settimeofday", "clock_settime", "clock_adjtime", "adjtimex", "vhangup"}},
-	{"modules, which the kernel refuses with an errno that modprobe understands", []string{"init_module", "finit_module", "delete_module"}},
-	{"32-bit and emulated programs", []string{"personality", "modify_ldt"}},
-	{"memory policy and scheduling of databases and real-time software, within the cgroup", []string{"mbind", "get_mempolicy", "set_mempolicy", "set_mempolicy_home_node", "move_pages", "migrate_pages"}},
+	// args is the condition under which they are added; nil: always.
+	args []specs.LinuxSeccompArg
+}
+
+// widened are the system calls added. The rule: a call is added only if all that it can
+// start lies in the container. That the kernel loads one of the host's own modules by its
+// alias, as it does for socket(2), which every profile allows, does not count: neither the
+// program nor the file is the caller's.
+var widened = []widening{
+	{
+		why:   "mounts of systemd and of inner containers",
+		reach: "mount namespaces of the container's user namespaces; the host's mounts there are locked",
+		names: []string{
+			"mount", "umount", "umount2", "pivot_root", "chroot",
+			"fsopen", "fsconfig", "fsmount", "fspick", "move_mount", "open_tree", "open_tree_attr", "mount_setattr", "statmount", "listmount",
+		},
+	},
+	{
+		why:   "namespaces of inner containers and of systemd's units",
+		reach: "the caller's children, counted for the container's root",
+		names: []string{"clone", "clone3", "unshare", "setns"},
+	},
+	{
+		// Of keyctl, KEYCTL_INSTANTIATE, _NEGATE, _REJECT and _ASSUME_AUTHORITY want an
+		// authorisation that only a helper of request_key is given; the others ask nobody.
+		why:   "keyrings of systemd, inner runtimes and Kerberos",
+		reach: "keys of the container's user namespaces; nothing is started",
+		names: []string{"keyctl", "add_key"},
+	},
+	{
+		// With information for a callout the kernel starts /sbin/request-key as the host's
+		// root, with texts of the caller's, where there is no such key.
+		why:   "the same, to look for a key",
+		reach: "as above: without information for a callout (the third argument) the kernel starts no helper",
+		names: []string{"request_key"},
+		args:  []specs.LinuxSeccompArg{{Index: 2, Value: 0, Op: specs.OpEqualTo}},
+	},
+	{
+		why:   "the host name",
+		reach: "the container's own uts namespace",
+		names: []string{"sethostname", "setdomainname"},
+	},
+	{
+		why:   "inner runtimes and debuggers",
+		reach: "processes that the caller may trace, of which the host's are none (ptrace_may_access)",
+		names: []string{
+			"ptrace", "process_vm_readv", "process_vm_writev", "process_madvise", "process_mrelease", "kcmp",
+			"pidfd_open", "pidfd_getfd", "pidfd_send_signal",
+		},
+	},
+	{
+		why:   "inner runtimes confine their own containers",
+		reach: "the caller and its children; programs of bpf need a capability over the host, or what kernel.unprivileged_bpf_disabled leaves to every user",
+		names: []string{"seccomp", "bpf", "landlock_create_ruleset", "landlock_add_rule", "landlock_restrict_self"},
+	},
+	{
+		why:   "file handles of overlayfs tools and NFS servers",
+		reach: "files that the caller could open; others take a capability over the host, or over the file system",
+		names: []string{"name_to_handle_at", "open_by_handle_at"},
+	},
+	{
+		why:   "device nodes and FIFOs of packages",
+		reach: "files; the kernel refuses devices, and the shim makes those of a closed list",
+		names: []string{"mknod", "mknodat"},
+	},
+	{
+		why:   "file watching and quotas of storage software",
+		reach: "what the caller may read, and figures of its own ids; marks of whole file systems and changes of quotas take a capability over the file system's user namespace",
+		names: []string{"fanotify_init", "fanotify_mark", "quotactl", "quotactl_fd"},
+	},
+	{
+		why:   "shutdown(8)",
+		reach: "ends the init of the caller's pid namespace; restarts of the machine and kexec are for the first pid namespace",
+		names: []string{"reboot"},
+	},
+	{
+		// Package trap's filter answers what the kernel would show of the host's log.
+		why:   "dmesg(1)",
+		reach: "an empty log; the rest takes a capability over the host",
+		names: []string{"syslog"},
+	},
+	{
+		why:   "what systemd and installers try, and take EPERM for",
+		reach: "nothing: each takes a capability over the host; reading a clock's state is everybody's",
+		names: []string{"swapon", "swapoff", "acct", "settimeofday", "clock_settime", "clock_adjtime", "adjtimex", "vhangup"},
+	},
+	{
+		why:   "modules, which the kernel refuses with an errno that modprobe understands",
+		reach: "nothing; the shim has the host's own modprobe load what the administrator names",
+		names: []string{"init_module", "finit_module", "delete_module"},
+	},
+	{
+		why:   "32-bit and emulated programs",
+		reach: "the caller and its children",
+		names: []string{"personality", "modify_ldt"},
+	},
+	{
+		why:   "memory policy of databases and real-time software",
+		reach: "memory of processes that the caller may trace, on the nodes of their cgroup",
+		names: []string{"mbind", "get_mempolicy", "set_mempolicy", "set_mempolicy_home_node", "move_pages", "migrate_pages"},
+	},
 }

@@ -16,7 +16,8 @@ import (
 // (seccomp's action cache, Linux 5.11).
 //
 // It is a filter beside that of the OCI profile: the kernel runs both, and of two
-// answers an errno wins over a notification. What a profile denies stays denied.
+// answers an errno wins over a notification. What a profile denies stays denied. The few
+// calls of [floor] it answers itself, where no profile has.
 var Filter = sync.OnceValues(func() (*process.Filter, error) {
 	profile := &specs.LinuxSeccomp{
 		DefaultAction: specs.ActAllow,
@@ -29,6 +30,7 @@ var Filter = sync.OnceValues(func() (*process.Filter, error) {
 			})
 		}
 	}
+	profile.Syscalls = append(profile.Syscalls, floor...)
 	f, err := seccomp.Compile(profile)
 	if err != nil {
 		return nil, err
@@ -41,6 +43,23 @@ var Filter = sync.OnceValues(func() (*process.Filter, error) {
 	}
 	return &process.Filter{Insns: f.Bytes(), Flags: flags}, nil
 })
+
+// floor are calls that would reach the host from a container without a profile, or below
+// one that allows them; docs/system-calls.md, "Added to seccomp profiles".
+var floor = []specs.LinuxSyscall{
+	// The kernel would start /sbin/request-key as the host's root for a key that it does
+	// not find, and that with the caller's texts.
+	errno("request_key", unix.ENOKEY, some(2)),
+	// What the kernel shows of its log to everybody where kernel.dmesg_restrict is 0: all of
+	// it, and its size. "No error" is 0 bytes here.
+	errno("syslog", 0, is(0, unix.SYSLOG_ACTION_READ_ALL)),
+	errno("syslog", 0, is(0, unix.SYSLOG_ACTION_SIZE_BUFFER)),
+}
+
+func errno(name string, e unix.Errno, when specs.LinuxSeccompArg) specs.LinuxSyscall {
+	ret := uint(e)
+	return specs.LinuxSyscall{Names: []string{name}, Action: specs.ActErrno, ErrnoRet: &ret, Args: []specs.LinuxSeccompArg{when}}
+}
 
 // hasFlag tells whether the kernel knows a flag of SECCOMP_SET_MODE_FILTER: it
 // looks at the flags before it reads the program.
@@ -56,6 +75,11 @@ var always = [][]specs.LinuxSeccompArg{nil}
 // are set.
 func bits(index uint, mask, value uint64) specs.LinuxSeccompArg {
 	return specs.LinuxSeccompArg{Index: index, Op: specs.OpMaskedEqual, Value: mask, ValueTwo: value}
+}
+
+// is is the condition that an argument has a value.
+func is(index uint, value uint64) specs.LinuxSeccompArg {
+	return specs.LinuxSeccompArg{Index: index, Op: specs.OpEqualTo, Value: value}
 }
 
 // some is the condition that an argument is not 0.
