@@ -200,7 +200,8 @@ func (c *Container) makeInit(ctx context.Context, r CreateRequest, joins []join)
 	if err := s.cgroups(c.cgroup, 0); err != nil {
 		return err
 	}
-	if err := s.process(c.plan.Process, r.Stdio, c.plan.IDs); err != nil {
+	_, _, pings := c.plan.PingGroups()
+	if err := s.process(c.plan.Process, r.Stdio, c.plan.IDs, pings); err != nil {
 		return err
 	}
 	goRead, goWrite, err := sys.Pipe()

@@ -69,10 +69,10 @@ func (s *spawn) cgroups(cg *cgroup.Cgroup, init int) error {
 	return nil
 }
 
-// process passes what every process's program needs besides: the host's
-// procfs, and files 0 to 2.
-func (s *spawn) process(p plan.Process, stdio Stdio, ids plan.IDs) error {
-	if p.AppArmorProfile != "" || p.SELinuxLabel != "" || p.OOMScoreAdj != nil {
+// process passes what every process's program needs besides: the host's procfs, if it is
+// to write there, and files 0 to 2. writes: the program writes there by itself.
+func (s *spawn) process(p plan.Process, stdio Stdio, ids plan.IDs, writes bool) error {
+	if writes || p.AppArmorProfile != "" || p.SELinuxLabel != "" || p.OOMScoreAdj != nil {
 		f, err := os.OpenFile("/proc", unix.O_PATH|unix.O_DIRECTORY, 0)
 		if err != nil {
 			return err
@@ -177,7 +177,7 @@ func (c *Container) enter(p plan.Process, stdio Stdio, namespaces uint64, filter
 	if err := s.cgroups(c.cgroup, c.init.Pid()); err != nil {
 		return nil, err
 	}
-	if err := s.process(p, stdio, c.plan.IDs); err != nil {
+	if err := s.process(p, stdio, c.plan.IDs, false); err != nil {
 		return nil, err
 	}
 	s.pass(c.init.proc.PidFD, process.FDTarget)

@@ -65,3 +65,34 @@ func makeSysctl(in Input, p *Plan) error {
 	slices.SortFunc(p.Sysctl, func(a, b Setting) int { return strings.Compare(a.Name, b.Name) })
 	return nil
 }
+
+const pingGroupRange = "net.ipv4.ping_group_range"
+
+// PingGroups are the first and the last group of the container for net.ipv4.ping_group_range
+// of a new network namespace. The kernel translates both to the host's ids and takes all that
+// lie between: so they are those with the lowest and the highest host id, or, where the
+// mappings turn their order round, which the kernel refuses, those of the mapping that has
+// group 0. ok is false where the container has no new one, where the spec has the setting, and
+// where the mappings are not known.
+func (p *Plan) PingGroups() (first, last uint32, ok bool) {
+	if p.Namespaces.Network.Mode != NamespaceNew || len(p.IDs.GID) == 0 || slices.ContainsFunc(p.Sysctl, func(s Setting) bool { return s.Name == pingGroupRange }) {
+		return 0, 0, false
+	}
+	lowest, highest, zero := p.IDs.GID[0], p.IDs.GID[0], p.IDs.GID[0]
+	for _, m := range p.IDs.GID {
+		if m.HostID < lowest.HostID {
+			lowest = m
+		}
+		if m.HostID > highest.HostID {
+			highest = m
+		}
+		if m.ContainerID == 0 {
+			zero = m
+		}
+	}
+	first, last = lowest.ContainerID, highest.ContainerID+highest.Size-1
+	if first > last {
+		first, last = zero.ContainerID, zero.ContainerID+zero.Size-1
+	}
+	return first, last, true
+}

@@ -450,3 +450,31 @@ func mapOf(list []specs.LinuxIDMapping) uidmap.Map {
 	}
 	return m
 }
+
+// TestPingGroups: the range for a new network namespace holds all groups of the container, in
+// the kernel's order, and nothing is written where the spec has it or the namespace is another's.
+func TestPingGroups(t *testing.T) {
+	fresh := Namespaces{Network: Namespace{Mode: NamespaceNew}}
+	span := func(container, host, size uint32) uidmap.Mapping {
+		return uidmap.Mapping{ContainerID: container, HostID: host, Size: size}
+	}
+	for _, c := range []struct {
+		name        string
+		plan        Plan
+		first, last uint32
+		ok          bool
+	}{
+		{"a range", Plan{Namespaces: fresh, IDs: IDs{GID: uidmap.Map{span(0, 1<<20, 65536)}}}, 0, 65535, true},
+		{"up to the last id", Plan{Namespaces: fresh, IDs: IDs{GID: uidmap.Map{span(0, 1, 1<<32-2)}}}, 0, 1<<32 - 3, true},
+		{"two", Plan{Namespaces: fresh, IDs: IDs{GID: uidmap.Map{span(0, 1<<20, 10), span(100, 1<<21, 10)}}}, 0, 109, true},
+		{"three, the middle one last", Plan{Namespaces: fresh, IDs: IDs{GID: uidmap.Map{span(0, 1<<20, 10), span(200, 1<<22, 10), span(100, 1<<21, 10)}}}, 0, 209, true},
+		{"the other way round", Plan{Namespaces: fresh, IDs: IDs{GID: uidmap.Map{span(5, 1<<20, 10), span(0, 1<<21, 5)}}}, 0, 4, true},
+		{"not known", Plan{Namespaces: fresh}, 0, 0, false},
+		{"joined", Plan{Namespaces: Namespaces{Network: Namespace{Mode: NamespaceJoin}}, IDs: IDs{GID: uidmap.Map{span(0, 1<<20, 10)}}}, 0, 0, false},
+		{"the spec's", Plan{Namespaces: fresh, IDs: IDs{GID: uidmap.Map{span(0, 1<<20, 10)}}, Sysctl: []Setting{{Name: "net.ipv4.ping_group_range", Value: "1 0"}}}, 0, 0, false},
+	} {
+		if first, last, ok := c.plan.PingGroups(); first != c.first || last != c.last || ok != c.ok {
+			t.Errorf("%s: %d to %d, %v", c.name, first, last, ok)
+		}
+	}
+}

@@ -11,6 +11,7 @@ import (
 
 	"sysbox/runtime/plan"
 	"sysbox/runtime/program"
+	"sysbox/uidmap"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew")
@@ -68,6 +69,7 @@ func TestInitOfSystemContainer(t *testing.T) {
 			{Destination: "/proc/sys/fs/binfmt_misc", Type: "binfmt_misc", Own: true, Optional: true},
 		},
 	}
+	p.IDs.GID = uidmap.Map{{ContainerID: 0, HostID: 200000, Size: 65536}}
 	golden(t, "init-system", Init(Create{Plan: p, Shim: 42, Owner: 200000, CapLast: 40, Tasks: 2, Unified: true, AskHome: true, Keyring: "_ses.c1", Trap: trapFilter}))
 }
 
@@ -85,9 +87,10 @@ func TestInitOfUserWithTerminal(t *testing.T) {
 	p := &plan.Plan{Namespaces: newNamespaces(), Process: proc}
 	p.Namespaces.IPC = plan.Namespace{Mode: plan.NamespaceJoin, Path: "/proc/1/ns/ipc"}
 	p.Namespaces.User = plan.Namespace{Mode: plan.NamespaceJoin}
+	p.Namespaces.Network = plan.Namespace{Mode: plan.NamespaceJoin, Path: "/run/netns/n"}
 	golden(t, "init-user", Init(Create{
 		Plan: p, Shim: 42, CapLast: 40, Limits: map[int]unix.Rlimit{unix.RLIMIT_NOFILE: {Cur: 1024, Max: 2048}},
-		Joins: []int{unix.CLONE_NEWIPC, unix.CLONE_NEWUSER}, Keyring: "_ses.c2", Filter: &Filter{Insns: make([]byte, 8)},
+		Joins: []int{unix.CLONE_NEWNET, unix.CLONE_NEWIPC, unix.CLONE_NEWUSER}, Keyring: "_ses.c2", Filter: &Filter{Insns: make([]byte, 8)},
 	}))
 }
 

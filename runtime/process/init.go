@@ -76,6 +76,9 @@ func Init(in Create) program.Program {
 		children = c.do("open the time namespace", unix.SYS_OPENAT, num(unix.AT_FDCWD), str("/proc/self/ns/time_for_children"), num(unix.O_RDONLY|unix.O_CLOEXEC))
 		c.report("say that the time namespace is there", TagTime)
 	}
+	if ns.Network.Mode == plan.NamespaceNew {
+		c.loopback() // while the shim builds the tree
+	}
 	env := c.env(in.Plan.Process.Env, in.AskHome)
 	c.want("wait for the tree", GoSize, unix.SYS_READ, fd(FDGo), env.home, num(GoSize))
 	if ns.Time.Mode == plan.NamespaceNew { // before Linux 6.3 an execve does not enter it
@@ -83,6 +86,7 @@ func Init(in Create) program.Program {
 	}
 	c.do("enter the root", unix.SYS_CHDIR, str("/"))
 	c.becomeRoot()
+	c.pingGroups(in.Plan)
 	c.memoryPolicy(in.Plan.Process.MemoryPolicy)
 	c.labelKeys(in.Plan.Process)
 	keyring := c.makeKeyring(in.Keyring)

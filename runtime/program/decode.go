@@ -47,6 +47,7 @@ var decoders = map[string][]decoder{
 	"setns":             {plain, flags(cloneFlags)},
 	"setresgid":         {id, id, id},
 	"setresuid":         {id, id, id},
+	"socket":            {names(socketFamilies), flags(socketTypes)},
 	"umask":             {octal},
 	"umount2":           {plain, flags([]flag{{"MNT_DETACH", unix.MNT_DETACH}, {"MNT_FORCE", unix.MNT_FORCE}})},
 	"unshare":           {flags(cloneFlags)},
@@ -281,6 +282,10 @@ func ioctlArgument(a Arg, args []Arg) string {
 		return byWords(1, func(w []uint64) string {
 			return fmt.Sprintf("{rows=%d, columns=%d}", w[0]&0xffff, w[0]>>16&0xffff)
 		})(a, args)
+	case unix.SIOCSIFFLAGS: // struct ifreq, netdevice(7)
+		if b, ok := a.(Bytes); ok && len(b) > unix.IFNAMSIZ+2 {
+			return fmt.Sprintf("{ifr_name=%q, ifr_flags=%s}", unix.ByteSliceToString(b[:unix.IFNAMSIZ]), bits(uint64(binary.LittleEndian.Uint16(b[unix.IFNAMSIZ:])), deviceFlags))
+		}
 	}
 	return a.String()
 }

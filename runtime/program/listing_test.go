@@ -67,6 +67,9 @@ func TestDecoders(t *testing.T) {
 		{Call{Nr: unix.SYS_CAPSET, Args: []Arg{le(unix.LINUX_CAPABILITY_VERSION_3), append(le(1|1<<32<<21, 0), le(0)...)}}, "capset({_LINUX_CAPABILITY_VERSION_3, 0}, {effective=CAP_CHOWN, permitted=CAP_SYS_ADMIN, inheritable=none})"},
 		{Call{Nr: unix.SYS_IOCTL, Args: []Arg{Int(0), Int(unix.TIOCSWINSZ), le(25 | 80<<16)}}, "ioctl(0, TIOCSWINSZ, {rows=25, columns=80})"},
 		{Call{Nr: unix.SYS_IOCTL, Args: []Arg{Int(0), Int(0x99)}}, "ioctl(0, 0x99)"},
+		{Call{Nr: unix.SYS_IOCTL, Args: []Arg{Int(0), Int(unix.SIOCSIFFLAGS), append(Bytes("lo"), make(Bytes, 38)...)}}, `ioctl(0, SIOCSIFFLAGS, {ifr_name="lo", ifr_flags=0})`},
+		{Call{Nr: unix.SYS_IOCTL, Args: []Arg{Int(0), Int(unix.SIOCSIFFLAGS), Bytes("lo")}}, "ioctl(0, SIOCSIFFLAGS, {6c 6f})"},
+		{Call{Nr: unix.SYS_SOCKET, Args: []Arg{Int(unix.AF_UNIX), Int(unix.SOCK_SEQPACKET | unix.SOCK_CLOEXEC), Int(0)}}, "socket(AF_UNIX, SOCK_SEQPACKET|SOCK_CLOEXEC, 0)"},
 	} {
 		if got := c.call.line(); got != c.want {
 			t.Errorf("got  %s\nwant %s", got, c.want)
