@@ -360,7 +360,7 @@ func TestPointsInStrangersFolders(t *testing.T) {
 				t.Fatal(err)
 			}
 			bundle := busybox(t, func(s *specs.Spec) {
-				s.Process.Env = append(s.Process.Env, "SYSBOX_SKIP_UID_SHIFT=/volume")
+				s.Annotations = map[string]string{"io.sysbox.skip-uid-shift": "/volume"}
 				for _, m := range [][2]string{{"/volume", volume}, {c.file, source}, {c.folder, t.TempDir()}} {
 					s.Mounts = append(s.Mounts, specs.Mount{Destination: m[0], Type: "bind", Source: m[1], Options: []string{"rbind"}})
 				}

@@ -39,6 +39,11 @@ type Config struct {
 	// FUSEMounts are, by a file system's type, the program of the container's and its
 	// first arguments, with spaces between them, that mounts it from a block device.
 	FUSEMounts map[string]string `toml:"fuse_mounts"`
+	// Settings are what holds for containers, and who may set it for one.
+	Settings SettingsConfig `toml:"settings"`
+
+	// policy is what Settings says to a plan.
+	policy plan.Policy
 }
 
 // IDConfig is the [ids] table.
@@ -89,6 +94,9 @@ func LoadConfig() (*Config, error) {
 	}
 	if err := decodeConfig(text, c); err != nil {
 		return nil, fmt.Errorf("configuration %s, %w", name, err)
+	}
+	if c.policy, err = c.Settings.policy(name, keyLines(text)); err != nil {
+		return nil, err
 	}
 	return c, c.check(name)
 }

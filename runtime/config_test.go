@@ -40,6 +40,18 @@ func TestConfig(t *testing.T) {
 		{`state_dir = "run"`, []string{"state_dir", `"run"`, "absolute"}},
 		{`unshifted_binds = "no"`, []string{"unshifted_binds", `"no"`, `"warn" or "refuse"`}},
 		{"[ids]\nrange_size = 1000", []string{"ids.range_size", "1000", "65536"}},
+		{"[settings]\nsources = []\n[settings.honor_caps]\ndefault = true\nfrom = []", nil},
+		{"settings = {sources = [\"annotations\", \"environment\"], honor_caps = {default = true}, skip_uid_shift = {default = [\"/data\"]}}", nil},
+		{"settings.no_new_privileges.default = \"lift\"", nil},
+		{"[settings]\nsources = [\"annotations\", \"image\"]", []string{", line 2: settings.sources has \"image\"; give \"annotations\""}},
+		{"\n[settings.honor_caps]\nfrom = [\"annotation\"]", []string{", line 3: settings.honor_caps.from has \"annotation\""}},
+		{"settings = {honor_caps = {from = [\"annotation\"]}}", []string{", line 1: settings.honor_caps.from"}},
+		{"[settings]\nhonor_caps = {default = \"TRUE\"}", []string{"line 2: ", "settings.honor_caps.default takes true or false"}},
+		{"[settings]\nhonor_caps = true", []string{"line 2: ", "settings.honor_caps is a table", "settings.honor_caps.from takes a list"}},
+		{"[settings.skip_uid_shift]\ndefault = [\"/data\", \"x\"]", []string{", line 2: settings.skip_uid_shift.default is \"/data,x\"", "\"x\" is not an absolute path"}},
+		{"[settings.no_new_privileges]\ndefault = \"ignore\"", []string{", line 2: settings.no_new_privileges.default is \"ignore\": it is neither honour nor lift"}},
+		{"[settings.no_new_privileges]\nfrom = []", []string{"line 2: settings.no_new_privileges.from is no key"}},
+		{"[settings]\n\nnonsense = 1", []string{"line 3: settings.nonsense is no key", "settings.sources"}},
 		{"\n[ids]\nnonsense = 1", []string{"line 3: ids.nonsense is no key", "state_dir", "ids.range_size"}},
 	} {
 		if err := os.WriteFile(name, []byte(c.text), 0o600); err != nil {
@@ -64,6 +76,9 @@ func TestConfigKeys(t *testing.T) {
 	var walk func(prefix string, s reflect.Type)
 	walk = func(prefix string, s reflect.Type) {
 		for f := range s.Fields() {
+			if !f.IsExported() {
+				continue
+			}
 			if key := prefix + f.Tag.Get("toml"); f.Type.Kind() == reflect.Struct {
 				walk(key+".", f.Type)
 			} else {

@@ -22,8 +22,25 @@ var configKeys = []struct{ name, takes string }{
 	{"ids.range_size", "a number from 65536 to 4294967295"},
 	{"ids.pool_start", "a number from 1 to 4294967294"},
 	{"ids.pool_size", "a number from 1 to 4294967294"},
-	{"ids.allow_host_root", "true or false, without quotes"},
+	{"ids.allow_host_root", takesBool},
+	{"settings.sources", takesSources},
+	{"settings.syscont_mode.default", takesBool},
+	{"settings.syscont_mode.from", takesSources},
+	{"settings.honor_caps.default", takesBool},
+	{"settings.honor_caps.from", takesSources},
+	{"settings.skip_uid_shift.default", `a list of paths, as in default = ["/data"]`},
+	{"settings.skip_uid_shift.from", takesSources},
+	{"settings.ignore_sysfs_chown.default", takesBool},
+	{"settings.ignore_sysfs_chown.from", takesSources},
+	{"settings.allow_trusted_xattr.default", takesBool},
+	{"settings.allow_trusted_xattr.from", takesSources},
+	{"settings.no_new_privileges.default", `"honour" or "lift", in quotes`},
 }
+
+const (
+	takesBool    = "true or false, without quotes"
+	takesSources = `a list of "annotations" and "environment", as in ["annotations"], or [] for nobody`
+)
 
 // decodeConfig reads a configuration's text over the defaults. An error begins with
 // the line: "line 2: …".
@@ -51,12 +68,19 @@ func decodeConfig(text []byte, c *Config) error {
 	case errors.As(err, &wrong):
 		row, _ := wrong.Position()
 		key := strings.Join(wrong.Key(), ".")
+		var below []string // of what is a table, in which the error need not name the key
 		for _, k := range configKeys {
 			if k.name == key {
 				return fmt.Errorf("line %d: %q: %s takes %s", row, lineOf(text, row), key, k.takes)
 			}
+			if strings.HasPrefix(k.name, key+".") {
+				below = append(below, k.name+" takes "+k.takes)
+			}
 		}
-		return fmt.Errorf("line %d: %q: %s takes no such value; only ids is a table, [ids], with its keys on the lines below", row, lineOf(text, row), key)
+		if strings.Contains(key, ".") && len(below) > 0 {
+			return fmt.Errorf("line %d: %q: %s is a table; %s", row, lineOf(text, row), key, strings.Join(below, ", and "))
+		}
+		return fmt.Errorf("line %d: %q: %s takes no such value; ids is a table, [ids], with its keys on the lines below, and so is settings", row, lineOf(text, row), key)
 	}
 	return err
 }

@@ -115,7 +115,7 @@ func (p *Pod) Create(ctx context.Context, r CreateRequest) (*Container, error) {
 	in := plan.Input{
 		Namespace: p.namespace, ID: r.ID, Bundle: r.Bundle,
 		Spec: spec, Terminal: r.Terminal, Facts: hostFacts(), PodIDs: p.userns != nil, AllowHostRoot: p.cfg.IDs.AllowHostRoot,
-		BlockDevices: p.cfg.blockDevices(), WidenSeccomp: seccomp.SystemProfile,
+		Settings: p.cfg.policy, BlockDevices: p.cfg.blockDevices(), WidenSeccomp: seccomp.SystemProfile,
 	}
 	for _, m := range r.Rootfs {
 		in.RootfsMounts = append(in.RootfsMounts, plan.RootfsMount(m))

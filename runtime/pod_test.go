@@ -78,7 +78,7 @@ func TestPodsAreApart(t *testing.T) {
 		t.Fatal(err)
 	}
 	skip := func(s *specs.Spec) {
-		s.Process.Env = append(s.Process.Env, "SYSBOX_SKIP_UID_SHIFT="+"/shared")
+		s.Annotations = map[string]string{"io.sysbox.skip-uid-shift": "/shared"}
 		s.Mounts = append(s.Mounts, specs.Mount{Destination: "/shared", Type: "bind", Source: shared, Options: []string{"rbind"}})
 	}
 	a := testPod(t, "a")

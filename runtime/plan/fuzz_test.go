@@ -23,12 +23,12 @@ func fuzzFacts(which byte) Facts {
 }
 
 // refusalOf checks that an error is a whole [Refusal], in one sentence.
-func refusalOf(t *testing.T, err error) {
+func refusalOf(t *testing.T, err error) (r *Refusal) {
 	t.Helper()
-	var r *Refusal
 	if !errors.As(err, &r) || r.Field == "" || r.Why == "" || strings.ContainsAny(err.Error(), "\n\x00") {
 		t.Errorf("not a whole Refusal of one line: %q", err)
 	}
+	return r
 }
 
 func addSpecs(f *testing.F, add func(b []byte)) {

@@ -31,12 +31,13 @@ func Make(in Input) (*Plan, error) {
 	if err := checkSpec(s); err != nil {
 		return nil, err
 	}
-	set, notes, err := readSettings(s.Process.Env, s.Annotations)
+	set, notes, err := readSettings(s.Process.Env, s.Annotations, in.Settings)
 	if err != nil {
 		return nil, err
 	}
 	p.Notes = append(p.Notes, notes...)
-	p.System, p.HonorCaps, p.skipShift = set.SystemContainer, set.HonorCaps, set.SkipUIDShift
+	p.System, p.HonorCaps, p.LiftNoNewPrivs = set.SystemContainer, set.HonorCaps, set.LiftNoNewPrivs
+	p.skipShift, p.skipField = set.SkipUIDShift, set.SkipField
 	if isSandbox(s.Annotations) {
 		p.System = false // it only holds namespaces
 	}
@@ -59,12 +60,18 @@ func Make(in Input) (*Plan, error) {
 	if err := checkListener(s.Linux.Seccomp, p); err != nil {
 		return nil, err
 	}
+	if p.Systemd && p.Process.NoNewPrivs {
+		p.note("process.noNewPrivileges is true, so that sudo, su and other setuid programs get no rights in this container; %s", noNewPrivsWayOut)
+	}
 	p.Seccomp, p.Hooks = s.Linux.Seccomp, s.Hooks
 	if p.System && p.Seccomp != nil && in.WidenSeccomp != nil {
 		p.Seccomp = in.WidenSeccomp(p.Seccomp)
 	}
 	return p, p.CheckIDs()
 }
+
+// noNewPrivsWayOut says how setuid programs of a system container get their rights.
+const noNewPrivsWayOut = "give ctr run --allow-new-privs (Docker: leave out --security-opt no-new-privileges; Kubernetes: allowPrivilegeEscalation: true), or have the administrator set settings.no_new_privileges.default"
 
 // isSandbox tells the container that holds a pod's namespaces (pause) by the
 // annotations of containerd and CRI-O. Believing them is safe: such a container
@@ -225,8 +232,8 @@ func makeMounts(in Input, p *Plan) error {
 		return err
 	}
 	for _, at := range p.skipShift {
-		if !slices.ContainsFunc(p.Mounts, func(m Mount) bool { return m.Type == "bind" && m.Destination == at }) {
-			p.note("SYSBOX_SKIP_UID_SHIFT (io.sysbox.skip-uid-shift) has %q, where the spec mounts no bind", at)
+		if p.skipField != "" && !slices.ContainsFunc(p.Mounts, func(m Mount) bool { return m.Type == "bind" && m.Destination == at }) {
+			p.note("%s has %q, where the spec mounts no bind", p.skipField, at)
 		}
 	}
 	if err := makeDevices(in, p); err != nil {

@@ -308,7 +308,14 @@ func checkSettings(t testing.TB, s *specs.Spec, p *Plan) {
 	for _, e := range s.Process.Env {
 		if name, ok := strings.CutPrefix(e, "SYSBOX_"); ok {
 			name, v, _ := strings.Cut(name, "=")
-			value[name] = v
+			if delete(value, name); v != "" {
+				value[name] = v
+			}
+		}
+	}
+	if v, ok := value["SKIP_UID_SHIFT"]; ok {
+		if _, also := s.Annotations["io.sysbox.skip-uid-shift"]; !also {
+			t.Errorf("SKIP_UID_SHIFT=%s was taken from the environment", v)
 		}
 	}
 	for k, v := range s.Annotations {

@@ -60,6 +60,10 @@ func makeProcess(p *specs.Process, terminal bool, c *Plan, f Facts) (*Process, e
 	}
 	out.Caps = processCaps(p.Capabilities, out.UID, c, f, &out.Notes)
 	out.NoNewPrivs = p.NoNewPrivileges
+	if out.NoNewPrivs && c.System && c.LiftNoNewPrivs {
+		out.NoNewPrivs = false
+		out.Notes = append(out.Notes, "process.noNewPrivileges is true and was left out, as settings.no_new_privileges.default of the configuration says")
+	}
 	return out, nil
 }
 

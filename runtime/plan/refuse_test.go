@@ -183,6 +183,7 @@ func TestRefusals(t *testing.T) {
 		{"unknown variable", env("SYSBOX_NOPE=1"), "process.env", "SYSBOX_HONOR_CAPS"},
 		{"bad variable", env("SYSBOX_HONOR_CAPS=maybe"), "process.env SYSBOX_HONOR_CAPS", "TRUE"},
 		{"relative skip", env("SYSBOX_SKIP_UID_SHIFT=/a,b"), "process.env SYSBOX_SKIP_UID_SHIFT", "absolute"},
+		{"skip by a variable", env("SYSBOX_SKIP_UID_SHIFT=/a"), "process.env SYSBOX_SKIP_UID_SHIFT", "--annotation io.sysbox.skip-uid-shift=/a"},
 		{"unknown annotation", func(s *specs.Spec) { s.Annotations = map[string]string{"io.sysbox.nope": ""} }, "annotations", "io.sysbox.honor-caps"},
 		{"contradiction", func(s *specs.Spec) {
 			env("SYSBOX_HONOR_CAPS=TRUE")(s)

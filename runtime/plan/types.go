@@ -20,6 +20,9 @@ type Plan struct {
 	// HonorCaps keeps the spec's capabilities in a system container, for its
 	// init and for every process executed later.
 	HonorCaps bool
+	// LiftNoNewPrivs leaves no_new_privs of the spec out of a system container, for its init
+	// and for every process executed later.
+	LiftNoNewPrivs bool `json:",omitempty"`
 	// Systemd is true if process.args[0] is a usual path of systemd's.
 	Systemd bool
 
@@ -63,6 +66,8 @@ type Plan struct {
 	// skipShift are destinations whose binds keep the host's ids; its effect is
 	// in Mounts.
 	skipShift []string
+	// skipField is the spec's field that names them, "" if the configuration does.
+	skipField string
 }
 
 // IDSource says where the container's user namespace and ids come from.
@@ -325,6 +330,8 @@ type Input struct {
 	PodIDs bool
 	// AllowHostRoot lets mappings of the spec have the host's root.
 	AllowHostRoot bool
+	// Settings is what the administrator says of variables and annotations.
+	Settings Policy
 	// BlockDevices are those that a container may be given.
 	BlockDevices map[DeviceNumber]bool
 	// WidenSeccomp turns a caller's profile into one for a system container

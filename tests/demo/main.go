@@ -63,9 +63,9 @@ func demo(ctx context.Context) (err error) {
 	if _, err := c.Load(ctx, image); err != nil {
 		return err
 	}
-	say("ctr run -d --runtime %s %s %s", harness.Runtime, images.DebianName, id)
+	say("ctr run -d --allow-new-privs --runtime %s %s %s", harness.Runtime, images.DebianName, id)
 	t := time.Now()
-	if out, err := c.Ctr(ctx, "run", "-d", "--runtime", harness.Runtime, images.DebianName, id).CombinedOutput(); err != nil {
+	if out, err := c.Ctr(ctx, "run", "-d", "--allow-new-privs", "--runtime", harness.Runtime, images.DebianName, id).CombinedOutput(); err != nil {
 		return fmt.Errorf("ctr run: %w\n%s\n%s", err, out, c.Log())
 	}
 	if err := boot(ctx, c); err != nil {

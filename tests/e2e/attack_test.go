@@ -79,7 +79,7 @@ func TestFilesAreApart(t *testing.T) {
 		if err := os.Chmod(shared, 0o777|os.ModeSticky); err != nil {
 			t.Fatal(err)
 		}
-		unshifted := oci.Compose(oci.WithEnv([]string{"SYSBOX_SKIP_UID_SHIFT=/shared"}), bind(shared, "/shared"))
+		unshifted := oci.Compose(oci.WithAnnotations(map[string]string{"io.sysbox.skip-uid-shift": "/shared"}), bind(shared, "/shared"))
 		a, _ := h.sleeper(t, unshifted)
 		b, _ := h.sleeper(t, unshifted)
 		if out, status := h.exec(t, a, nil, "sh", "-c", "umask 077; echo secret >/shared/file; stat -c %u /shared/file"); out != "0\n" || status != 0 {

@@ -67,7 +67,7 @@ func prepare() error {
 			return err
 		}
 	}
-	for _, program := range []string{dialer, client} {
+	for _, program := range []string{dialer, client, reach} {
 		if _, err := peers.Program(program); err != nil {
 			return err
 		}
@@ -235,24 +235,28 @@ func (h *host) containerOn(t *testing.T, id string, snapshot containerd.NewConta
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
-		ctx := background(t)
-		// Anew, as containerd may have been restarted since.
-		c, err := h.Client.LoadContainer(ctx, id)
-		if err != nil {
-			t.Errorf("load the container to remove it: %v", err)
-			return
-		}
-		if task, err := c.Task(ctx, nil); err == nil {
-			if _, err := task.Delete(ctx, containerd.WithProcessKill); err != nil {
-				t.Errorf("delete the task: %v", err)
-			}
-		}
-		if err := c.Delete(ctx, containerd.WithSnapshotCleanup); err != nil {
-			t.Errorf("delete the container: %v", err)
-		}
-	})
+	t.Cleanup(func() { h.remove(t, id) })
 	return c
+}
+
+// remove ends a container and removes it.
+func (h *host) remove(t *testing.T, id string) {
+	t.Helper()
+	ctx := background(t)
+	// Loaded, as containerd may have been restarted since.
+	c, err := h.Client.LoadContainer(ctx, id)
+	if err != nil {
+		t.Errorf("load the container to remove it: %v", err)
+		return
+	}
+	if task, err := c.Task(ctx, nil); err == nil {
+		if _, err := task.Delete(ctx, containerd.WithProcessKill); err != nil {
+			t.Errorf("delete the task: %v", err)
+		}
+	}
+	if err := c.Delete(ctx, containerd.WithSnapshotCleanup); err != nil {
+		t.Errorf("delete the container: %v", err)
+	}
 }
 
 // output collects a process's output; both streams write to it.
