@@ -212,7 +212,8 @@ func readSettings(env []string, annotations map[string]string, policy Policy) (s
 }
 
 // decide returns the value that holds, in the form for comparing, and the field of the spec
-// that it is from, "" for the configuration and the table. Who may not set it and asks for what holds anyway is not refused.
+// that it is from, "" for the configuration and the table. A source that may not set it, but
+// asks for what holds anyway, is not refused.
 func (row *setting) decide(variables, annotations map[string]string, policy Policy) (value, field string, err error) {
 	rule := policy.Rules[row.name]
 	value = row.byDefault
@@ -260,7 +261,7 @@ func (row *setting) may(s Source, policy Policy) bool {
 	return slices.Contains(from, s) && (policy.Sources == nil || slices.Contains(policy.Sources, s))
 }
 
-// refuse says that a source may not set this, who has said so, and what can be done.
+// refuse says that a source may not set this, where that is written, and the way out.
 func (row *setting) refuse(a asked, value string, policy Policy) error {
 	holds := fmt.Sprintf("%q", value)
 	if value == "" {
@@ -291,7 +292,7 @@ func (row *setting) refuse(a asked, value string, policy Policy) error {
 	return refuse(a.field, a.value, why, wayOut+row.takeBack(a.source))
 }
 
-// takeBack is the way out of who cannot change the image.
+// takeBack is the way out for a caller that cannot change the image.
 func (row *setting) takeBack(s Source) string {
 	if s != Environment {
 		return ""

@@ -38,9 +38,9 @@ func holding(s settings, name string) string {
 	return strings.Join(s.SkipUIDShift, ",")
 }
 
-// TestWhoMaySet: each setting by each source under each policy of the administrator's. Who may
-// not set it is refused with the field, the value, who says so, and the way out, and never
-// without need: asking for what holds is nothing asked.
+// TestWhoMaySet: each setting by each source under each policy of the administrator's. A source
+// that may not set it is refused with the field, the value, who says so, and the way out, but not
+// where it asks for what holds anyway.
 func TestWhoMaySet(t *testing.T) {
 	const at, line = "/etc/sysbox/config.toml, line 7", "/etc/sysbox/config.toml, line 3"
 	both := []Source{Annotations, Environment}
@@ -115,7 +115,7 @@ func TestWhoMaySet(t *testing.T) {
 
 func only(name string, r Rule) Policy { return Policy{Rules: map[string]Rule{keyOf(name): r}} }
 
-// checkWayOut: who is refused is told the source that is open, and how to be rid of an image's.
+// checkWayOut: the refusal names the source that is open, and how to take an image's variable back.
 func checkWayOut(t *testing.T, what, wayOut, name string, source Source, open []Source) {
 	t.Helper()
 	want := "leave it out"
@@ -130,8 +130,8 @@ func checkWayOut(t *testing.T, what, wayOut, name string, source Source, open []
 	}
 }
 
-// TestSettingsThatContradict: two sources that differ are refused whoever may, and do not
-// differ by the case of a letter.
+// TestSettingsThatContradict: two sources that differ are refused whatever the policy; the case
+// of letters is no difference.
 func TestSettingsThatContradict(t *testing.T) {
 	for _, p := range []Policy{{}, only("HONOR_CAPS", Rule{From: []Source{}}), {Sources: []Source{Annotations}}} {
 		_, _, err := readSettings([]string{"SYSBOX_HONOR_CAPS=TRUE"}, map[string]string{"io.sysbox.honor-caps": "false"}, p)
@@ -149,8 +149,8 @@ func TestSettingsThatContradict(t *testing.T) {
 	}
 }
 
-// TestNoNewPrivileges: the spec's word is kept, with a line in the log where it makes a machine
-// half of one; the administrator can lift it, for system containers and their execs only.
+// TestNoNewPrivileges: the spec's word is kept, with a line in the log where init is systemd; the
+// administrator can lift it, for system containers and their execs only.
 func TestNoNewPrivileges(t *testing.T) {
 	lift := "lift"
 	lifted := Policy{Rules: map[string]Rule{"no_new_privileges": {Default: &lift}}}
