@@ -26,17 +26,7 @@ import (
 var top = fmt.Sprintf("/sysbox-test-%d", os.Getpid())
 
 func TestMain(m *testing.M) {
-	code := leak.Main(m, "")
-	if l, err := Host(); err == nil {
-		for _, mount := range l.mounts() {
-			if exists(mount + top) {
-				fmt.Fprintf(os.Stderr, "left behind: %s\n", mount+top)
-				code = 1
-				_ = removeTree(mount + top)
-			}
-		}
-	}
-	os.Exit(code)
+	os.Exit(leak.Main(m, top))
 }
 
 var serial atomic.Int32

@@ -21,6 +21,7 @@ import (
 	"sysbox/runtime"
 	"sysbox/runtime/fill"
 	"sysbox/tests/conformance/inside"
+	"sysbox/tests/private"
 )
 
 func TestMain(m *testing.M) {
@@ -33,12 +34,14 @@ func TestMain(m *testing.M) {
 	case HookName:
 		os.Exit(writeDown())
 	}
-	code := m.Run()
-	if err := removeCgroups(); err != nil {
-		fmt.Fprintln(os.Stderr, "left behind:", err)
-		code = 1
-	}
-	os.Exit(code)
+	os.Exit(private.Run(nil, func() int {
+		code := m.Run()
+		if err := removeCgroups(); err != nil {
+			fmt.Fprintln(os.Stderr, "left behind:", err)
+			code = 1
+		}
+		return code
+	}))
 }
 
 // removeCgroups removes the folder of this test's cgroups from each hierarchy, where all

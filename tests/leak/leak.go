@@ -1,12 +1,13 @@
-// Package leak tells what a test has left on the host: it takes a snapshot
-// before and compares after.
+// Package leak tells what a test has left: it takes a snapshot before and compares after.
+// It looks at what the run has of its own (package private): the processes, cgroups, mounts
+// and links that are to be seen from its namespaces. Of what a machine has but once, FUSE
+// connections and loop devices, it takes those that the run's mounts and files are on.
 //
 // What does not belong here: cleaning up. A leak that is tidied away is not
 // found.
 package leak
 
 import (
-	"bufio"
 	"fmt"
 	"io/fs"
 	"maps"
@@ -17,6 +18,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"sysbox/tests/private"
 )
 
 // Options name what is looked at besides the host itself.
@@ -84,20 +87,12 @@ func Compare(before Snapshot, o Options) ([]string, error) {
 }
 
 func mounts(Options) ([]string, error) {
-	f, err := os.Open("/proc/self/mountinfo")
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
+	list, err := private.Mounts()
 	var out []string
-	s := bufio.NewScanner(f)
-	s.Buffer(nil, 1<<20)
-	for s.Scan() {
-		if f := strings.Fields(s.Text()); len(f) > 4 {
-			out = append(out, f[4]+" (mount "+f[0]+")")
-		}
+	for _, m := range list {
+		out = append(out, m.Point+" (mount "+m.ID+")")
 	}
-	return out, s.Err()
+	return out, err
 }
 
 func pids() ([]int, error) {
@@ -180,10 +175,41 @@ func descriptors(o Options) ([]string, error) {
 	return out, nil
 }
 
-// connections has a folder for each FUSE file system, where fusectl is mounted.
+// connections has a folder for each FUSE file system of the machine, where fusectl is
+// mounted. Its name is the minor number of the file system's device.
 const connections = "/sys/fs/fuse/connections"
 
-func fuse(Options) ([]string, error) { return names(connections) }
+// fuse are the connections of file systems that a process of this run can have mounted.
+func fuse(Options) ([]string, error) {
+	list, err := names(connections)
+	if err != nil || len(list) == 0 {
+		return nil, err
+	}
+	processes, err := pids()
+	if err != nil {
+		return nil, err
+	}
+	seen, devices := map[string]bool{}, map[string]bool{}
+	for _, pid := range processes {
+		name := strconv.Itoa(pid)
+		ns, err := os.Readlink("/proc/" + name + "/ns/mnt")
+		if err != nil || seen[ns] {
+			continue
+		}
+		mounts, err := private.MountsOf(name)
+		if err != nil {
+			continue // it has ended
+		}
+		seen[ns] = true
+		for _, m := range mounts {
+			_, minor, _ := strings.Cut(m.Device, ":")
+			if strings.HasPrefix(m.Type, "fuse") {
+				devices[minor] = true
+			}
+		}
+	}
+	return slices.DeleteFunc(list, func(c string) bool { return !devices[filepath.Base(c)] }), nil
+}
 
 // links are asked of the kernel: a sysfs shows the network namespace that it
 // was mounted in.
@@ -198,9 +224,13 @@ func links(Options) ([]string, error) {
 
 func sockets(Options) ([]string, error) { return names("/run/containerd/s") }
 
+// loops are the loop devices on files of this run.
 func loops(Options) ([]string, error) {
 	list, err := filepath.Glob("/sys/block/loop*/loop/backing_file")
-	return list, err
+	return slices.DeleteFunc(list, func(name string) bool {
+		b, err := os.ReadFile(name)
+		return err != nil || !strings.HasPrefix(string(b), private.Dir())
+	}), err
 }
 
 func names(dir string) ([]string, error) {

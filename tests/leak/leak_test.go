@@ -17,11 +17,31 @@ func TestFindsPlanted(t *testing.T) {
 		t.Skip("plants mounts and namespaces, which takes root")
 	}
 	dir := t.TempDir()
-	o := Options{Dirs: []string{dir}, Open: []int{os.Getpid()}, Match: func(l string) bool { return strings.Contains(l, "12345.678") }}
+	o := Options{Dirs: []string{dir}, Open: []int{os.Getpid()}, Match: planted}
 	before, err := Take(o)
 	if err != nil {
 		t.Fatal(err)
 	}
+	wanted := plant(t, dir)
+	found, err := Compare(before, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := strings.Join(found, "\n")
+	for _, want := range wanted {
+		if !strings.Contains(all, want) {
+			t.Errorf("not found: %s in\n%s", want, all)
+		}
+	}
+}
+
+// planted tells of a process that plant has started.
+func planted(cmdline string) bool { return strings.Contains(cmdline, "12345.678") }
+
+// plant leaves something of each kind until the test's end, in a state folder what is of
+// files, and returns what is to be said of it.
+func plant(t *testing.T, dir string) []string {
+	t.Helper()
 	must := func(err error) {
 		t.Helper()
 		if err != nil {
@@ -32,47 +52,39 @@ func TestFindsPlanted(t *testing.T) {
 	must(os.MkdirAll(filepath.Join(dir, "storage/ns/id"), 0o700))
 	mnt := t.TempDir()
 	must(syscall.Mount("planted", mnt, "tmpfs", 0, ""))
-	defer syscall.Unmount(mnt, syscall.MNT_DETACH)
+	t.Cleanup(func() { syscall.Unmount(mnt, syscall.MNT_DETACH) })
 	cgroup := "/sys/fs/cgroup/pids/sysbox-planted"
 	if _, err := os.Stat("/sys/fs/cgroup/pids"); err != nil {
 		cgroup = "/sys/fs/cgroup/sysbox-planted"
 	}
 	must(os.Mkdir(cgroup, 0o755))
-	defer os.Remove(cgroup)
+	t.Cleanup(func() { os.Remove(cgroup) })
 	sleep := exec.Command("sleep", "12345.678")
 	sleep.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWUSER | syscall.CLONE_NEWNET, Pdeathsig: syscall.SIGKILL}
 	must(sleep.Start())
-	defer func() {
+	t.Cleanup(func() {
 		_ = sleep.Process.Kill()
 		_ = sleep.Wait()
-	}()
+	})
 	must(os.MkdirAll("/run/containerd/s", 0o711))
 	l, err := net.Listen("unix", "/run/containerd/s/sysbox-planted")
 	must(err)
-	defer l.Close()
+	t.Cleanup(func() { l.Close() })
 	must(exec.Command("ip", "link", "add", "sbxplant0", "type", "veth", "peer", "name", "sbxplant1").Run())
-	defer exec.Command("ip", "link", "del", "sbxplant0").Run()
+	t.Cleanup(func() { exec.Command("ip", "link", "del", "sbxplant0").Run() })
 
 	pinned := filepath.Join(t.TempDir(), "ns")
 	must(os.WriteFile(pinned, nil, 0o600))
 	must(syscall.Mount(fmt.Sprintf("/proc/%d/ns/net", sleep.Process.Pid), pinned, "", syscall.MS_BIND, ""))
-	defer syscall.Unmount(pinned, syscall.MNT_DETACH)
+	t.Cleanup(func() { syscall.Unmount(pinned, syscall.MNT_DETACH) })
 	held, err := os.Open(dir)
 	must(err)
-	defer held.Close()
+	t.Cleanup(func() { held.Close() })
 	fuseDir, loop := t.TempDir(), plantLoop(t)
 	connection := plantFUSE(t, fuseDir)
-
-	found, err := Compare(before, o)
-	must(err)
-	all := strings.Join(found, "\n")
-	for _, want := range []string{
+	return []string{
 		"record.json", "storage/ns/id", "a mount is left: " + mnt, cgroup, "12345.678", "a namespace is left: user:", "a namespace is left: net:", "a mount is left: " + pinned,
 		"s/sysbox-planted", "sbxplant0", "a descriptor is left: " + dir + " in process", loop, connection,
-	} {
-		if !strings.Contains(all, want) {
-			t.Errorf("not found: %s in\n%s", want, all)
-		}
 	}
 }
 

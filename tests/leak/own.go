@@ -11,23 +11,37 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"sysbox/tests/private"
 )
 
 const again = "SYSBOX_TEST_LEAK"
 
-// Main runs a package's tests, and fails if they leave something that is this process's
-// own for certain, whatever else goes on on the host: open files, children, goroutines,
-// mounts and files in the folder for temporary ones, and cgroups with mark in their
-// names ("": none is looked for). The last functions run after the tests. A test that
-// runs the test binary again is looked at alone, not that.
+// Main runs a package's tests in namespaces, cgroups and folders of their own (package
+// private), and fails if they leave something that this process would have to end or
+// remove: open files, children, goroutines, mounts and files in the folder for temporary
+// ones, and cgroups with mark in their names ("": none is looked for). The last functions
+// run after the tests. A test that runs the test binary again is looked at alone, not that.
 func Main(m *testing.M, mark string, last ...func()) int {
+	return Prepared(nil, m, mark, last...)
+}
+
+// Prepared is Main for tests that need something from the network, which prepare gets.
+func Prepared(prepare func() error, m *testing.M, mark string, last ...func()) int {
 	if os.Getenv(again) != "" {
 		return m.Run()
 	}
+	return private.Run(prepare, func() int { return watch(m, mark, last) })
+}
+
+func watch(m *testing.M, mark string, last []func()) int {
 	os.Setenv(again, "1")
-	dir, err := os.MkdirTemp("", "t")
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
+	dir, temporary := private.Dir(), error(nil)
+	if dir == "" {
+		dir, temporary = os.MkdirTemp("", "t")
+	}
+	if temporary != nil {
+		fmt.Fprintln(os.Stderr, temporary)
 		return 1
 	}
 	if err := os.Chmod(dir, 0o755); err != nil { // some tests run a part as another user
@@ -60,9 +74,11 @@ func Main(m *testing.M, mark string, last ...func()) int {
 	if len(left) > 0 {
 		return max(code, 1)
 	}
-	if err := os.Remove(dir); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return max(code, 1)
+	if private.Dir() == "" {
+		if err := os.Remove(dir); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return max(code, 1)
+		}
 	}
 	return code
 }

@@ -1,0 +1,8 @@
+package leak
+
+import (
+	"os"
+	"testing"
+)
+
+func TestMain(m *testing.M) { os.Exit(Main(m, "")) }
