@@ -15,6 +15,8 @@ import (
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
+
+	"sysbox/tests/pace"
 )
 
 // diskBundle is a bundle with a block device, and with a server of ext4, a script.
@@ -211,7 +213,7 @@ func TestFUSEServerNeverReady(t *testing.T) {
 
 	caller, _ = mounting()
 	execScript(t, c, started)
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute*pace.Patience())
 	defer cancel()
 	if err := errors.Join(c.Pause(ctx), c.Resume(ctx)); err != nil {
 		t.Errorf("a freeze while a server sets up: %v", err)

@@ -13,6 +13,8 @@ import (
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
+
+	"sysbox/tests/pace"
 )
 
 const (
@@ -129,7 +131,7 @@ func TestKeyringTrap(t *testing.T) {
 	}
 	goesOn(t, c.Init())
 	// What the kernel frees later still holds it.
-	for end := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute * pace.Patience()); ; time.Sleep(10 * time.Millisecond) {
 		if _, err := unix.KeyctlString(unix.KEYCTL_DESCRIBE, int(c.keyring.Serial)); err == unix.ENOKEY {
 			break
 		}
@@ -155,7 +157,7 @@ func TestKeyringTrap(t *testing.T) {
 func goesOn(t *testing.T, p *Process) {
 	t.Helper()
 	comm := fmt.Sprintf("/proc/%d/comm", p.Pid())
-	for end := time.Now().Add(time.Minute); ; time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(time.Minute * pace.Patience()); ; time.Sleep(time.Millisecond) {
 		if b, _ := os.ReadFile(comm); string(b) == "sleep\n" {
 			return
 		}
@@ -195,7 +197,7 @@ func lines(t *testing.T) (next func() string, w *os.File) {
 	return func() string {
 		var line []byte
 		for b := make([]byte, 1); ; line = append(line, b[0]) {
-			r.SetReadDeadline(time.Now().Add(time.Minute))
+			r.SetReadDeadline(time.Now().Add(time.Minute * pace.Patience()))
 			if _, err := r.Read(b); err != nil {
 				t.Fatalf("read a line: %v, after %q", err, line)
 			}

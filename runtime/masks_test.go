@@ -2,6 +2,7 @@ package runtime
 
 import (
 	"bytes"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"os"
@@ -16,13 +17,15 @@ import (
 // masks. What the masks and read-only paths of today's callers cover it then can neither
 // write nor read where that would tell of the host's secrets.
 func TestNothingRestsOnMasks(t *testing.T) {
-	key, err := unix.AddKey("user", "sysbox-test-secret", []byte("x"), unix.KEY_SPEC_USER_KEYRING)
+	// Root's keyring is the machine's, not the run's: another run's key has another name.
+	name := "sysbox-test-secret-" + rand.Text()
+	key, err := unix.AddKey("user", name, []byte("x"), unix.KEY_SPEC_USER_KEYRING)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer unix.KeyctlInt(unix.KEYCTL_UNLINK, key, unix.KEY_SPEC_USER_KEYRING, 0, 0)
 	list, err := os.ReadFile("/proc/keys")
-	if err != nil || !bytes.Contains(list, []byte("sysbox-test-secret")) {
+	if err != nil || !bytes.Contains(list, []byte(name)) {
 		t.Fatalf("the host's list does not have its key: %v", err)
 	}
 	out, status := inside(t, "without masks", nil)

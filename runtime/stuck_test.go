@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"sysbox/tests/pace"
 )
 
 // TestStuckInFUSE: a container whose processes wait for a file system that they serve
@@ -32,7 +34,7 @@ func TestStuckInFUSE(t *testing.T) {
 			if n, _ := r.Read(buf); string(buf[:n]) != "stuck\n" {
 				t.Fatalf("the container says %q", buf[:n])
 			}
-			ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+			ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second*pace.Patience())
 			defer cancel()
 			if err := c.Delete(ctx); err != nil {
 				t.Error(err)

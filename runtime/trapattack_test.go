@@ -13,6 +13,8 @@ import (
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
+
+	"sysbox/tests/pace"
 )
 
 const (
@@ -279,7 +281,7 @@ func TestTrapListenerEnds(t *testing.T) {
 		wait(t, p)
 		p.close()
 	}
-	deadline := time.Now().Add(10 * time.Second)
+	deadline := time.Now().Add(10 * time.Second * pace.Patience())
 	for {
 		now := openFiles(t)
 		if now <= before {

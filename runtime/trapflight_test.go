@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"sysbox/runtime/program"
+	"sysbox/tests/pace"
 )
 
 // onReceived has f called when the first trapped call of a container that is made later is
@@ -124,7 +125,7 @@ func takeNumber(c *Container, tid int) (*program.Process, error) {
 	}
 	defer child.Close()
 	for seen := 0; seen < 2; seen++ {
-		if _, err := child.Next(time.Now().Add(time.Minute)); err != nil {
+		if _, err := child.Next(time.Now().Add(time.Minute * pace.Patience())); err != nil {
 			return nil, err
 		}
 	}

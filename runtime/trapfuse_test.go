@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"sysbox/tests/pace"
 )
 
 // TestTrapUnkillable: a file system of the container's takes requests and never answers, by
@@ -23,7 +25,7 @@ func TestTrapUnkillable(t *testing.T) {
 		t.Fatal(err)
 	}
 	var inside, outside []string
-	for deadline := time.Now().Add(20 * time.Second); len(inside) < callers && time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
+	for deadline := time.Now().Add(20 * time.Second * pace.Patience()); len(inside) < callers && time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
 		inside, outside = nil, nil
 		for _, pid := range setUpProcesses(t) {
 			cgroups, err := os.ReadFile("/proc/" + pid + "/cgroup")

@@ -20,10 +20,11 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"sysbox/tests/leak"
+	"sysbox/tests/pace"
 )
 
 // patience ends a test that would hang; no outcome depends on it.
-const patience = 30 * time.Second
+var patience = 30 * time.Second * pace.Patience()
 
 // shimDir names the folder of a command that is there already.
 const shimDir = "SYSBOX_SHIM_DIR"

@@ -104,10 +104,8 @@ func alive(pid int) bool {
 func TestTimeoutKillsTheGroup(t *testing.T) {
 	dir := t.TempDir()
 	h := script(t, "sleep 600 & echo $! >child.new; mv child.new child; echo waiting >&2; wait")
-	seconds := 1
-	if pace.Machine() { // in which a shell takes more than that to start
-		seconds = 20
-	}
+	// A shell starts within that, and says so, which an idle machine does at once.
+	seconds := int(2 * pace.Patience())
 	h.Timeout = &seconds
 	err := Run(context.Background(), h, state, dir)
 	if err == nil || err.Error() != fmt.Sprintf("killed after its timeout of %ds: waiting", seconds) {
@@ -117,7 +115,7 @@ func TestTimeoutKillsTheGroup(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for end := time.Now().Add(10 * time.Second); alive(pid); time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(10 * time.Second * pace.Patience()); alive(pid); time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
 			_ = syscall.Kill(pid, syscall.SIGKILL)
 			t.Fatal("the hook's child outlived the timeout")
@@ -146,7 +144,7 @@ func TestBackgroundProcess(t *testing.T) {
 		if err != nil {
 			t.Error(err)
 		}
-	case <-time.After(30 * time.Second):
+	case <-time.After(30 * time.Second * pace.Patience()):
 		t.Error("Run waits for the background process")
 	}
 	pid, err := strconv.Atoi(strings.TrimSpace(read(t, dir+"/child")))

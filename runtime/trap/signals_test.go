@@ -86,7 +86,7 @@ func storm() (calm func(), err error) {
 	if _, _, e := unix.RawSyscall(unix.SYS_TIMER_CREATE, unix.CLOCK_MONOTONIC, uintptr(unsafe.Pointer(&event)), uintptr(unsafe.Pointer(&timer))); e != 0 {
 		return nil, e
 	}
-	every := unix.NsecToTimespec(int64(300 * time.Microsecond * pace.Patience()))
+	every := unix.NsecToTimespec(int64(300 * time.Microsecond * pace.Slower()))
 	set := [2]unix.Timespec{every, every} // struct itimerspec
 	if _, _, e := unix.RawSyscall6(unix.SYS_TIMER_SETTIME, uintptr(timer), 0, uintptr(unsafe.Pointer(&set)), 0, 0, 0); e != 0 {
 		return nil, e

@@ -12,10 +12,12 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"sysbox/tests/pace"
 )
 
 // patience ends a test that would hang; no test's outcome depends on it.
-const patience = 20 * time.Second
+var patience = 20 * time.Second * pace.Patience()
 
 func mkfifo(t *testing.T, name string) string {
 	t.Helper()

@@ -17,6 +17,8 @@ import (
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
+
+	"sysbox/tests/pace"
 )
 
 // look answers a question of [Row.Look], as want has it if it may be several.
@@ -104,7 +106,7 @@ func (m *made) look(ctx context.Context, question, want, first string) (string, 
 		return fmt.Sprint(err), nil
 	case "kill":
 		m.Init().Signal(int(unix.SIGKILL))
-		ctx, cancel := context.WithTimeout(ctx, time.Minute)
+		ctx, cancel := context.WithTimeout(ctx, time.Minute*pace.Patience())
 		defer cancel()
 		exit, err := m.Init().Wait(ctx)
 		return fmt.Sprint(exit.Status), err

@@ -8,6 +8,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// inherited is the niceness that the tests were started with, and processes that ask for
+// none have.
+func inherited() int {
+	n, err := unix.Getpriority(unix.PRIO_PROCESS, 0)
+	if err != nil {
+		return 0
+	}
+	return 20 - n // getpriority(2)
+}
+
 // rlimits in the order of their numbers.
 var rlimits = []string{
 	"RLIMIT_CPU", "RLIMIT_FSIZE", "RLIMIT_DATA", "RLIMIT_STACK", "RLIMIT_CORE", "RLIMIT_RSS", "RLIMIT_NPROC", "RLIMIT_NOFILE",
@@ -204,7 +214,7 @@ func schedulingRows() []Row {
 	row(f+"policy", "SCHED_OTHER", s(specs.Scheduler{Policy: specs.SchedOther, Nice: 5}), "sched", "policy 0 flags 0 nice 5 priority 0")
 	row(f+"nice", "5", s(specs.Scheduler{Policy: specs.SchedOther, Nice: 5}), "sched", "policy 0 flags 0 nice 5 priority 0")
 	row(f+"policy", "SCHED_BATCH", s(specs.Scheduler{Policy: specs.SchedBatch, Nice: 3}), "sched", "policy 3 flags 0 nice 3 priority 0")
-	row(f+"policy", "SCHED_IDLE", s(specs.Scheduler{Policy: specs.SchedIdle}), "sched", "policy 5 flags 0 nice 0 priority 0")
+	row(f+"policy", "SCHED_IDLE", s(specs.Scheduler{Policy: specs.SchedIdle}), "sched", fmt.Sprintf("policy 5 flags 0 nice %d priority 0", inherited()))
 	row(f+"flags[]", "SCHED_FLAG_RESET_ON_FORK", s(specs.Scheduler{Policy: specs.SchedOther, Flags: []specs.LinuxSchedulerFlag{specs.SchedFlagResetOnFork}}), "sched", "policy 0 flags 1 nice 0 priority 0")
 	refused(f+"policy", "SCHED_ISO", s(specs.Scheduler{Policy: specs.SchedISO}), `process.scheduler.policy is "SCHED_ISO": Linux has no such policy; known are SCHED_OTHER, SCHED_FIFO, SCHED_RR, SCHED_BATCH, SCHED_IDLE and SCHED_DEADLINE`)
 	refused(f+"nice", "20", s(specs.Scheduler{Policy: specs.SchedOther, Nice: 20}), `process.scheduler.nice is "20": it is not between -20 and 19; give a value within`)
@@ -230,7 +240,11 @@ func schedulingRows() []Row {
 	either(f+"policy", "SCHED_DEADLINE", s(specs.Scheduler{Policy: specs.SchedDeadline, Runtime: 1e6, Deadline: 1e7, Period: 1e7}), "sched of init", "policy 6 flags 0 nice 0 priority 0", eperm(6))
 	either(f+"nice", "-5", s(specs.Scheduler{Policy: specs.SchedOther, Nice: -5}), "sched of init", "policy 0 flags 0 nice -5 priority 0", eperm(0))
 	for _, flag := range []specs.LinuxSchedulerFlag{specs.SchedFlagReclaim, specs.SchedFlagDLOverrun, specs.SchedFlagKeepPolicy, specs.SchedFlagKeepParams} {
-		row(f+"flags[]", string(flag), s(specs.Scheduler{Policy: specs.SchedOther, Flags: []specs.LinuxSchedulerFlag{flag}}), "sched", "policy 0 flags 0 nice 0 priority 0")
+		want := "policy 0 flags 0 nice 0 priority 0"
+		if flag == specs.SchedFlagKeepParams {
+			want = fmt.Sprintf("policy 0 flags 0 nice %d priority 0", inherited())
+		}
+		row(f+"flags[]", string(flag), s(specs.Scheduler{Policy: specs.SchedOther, Flags: []specs.LinuxSchedulerFlag{flag}}), "sched", want)
 	}
 	for _, flag := range []specs.LinuxSchedulerFlag{specs.SchedFlagUtilClampMin, specs.SchedFlagUtilClampMax} {
 		refused(f+"flags[]", string(flag), s(specs.Scheduler{Policy: specs.SchedOther, Flags: []specs.LinuxSchedulerFlag{flag}}), `process.scheduler.flags[0] is "`+string(flag)+`": the specification has no field for the value that it sets; remove it`)

@@ -21,6 +21,7 @@ import (
 	"sysbox/runtime"
 	"sysbox/runtime/fill"
 	"sysbox/tests/conformance/inside"
+	"sysbox/tests/pace"
 	"sysbox/tests/private"
 )
 
@@ -318,7 +319,7 @@ func (w *world) create(t *testing.T, p *runtime.Pod, id string, terminal bool) (
 // answers reads the one line that the program inside prints.
 func answers(t *testing.T, f *os.File) map[string]string {
 	t.Helper()
-	_ = f.SetReadDeadline(time.Now().Add(time.Minute))
+	_ = f.SetReadDeadline(time.Now().Add(time.Minute * pace.Patience()))
 	var got map[string]string
 	var text strings.Builder
 	buf := make([]byte, 4096)

@@ -14,6 +14,8 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 	"google.golang.org/protobuf/types/known/anypb"
+
+	"sysbox/tests/pace"
 )
 
 // A box is a container as its caller knows it. Its methods are calls of the task service
@@ -326,7 +328,7 @@ func (b *box) connect() string {
 
 // eventually waits until f is so, and tells whether it came to be.
 func eventually(f func() bool) bool {
-	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(20 * time.Second * pace.Patience()); ; time.Sleep(10 * time.Millisecond) {
 		if f() {
 			return true
 		}

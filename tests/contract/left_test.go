@@ -12,12 +12,14 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"sysbox/tests/pace"
 )
 
 // left says what there still is of a case's containers and shims, after a while in which
 // what is just ending may end.
 func (r *rig) left() string {
-	for deadline := time.Now().Add(5 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+	for deadline := time.Now().Add(5 * time.Second * pace.Patience()); ; time.Sleep(50 * time.Millisecond) {
 		out := slices.Concat(r.leftMounts(), r.leftProcesses(), r.leftCgroups(), r.leftSockets(), r.leftFiles())
 		slices.Sort(out)
 		out = slices.Compact(out)

@@ -25,10 +25,11 @@ import (
 	"google.golang.org/protobuf/types/known/anypb"
 
 	"sysbox/tests/images"
+	"sysbox/tests/pace"
 )
 
 // patience ends what would hang; no outcome depends on it.
-const patience = time.Minute
+var patience = time.Minute * pace.Patience()
 
 // A rig is a caller of one target in one case: its folder with the bundles, the shims it
 // has started, the events it was told, and what the case has seen.

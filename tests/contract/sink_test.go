@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"sysbox/tests/pace"
 )
 
 func (r *rig) fifo(name string) string {
@@ -71,7 +73,7 @@ func (s *sink) all() string {
 	select {
 	case <-s.done:
 		return s.String()
-	case <-time.After(30 * time.Second):
+	case <-time.After(30 * time.Second * pace.Patience()):
 		return s.String() + " (without an end)"
 	}
 }

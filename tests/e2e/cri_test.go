@@ -204,7 +204,7 @@ func TestCRIOutOfMemory(t *testing.T) {
 		config.Linux.Resources = &cri.LinuxContainerResources{MemoryLimitInBytes: 32 << 20}
 		id := n.start(t, pod, box, config)
 		var s *cri.ContainerStatusResponse
-		for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
+		for deadline := time.Now().Add(time.Minute * patience()); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
 			var err error
 			if s, err = n.ContainerStatus(background(t), &cri.ContainerStatusRequest{ContainerId: id}); err != nil {
 				t.Fatal(err)

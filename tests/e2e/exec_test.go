@@ -132,7 +132,7 @@ func TestExecExitsBeforeInit(t *testing.T) {
 				got = append(got, v.(*events.TaskExit).ID)
 			case err := <-errs:
 				t.Fatal(err)
-			case <-time.After(20 * time.Second):
+			case <-time.After(20 * time.Second * patience()):
 				t.Fatalf("exits of %v, and no more", got)
 			}
 		}

@@ -31,7 +31,7 @@ func (h *host) killShim(t *testing.T) {
 // gone waits until a process has ended.
 func gone(t *testing.T, pid uint32) {
 	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(20 * time.Second * patience()); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
 		if errors.Is(syscall.Kill(int(pid), 0), syscall.ESRCH) {
 			return
 		}

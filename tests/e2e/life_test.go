@@ -119,9 +119,10 @@ func TestTerminal(t *testing.T) {
 
 func TestSignals(t *testing.T) {
 	all(t, func(t *testing.T, h *host) {
-		c := h.container(t, h.busybox, oci.WithProcessArgs("sh", "-c", "trap 'exit 9' USR1; while :; do sleep 0.1; done"))
-		task, exit := h.task(t, c, cio.NullIO)
-		time.Sleep(300 * time.Millisecond) // the trap must be set
+		c := h.container(t, h.busybox, oci.WithProcessArgs("sh", "-c", "trap 'exit 9' USR1; echo set; while :; do sleep 0.1; done"))
+		var out output
+		task, exit := h.task(t, c, out.creator())
+		until(t, "the trap is set", func() bool { return out.String() == "set\n" })
 		if status := kill(t, task, exit, syscall.SIGUSR1); status != 9 {
 			t.Errorf("exit status %d, want 9", status)
 		}
@@ -180,11 +181,11 @@ func TestPause(t *testing.T) {
 				}
 				continue
 			}
-			before := size()
-			time.Sleep(200 * time.Millisecond)
-			if after := size(); after != before {
-				t.Errorf("its log has grown from %d to %d bytes while it was paused", before, after)
-			}
+			until(t, "its log grows no more", func() bool { // what it wrote before is on its way
+				before := size()
+				time.Sleep(200 * time.Millisecond)
+				return size() == before
+			})
 		}
 	})
 }
@@ -205,7 +206,7 @@ func TestLimits(t *testing.T) {
 			}
 		case err := <-errs:
 			t.Error(err)
-		case <-time.After(20 * time.Second):
+		case <-time.After(20 * time.Second * patience()):
 			t.Error("no event told of the OOM kill")
 		}
 		out, _ := h.run(t, "i=0; while [ $i -lt 40 ]; do sleep 5 & i=$((i+1)); done; echo all", oci.WithPidsLimit(10))
@@ -251,7 +252,7 @@ func TestEventOrder(t *testing.T) {
 			select {
 			case e := <-stream:
 				got = append(got, e.Topic)
-			case <-time.After(10 * time.Second):
+			case <-time.After(10 * time.Second * patience()):
 				t.Fatalf("events %v, and no more", got)
 			}
 		}
@@ -354,7 +355,7 @@ func TestKilledShim(t *testing.T) {
 		if err := syscall.Kill(shims[0], syscall.SIGKILL); err != nil {
 			t.Fatal(err)
 		}
-		deadline := time.Now().Add(20 * time.Second)
+		deadline := time.Now().Add(20 * time.Second * patience())
 		for syscall.Kill(int(task.Pid()), 0) == nil && time.Now().Before(deadline) {
 			time.Sleep(20 * time.Millisecond)
 		}

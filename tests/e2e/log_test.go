@@ -29,7 +29,7 @@ func TestWarnings(t *testing.T) {
 		wanted := []string{
 			"/proc/version at /x: ids are not shifted", "hook #1 of poststart", "hook #1 of poststop", "oomScoreAdj raised",
 		}
-		for end := time.Now().Add(time.Minute); ; time.Sleep(50 * time.Millisecond) {
+		for end := time.Now().Add(time.Minute * patience()); ; time.Sleep(50 * time.Millisecond) {
 			var missing []string
 			for _, w := range wanted {
 				if !said(h.Log(), w, "container="+c.ID()) {

@@ -259,31 +259,40 @@ func (h *host) remove(t *testing.T, id string) {
 	}
 }
 
-// output collects a process's output; both streams write to it.
+// output collects what a process writes. Nothing tells in which order it wrote to two
+// streams: what it wrote to stderr is put before the rest.
 type output struct {
-	mu  sync.Mutex
-	buf bytes.Buffer // guarded by mu
+	mu        sync.Mutex
+	out, errs bytes.Buffer // guarded by mu
 }
 
-func (o *output) Write(b []byte) (int, error) {
+func (o *output) Write(b []byte) (int, error) { return o.add(&o.out, b) }
+
+func (o *output) add(to *bytes.Buffer, b []byte) (int, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return o.buf.Write(b)
+	return to.Write(b)
 }
+
+// stderr is where stderr goes.
+type stderr struct{ *output }
+
+func (e stderr) Write(b []byte) (int, error) { return e.add(&e.errs, b) }
 
 func (o *output) String() string {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return o.buf.String()
+	return o.errs.String() + o.out.String()
 }
 
 func (o *output) reset() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.buf.Reset()
+	o.out.Reset()
+	o.errs.Reset()
 }
 
-func (o *output) creator() cio.Creator { return cio.NewCreator(cio.WithStreams(nil, o, o)) }
+func (o *output) creator() cio.Creator { return cio.NewCreator(cio.WithStreams(nil, o, stderr{o})) }
 
 // task starts a container.
 func (h *host) task(t *testing.T, c containerd.Container, io cio.Creator) (containerd.Task, <-chan containerd.ExitStatus) {

@@ -33,9 +33,9 @@ func (h *host) shell(t *testing.T, task containerd.Task, tty bool, script string
 // until calls f again and again until it is content.
 func until(t *testing.T, what string, f func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); !f(); time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(30 * time.Second * patience()); !f(); time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("not within 30 s: %s", what)
+			t.Fatalf("not within %d s: %s", 30*patience(), what)
 		}
 	}
 }

@@ -20,6 +20,7 @@ import (
 	containerd "github.com/containerd/containerd/v2/client"
 	"github.com/containerd/containerd/v2/pkg/namespaces"
 
+	"sysbox/tests/pace"
 	"sysbox/tests/peers"
 )
 
@@ -141,7 +142,7 @@ func (c *Containerd) run(ctx context.Context) error {
 	}
 	c.end = make(chan error, 1)
 	go func() { c.end <- c.cmd.Wait() }()
-	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	ctx, cancel := context.WithTimeout(ctx, time.Minute*pace.Patience())
 	defer cancel()
 	if c.Client, err = containerd.New(c.Socket(), containerd.WithDefaultNamespace(Namespace), containerd.WithTimeout(time.Minute)); err != nil {
 		return fmt.Errorf("connect to containerd %s: %w\n%s", c.Version, err, c.Log())
@@ -212,7 +213,7 @@ func (c *Containerd) halt() {
 	c.signal(syscall.SIGTERM)
 	select {
 	case <-c.end:
-	case <-time.After(20 * time.Second):
+	case <-time.After(20 * time.Second * pace.Patience()):
 		c.signal(syscall.SIGKILL)
 		<-c.end
 	}
@@ -274,7 +275,7 @@ func (c *Containerd) Stop() error {
 		c.removeAll()
 	}
 	c.halt()
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second*pace.Patience())
 	defer cancel()
 	end(ctx, syscall.SIGTERM, c.daemons()) // there is one only if this is the guard
 	end(ctx, syscall.SIGKILL, append(c.daemons(), c.Shims()...))

@@ -19,6 +19,7 @@ import (
 	"strings"
 	"time"
 
+	"sysbox/tests/pace"
 	"sysbox/tests/private"
 )
 
@@ -64,26 +65,31 @@ func Take(o Options) (Snapshot, error) {
 // Compare returns a sentence for each thing that is there now and was not
 // before. It waits a little for what is just ending.
 func Compare(before Snapshot, o Options) ([]string, error) {
-	deadline := time.Now().Add(5 * time.Second)
+	deadline := time.Now().Add(5 * time.Second * pace.Patience())
 	for {
 		now, err := Take(o)
 		if err != nil {
 			return nil, err
 		}
-		var out []string
-		for kind, things := range now {
-			for x := range things {
-				if !before[kind][x] {
-					out = append(out, "a "+kind+" is left: "+x)
-				}
-			}
-		}
-		slices.Sort(out)
-		if len(out) == 0 || time.Now().After(deadline) {
+		if out := before.missing(now); len(out) == 0 || time.Now().After(deadline) {
 			return out, nil
 		}
 		time.Sleep(50 * time.Millisecond)
 	}
+}
+
+// missing has a sentence for each thing of another snapshot that this one does not have.
+func (s Snapshot) missing(other Snapshot) []string {
+	var out []string
+	for kind, things := range other {
+		for x := range things {
+			if !s[kind][x] {
+				out = append(out, "a "+kind+" is left: "+x)
+			}
+		}
+	}
+	slices.Sort(out)
+	return out
 }
 
 func mounts(Options) ([]string, error) {

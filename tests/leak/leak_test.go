@@ -23,11 +23,11 @@ func TestFindsPlanted(t *testing.T) {
 		t.Fatal(err)
 	}
 	wanted := plant(t, dir)
-	found, err := Compare(before, o)
+	now, err := Take(o)
 	if err != nil {
 		t.Fatal(err)
 	}
-	all := strings.Join(found, "\n")
+	all := strings.Join(before.missing(now), "\n")
 	for _, want := range wanted {
 		if !strings.Contains(all, want) {
 			t.Errorf("not found: %s in\n%s", want, all)

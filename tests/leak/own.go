@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"sysbox/tests/pace"
 	"sysbox/tests/private"
 )
 
@@ -55,7 +56,7 @@ func watch(m *testing.M, mark string, last []func()) int {
 		f()
 	}
 	var left []string
-	for deadline := time.Now().Add(5 * time.Second); err == nil; time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(5 * time.Second * pace.Patience()); err == nil; time.Sleep(20 * time.Millisecond) {
 		var now []string
 		if now, err = own(dir, mark); err != nil {
 			break

@@ -2,7 +2,7 @@
 // emulated machine (command tests/vm), which is there for its kernel and some ten times
 // slower.
 //
-// It is also how much longer a test waits there before it gives up.
+// It is also how much longer a test waits, there and on a busy machine, before it gives up.
 //
 // What does not belong here: the machine (command tests/vm).
 package pace
@@ -41,8 +41,18 @@ func Rounds(t testing.TB, n, least int) int {
 	return fewer
 }
 
-// Patience is by how much a deadline is to be multiplied.
+// Patience is by how much a deadline is to be multiplied that a test has only so that a
+// hang ends, and that a machine of one's own would need: others may be at work on this one.
 func Patience() time.Duration {
+	if Machine() {
+		return 8 // a test may be silent for ten minutes there (command tests/vm)
+	}
+	return 5
+}
+
+// Slower is how many times longer the programs of an emulated machine take, for what a
+// test does at intervals: 1 on other machines.
+func Slower() time.Duration {
 	if Machine() {
 		return 8
 	}

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -107,7 +108,22 @@ func (g *groups) make(root string, two bool) (err error) {
 			return fmt.Errorf("give %s what its parent has: %w", dir, err)
 		}
 	}
+	realTime(root, dir)
 	return nil
+}
+
+// realTime gives a group a tenth of the time for real-time processes that its parent has,
+// as a new one has none, and runs share what there is. Where nothing is left, tests of
+// real-time processes fail and say so.
+func realTime(root, dir string) {
+	const name = "cpu.rt_runtime_us"
+	b, err := os.ReadFile(filepath.Join(root, name))
+	if err != nil {
+		return // no hierarchy of CPU time
+	}
+	if n, err := strconv.Atoi(strings.TrimSpace(string(b))); err == nil {
+		_ = os.WriteFile(filepath.Join(dir, name), []byte(strconv.Itoa(n/10)), 0)
+	}
 }
 
 // tidy removes the groups of runs that were killed.

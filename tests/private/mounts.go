@@ -5,7 +5,8 @@ import (
 	"strings"
 )
 
-// Mount is a line of /proc/PID/mountinfo (proc_pid_mountinfo(5)).
+// Mount is a line of /proc/PID/mountinfo (proc_pid_mountinfo(5)). Package runtime/sys reads
+// it as well, and is tested here.
 type Mount struct {
 	ID     string
 	Device string // its file system's device number, as MAJOR:MINOR

@@ -15,6 +15,7 @@ import (
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"sysbox/tests/harness"
+	"sysbox/tests/pace"
 	"sysbox/tests/peers"
 )
 
@@ -148,7 +149,7 @@ func (d *daemon) client() cri.RuntimeServiceClient {
 		d.t.Fatal(err)
 	}
 	client := cri.NewRuntimeServiceClient(conn)
-	for deadline := time.Now().Add(time.Minute); ; time.Sleep(50 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute * pace.Patience()); ; time.Sleep(50 * time.Millisecond) {
 		_, err := client.Version(d.t.Context(), &cri.VersionRequest{})
 		if err == nil {
 			return client
@@ -162,7 +163,7 @@ func (d *daemon) client() cri.RuntimeServiceClient {
 
 // removePods removes what tests that fail leave.
 func removePods(t *testing.T, client cri.RuntimeServiceClient) {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute*pace.Patience())
 	defer cancel()
 	r, err := client.ListPodSandbox(ctx, &cri.ListPodSandboxRequest{}, grpc.WaitForReady(true))
 	if err != nil {
