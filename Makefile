@@ -37,7 +37,7 @@ check: cross $(LINT) ## format, vet, lint (.golangci.yml has the reasons of its 
 
 test: install check build ## all that CI runs
 	@.ci/install qemu-system-x86 e2fsprogs
-	$(GO) test -json -p 1 -timeout 40m ./... | $(GO) run ./tests/summary
+	$(GO) test -json -p 2 -timeout 50m ./... | $(GO) run ./tests/summary
 
 FUZZTIME ?= 1m
 
