@@ -52,11 +52,11 @@ func TestBinaryLogger(t *testing.T) {
 
 func TestLoggerNotReady(t *testing.T) {
 	path, _ := script(t, "exec 5>&-\nexec cat <&3\n")
-	_, err := Open(t.Context(), Config{Stdout: "binary-v2://" + path})
+	err := New(Config{Stdout: "binary-v2://" + path}).Open(t.Context())
 	if err == nil || !strings.Contains(err.Error(), "without writing a byte") {
 		t.Errorf("error is %v", err)
 	}
-	if _, err = Open(t.Context(), Config{Stdout: "binary:///no/such/logger"}); err == nil {
+	if err = New(Config{Stdout: "binary:///no/such/logger"}).Open(t.Context()); err == nil {
 		t.Error("a logger that is not there was started")
 	}
 }

@@ -14,8 +14,13 @@ import (
 )
 
 func (s *IO) open(ctx context.Context, cfg Config) error {
-	if err := s.openStdin(cfg); err != nil {
+	if err := s.layStdin(cfg); err != nil {
 		return fmt.Errorf("open stdin: %w", err)
+	}
+	if !cfg.StdinLater {
+		if err := s.OpenStdin(); err != nil {
+			return err
+		}
 	}
 	if err := s.openOutputs(ctx, cfg); err != nil {
 		return fmt.Errorf("open stdout and stderr: %w", err)
@@ -34,7 +39,9 @@ func (s *IO) open(ctx context.Context, cfg Config) error {
 	return nil
 }
 
-func (s *IO) openStdin(cfg Config) error {
+// layStdin makes the pipe that will be the process's stdin, and looks whether
+// what it is to come from is there: Create's answer is the place to say so.
+func (s *IO) layStdin(cfg Config) error {
 	if cfg.Stdin == "" {
 		return nil
 	}
@@ -42,30 +49,37 @@ func (s *IO) openStdin(cfg Config) error {
 	if err != nil {
 		return err
 	}
-	s.stdin, err = os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
+	if _, err := os.Stat(path); err != nil {
+		return err
+	}
+	if cfg.Terminal {
+		return nil // the terminal is its stdin
+	}
+	s.child.Stdin, s.stdinTo, err = s.pipe(func(_, w int) int { return w })
+	return err
+}
+
+// openStdin opens the FIFO. The caller holds mu.
+func (s *IO) openStdin() error {
+	path, err := localPath(s.cfg.Stdin)
 	if err != nil {
 		return err
 	}
-	s.ours = append(s.ours, s.stdin)
-	if isFIFO(s.stdin) {
+	in, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return err
+	}
+	if isFIFO(in) && !s.stdinClosed {
+		// A client that waits in its open counts as a writer, so that input is not cut
+		// off when stdin is closed before the client has come to write.
 		if s.stdinHold, err = os.OpenFile(path, os.O_WRONLY|unix.O_NONBLOCK, 0); err != nil {
+			in.Close()
 			return err
 		}
 		s.ours = append(s.ours, s.stdinHold)
 	}
-	if cfg.Terminal {
-		return nil // Started knows where it goes
-	}
-	r, w, err := s.pipe(func(_, w int) int { return w })
-	if err != nil {
-		return err
-	}
-	s.child.Stdin = r
-	go func() {
-		pump(w, s.stdin)
-		w.Close()
-		s.stdin.Close()
-	}()
+	s.stdin = in
+	s.ours = append(s.ours, in)
 	return nil
 }
 

@@ -36,13 +36,19 @@ type Config struct {
 	// UID and GID are the host's ids that shall own the pipes; 0: the
 	// runtime decides.
 	UID, GID int
+	// StdinLater: Open leaves the FIFO of stdin to OpenStdin.
+	StdinLater bool
 }
 
-// IO is the streams of one process. Its methods may be called concurrently.
+// IO is the streams of one process. Its methods may be called concurrently, except Open and
+// Close, which the caller keeps apart.
+//
+// A caller's wish about a stream (CloseStdin, Resize) belongs to the process, not to a moment
+// of its life: what is asked for before there is a stream holds as soon as there is one.
 type IO struct {
-	terminal bool
-	pumps    sync.WaitGroup // outputs only: what Drain waits for
-	logger   *logger
+	cfg    Config
+	pumps  sync.WaitGroup // outputs only: what Drain waits for
+	logger *logger
 
 	mu sync.Mutex
 	// child are the container's ends, until Started. Guarded by mu.
@@ -52,23 +58,29 @@ type IO struct {
 	// stdinHold keeps the FIFO of stdin from ending when a client leaves;
 	// closed by CloseStdin. Guarded by mu.
 	stdinHold *os.File
-	stdin     *os.File // guarded by mu; the FIFO's reading end
-	out       *os.File // where a terminal's output goes; nil: nowhere
-	console   *console // guarded by mu
-	size      *unix.Winsize
-	exited    bool // guarded by mu
-	closed    bool // guarded by mu
+	// stdinClosed: CloseStdin was called, perhaps before there was a FIFO to
+	// hold. Guarded by mu.
+	stdinClosed bool
+	stdin       *os.File // guarded by mu; the FIFO's reading end
+	stdinTo     *os.File // the writing end of the process's stdin, unless it is a terminal
+	out         *os.File // where a terminal's output goes; nil: nowhere
+	console     *console // guarded by mu
+	size        *unix.Winsize
+	exited      bool // guarded by mu
+	closed      bool // guarded by mu
 }
 
-// Open opens what cfg names. Afterwards the caller starts a process with
-// Child's files, calls Started, and in the end Close.
-func Open(ctx context.Context, cfg Config) (*IO, error) {
-	s := &IO{terminal: cfg.Terminal}
-	if err := s.open(ctx, cfg); err != nil {
+// New returns the streams that cfg names. They're not open yet.
+func New(cfg Config) *IO { return &IO{cfg: cfg} }
+
+// Open opens the streams. Afterwards the caller starts a process with Child's
+// files, calls Started, and in the end Close. It is called once.
+func (s *IO) Open(ctx context.Context) error {
+	if err := s.open(ctx, s.cfg); err != nil {
 		s.Close()
-		return nil, err
+		return err
 	}
-	return s, nil
+	return nil
 }
 
 // Child returns the files for the process. They belong to s.
@@ -108,12 +120,7 @@ func (s *IO) Started(master *os.File) error {
 			s.out.Close()
 		}
 	}()
-	if s.stdin != nil {
-		go func() {
-			pump(c.file, s.stdin)
-			s.stdin.Close()
-		}()
-	}
+	s.feed()
 	return nil
 }
 
@@ -131,9 +138,49 @@ func (s *IO) closeChild() {
 func (s *IO) CloseStdin() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.stdinClosed = true
 	if s.stdinHold != nil {
 		s.stdinHold.Close()
 	}
+}
+
+// OpenStdin opens the FIFO of stdin, which lets its client write. A second one
+// does nothing.
+//
+// Init's comes with its start and not before: ctr learns by the answer to Create
+// how to say that its input has ended, and says nothing of an end that it sees
+// sooner. With the FIFO open it would have written all by then, and the process
+// would wait for more without an end.
+func (s *IO) OpenStdin() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.cfg.Stdin == "" || s.stdin != nil || s.exited || s.closed {
+		return nil
+	}
+	if err := s.openStdin(); err != nil {
+		return fmt.Errorf("open stdin: %w", err)
+	}
+	s.feed()
+	return nil
+}
+
+// feed begins to hand on stdin as soon as there are both it and where it goes
+// to. The caller holds mu.
+func (s *IO) feed() {
+	in, to := s.stdin, s.stdinTo
+	if s.console != nil {
+		to = s.console.file
+	}
+	if in == nil || to == nil {
+		return
+	}
+	go func() {
+		pump(to, in)
+		if !s.cfg.Terminal {
+			to.Close() // a terminal goes on without input
+		}
+		in.Close()
+	}()
 }
 
 // Resize sets the terminal's size in characters. Without a terminal yet the
@@ -144,7 +191,7 @@ func (s *IO) Resize(width, height uint32) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !s.terminal {
+	if !s.cfg.Terminal {
 		return nil
 	}
 	s.size = &unix.Winsize{Col: uint16(width), Row: uint16(height)}
@@ -187,9 +234,14 @@ func (s *IO) Drain(ctx context.Context) {
 	}
 }
 
-// Close ends all streams, whatever is left in them, and the logging binary.
+// Close ends all streams, whatever is left in them, and the logging binary. A
+// second one does nothing.
 func (s *IO) Close() {
 	s.mu.Lock()
+	if s.closed {
+		s.mu.Unlock()
+		return
+	}
 	s.closed = true
 	s.closeChild()
 	for _, f := range s.ours {

@@ -30,8 +30,8 @@ func mkfifo(t *testing.T, name string) string {
 
 func open(t *testing.T, cfg Config) *IO {
 	t.Helper()
-	s, err := Open(t.Context(), cfg)
-	if err != nil {
+	s := New(cfg)
+	if err := s.Open(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(s.Close)
@@ -240,7 +240,7 @@ func TestFileURI(t *testing.T) {
 }
 
 func TestUnknownScheme(t *testing.T) {
-	_, err := Open(t.Context(), Config{Stdout: "http://somewhere/x"})
+	err := New(Config{Stdout: "http://somewhere/x"}).Open(t.Context())
 	if err == nil || !strings.Contains(err.Error(), `"http"`) {
 		t.Errorf("error is %v; want one that names the scheme", err)
 	}

@@ -28,7 +28,7 @@ func (s *Service) Kill(ctx context.Context, r *api.KillRequest) (*emptypb.Empty,
 	case r.GetAll() && p.execID == "":
 		err = asNotFound(c.rt.SignalAll(ctx, int(r.GetSignal())), c.id)
 	default:
-		err = p.signal(int(r.GetSignal()))
+		err = p.signal(ctx, int(r.GetSignal()))
 	}
 	if err == nil && r.GetSignal() == uint32(unix.SIGKILL) {
 		err = c.thawToDie(ctx)
@@ -160,34 +160,30 @@ func (c *box) update(ctx context.Context, r *api.UpdateTaskRequest) error {
 // will get.
 func (s *Service) ResizePty(_ context.Context, r *api.ResizePtyRequest) (*emptypb.Empty, error) {
 	c, p, err := s.findProcess(r.GetID(), r.GetExecID())
+	if err == nil {
+		c.mu.Lock()
+		err = p.state.may("resize")
+		c.mu.Unlock()
+	}
 	if err != nil {
 		return nil, toGRPC(err)
 	}
-	c.mu.Lock()
-	io := p.io
-	if io == nil && p.state == created {
-		p.size = &[2]uint32{r.GetWidth(), r.GetHeight()}
-	}
-	c.mu.Unlock()
-	if io != nil {
-		if err := io.Resize(r.GetWidth(), r.GetHeight()); err != nil {
-			return nil, toGRPC(fmt.Errorf("%w: %w", err, errdefs.ErrInvalidArgument))
-		}
+	if err := p.io.Resize(r.GetWidth(), r.GetHeight()); err != nil {
+		return nil, toGRPC(fmt.Errorf("%w: %w", err, errdefs.ErrInvalidArgument))
 	}
 	return &emptypb.Empty{}, nil
 }
 
-// CloseIO lets a process's stdin end once its writers have left.
+// CloseIO lets a process's stdin end once its writers have left. Before an
+// exec's Start, or while it is under way, it holds from the first moment: a
+// client may have written all it has before the answer to Start.
 func (s *Service) CloseIO(_ context.Context, r *api.CloseIORequest) (*emptypb.Empty, error) {
-	c, p, err := s.findProcess(r.GetID(), r.GetExecID())
+	_, p, err := s.findProcess(r.GetID(), r.GetExecID())
 	if err != nil {
 		return nil, toGRPC(err)
 	}
-	c.mu.Lock()
-	io := p.io
-	c.mu.Unlock()
-	if r.GetStdin() && io != nil {
-		io.CloseStdin()
+	if r.GetStdin() {
+		p.io.CloseStdin()
 	}
 	return &emptypb.Empty{}, nil
 }

@@ -114,19 +114,13 @@ func (c *box) lockToDelete(p *process) (state, error) {
 
 // drain waits for the process's last output and then ends its streams.
 func (c *box) drain(ctx context.Context, p *process) {
-	c.mu.Lock()
-	io := p.io
-	c.mu.Unlock()
-	if io == nil {
-		return
-	}
 	ctx, cancel := context.WithTimeout(ctx, drainTimeout)
 	defer cancel()
-	io.Drain(ctx)
+	p.io.Drain(ctx)
 	if ctx.Err() != nil {
 		c.s.log.Warn("output was cut off: something still holds the pipe", "id", c.id, "process", p.name())
 	}
-	io.Close()
+	p.io.Close()
 }
 
 // finish sets the last state and wakes who waits for an exec that was never started.
@@ -138,7 +132,6 @@ func (c *box) finish(p *process) {
 		close(p.done)
 	}
 	p.state = deleted
-	p.io = nil
 }
 
 // Shutdown ends the shim once it has no containers; with siblings left it

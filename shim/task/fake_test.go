@@ -30,8 +30,10 @@ type fakePod struct {
 	requests  []runtime.CreateRequest
 	ownPIDs   bool
 	startErr  error
-	duringRun func(p *fakeProcess) // called inside Start and Exec, when the process runs
-	all       []*fakeBox           // guarded by mu
+	duringRun func(p *fakeProcess)                        // called inside Start and Exec, when the process runs
+	onExec    func(p *fakeProcess, r runtime.ExecRequest) // called inside Exec
+	execErr   error                                       // of Exec, which onExec may set
+	all       []*fakeBox                                  // guarded by mu
 }
 
 func (f *fakePod) Create(_ context.Context, r runtime.CreateRequest) (Container, error) {
@@ -77,7 +79,7 @@ func (b *fakeBox) Start(context.Context) error {
 	return nil
 }
 
-func (b *fakeBox) Exec(context.Context, runtime.ExecRequest) (Process, error) {
+func (b *fakeBox) Exec(_ context.Context, r runtime.ExecRequest) (Process, error) {
 	if b.pod.startErr != nil {
 		return nil, b.pod.startErr
 	}
@@ -87,6 +89,12 @@ func (b *fakeBox) Exec(context.Context, runtime.ExecRequest) (Process, error) {
 	b.execs = append(b.execs, p)
 	if b.pod.duringRun != nil {
 		b.pod.duringRun(p)
+	}
+	if b.pod.onExec != nil {
+		b.pod.onExec(p, r)
+	}
+	if b.pod.execErr != nil {
+		return nil, b.pod.execErr
 	}
 	return p, nil
 }
@@ -140,6 +148,8 @@ type fakeProcess struct {
 	once sync.Once
 	done chan struct{}
 	exit runtime.Exit
+	// console is the master of its terminal, if it has one.
+	console *os.File
 }
 
 func newFakeProcess(pid int) *fakeProcess { return &fakeProcess{pid: pid, done: make(chan struct{})} }
@@ -152,7 +162,7 @@ func (p *fakeProcess) end(status int) {
 }
 
 func (p *fakeProcess) Pid() int          { return p.pid }
-func (p *fakeProcess) Console() *os.File { return nil }
+func (p *fakeProcess) Console() *os.File { return p.console }
 
 func (p *fakeProcess) Wait(ctx context.Context) (runtime.Exit, error) {
 	select {

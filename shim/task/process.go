@@ -1,6 +1,7 @@
 package task
 
 import (
+	"context"
 	"fmt"
 	"sync"
 	"time"
@@ -24,6 +25,9 @@ type process struct {
 	streams  stdio.Config
 	spec     *specs.Process // an exec's
 	terminal bool
+	// io is there from the beginning, and opened by Create or an exec's Start:
+	// it keeps what callers ask of the streams before.
+	io *stdio.IO
 
 	lifecycle sync.Mutex
 
@@ -31,14 +35,18 @@ type process struct {
 	state state
 	rt    Process // nil before an exec's start
 	pid   int
-	io    *stdio.IO  // nil before an exec's start and after delete
-	size  *[2]uint32 // width and height that came before the exec's start
 	exit  runtime.Exit
 	done  chan struct{} // closed with state's change to stopped
+	// starting is closed when an exec's start, which is under way, has led to
+	// rt or failed. nil before the start.
+	starting chan struct{}
 }
 
 func newProcess(c *box, execID string, streams stdio.Config) *process {
-	return &process{c: c, execID: execID, streams: streams, terminal: streams.Terminal, done: make(chan struct{})}
+	return &process{
+		c: c, execID: execID, streams: streams, terminal: streams.Terminal,
+		io: stdio.New(streams), done: make(chan struct{}),
+	}
 }
 
 // name is how events and messages call the process: TaskExit's id.
@@ -65,8 +73,17 @@ func (p *process) stop(e runtime.Exit) {
 	close(p.done)
 }
 
-// signal is Kill for one process.
-func (p *process) signal(sig int) error {
+// startPatience is how long Kill waits for the start of an exec that is under way. It is more
+// than a start's own steps take, each of which ends after 30 s.
+const startPatience = 2 * time.Minute
+
+// signal is Kill for one process. One that is being started gets the signal as soon as it is
+// there, as from runc's shim, whose Kill waits for Start as well: an answer that there is
+// nothing to kill would let it live.
+func (p *process) signal(ctx context.Context, sig int) error {
+	if err := p.awaitStart(ctx); err != nil {
+		return err
+	}
 	p.c.mu.Lock()
 	rt, st := p.rt, p.state
 	p.c.mu.Unlock()
@@ -77,4 +94,22 @@ func (p *process) signal(sig int) error {
 		return fmt.Errorf("process %s was not started: %w", p.name(), errdefs.ErrFailedPrecondition)
 	}
 	return asNotFound(rt.Signal(sig), p.name())
+}
+
+// awaitStart waits until no start of an exec is under way.
+func (p *process) awaitStart(ctx context.Context) error {
+	p.c.mu.Lock()
+	starting := p.starting
+	p.c.mu.Unlock()
+	if starting == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, startPatience)
+	defer cancel()
+	select {
+	case <-starting:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("kill process %s: it is still being started: %w", p.name(), ctx.Err())
+	}
 }

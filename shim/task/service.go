@@ -127,13 +127,12 @@ func (s *Service) create(ctx context.Context, r *api.CreateTaskRequest, o create
 	c.init = newProcess(c, "", stdio.Config{
 		ID: r.GetID(), Namespace: s.namespace,
 		Stdin: r.GetStdin(), Stdout: r.GetStdout(), Stderr: r.GetStderr(),
-		Terminal: r.GetTerminal(), UID: o.uid, GID: o.gid,
+		Terminal: r.GetTerminal(), UID: o.uid, GID: o.gid, StdinLater: true,
 	})
-	io, err := stdio.Open(ctx, c.init.streams)
-	if err != nil {
+	io := c.init.io
+	if err := io.Open(ctx); err != nil {
 		return nil, err
 	}
-	c.init.io = io
 	req := runtime.CreateRequest{
 		ID: c.id, Bundle: c.bundle, Terminal: r.GetTerminal(), Stdio: io.Child(),
 		SystemdCgroup: o.systemdCgroup,
@@ -141,8 +140,8 @@ func (s *Service) create(ctx context.Context, r *api.CreateTaskRequest, o create
 	for _, m := range r.GetRootfs() {
 		req.Rootfs = append(req.Rootfs, runtime.RootfsMount{Type: m.GetType(), Source: m.GetSource(), Target: m.GetTarget(), Options: m.GetOptions()})
 	}
-	c.rt, err = s.pod.Create(ctx, req)
-	if err != nil {
+	var err error
+	if c.rt, err = s.pod.Create(ctx, req); err != nil {
 		io.Close()
 		return nil, err
 	}

@@ -43,6 +43,9 @@ func (c *box) startInit(ctx context.Context, p *process) error {
 	if err != nil {
 		return err
 	}
+	if err := p.io.OpenStdin(); err != nil {
+		return err
+	}
 	if err := c.rt.Start(ctx); err != nil {
 		return err // watchInit sees init's end, if it did end
 	}
@@ -60,6 +63,7 @@ func (c *box) startExec(ctx context.Context, p *process) error {
 	rt, err := c.runExec(ctx, p)
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	close(p.starting)
 	if err != nil {
 		c.left()
 		p.stop(runtime.Exit{Status: statusNotStarted, At: time.Now()})
@@ -85,27 +89,20 @@ func (c *box) mayStartExec(p *process) error {
 		return fmt.Errorf("cannot exec in a paused container: resume it first: %w", errdefs.ErrFailedPrecondition)
 	}
 	c.live++
+	p.starting = make(chan struct{})
 	return nil
 }
 
 func (c *box) runExec(ctx context.Context, p *process) (Process, error) {
-	io, err := stdio.Open(ctx, p.streams)
-	if err != nil {
+	if err := p.io.Open(ctx); err != nil {
 		return nil, err
 	}
-	rt, err := c.rt.Exec(ctx, runtime.ExecRequest{ID: p.execID, Process: p.spec, Terminal: p.terminal, Stdio: io.Child()})
+	rt, err := c.rt.Exec(ctx, runtime.ExecRequest{ID: p.execID, Process: p.spec, Terminal: p.terminal, Stdio: p.io.Child()})
 	if err != nil {
-		io.Close()
+		p.io.Close()
 		return nil, err
 	}
-	c.mu.Lock()
-	size := p.size
-	p.io = io
-	c.mu.Unlock()
-	if size != nil {
-		_ = io.Resize(size[0], size[1])
-	}
-	if err := io.Started(rt.Console()); err != nil {
+	if err := p.io.Started(rt.Console()); err != nil {
 		// The process runs: without its terminal, but it can be killed.
 		c.s.log.Error("take over the terminal", "id", c.id, "exec", p.execID, "err", err)
 	}

@@ -46,6 +46,7 @@ var allowed = map[string][]state{
 	"resume": {running},
 	"update": {created, running},
 	"exec":   {running, created},
+	"resize": {created, running},
 }
 
 // may returns an error of the form "cannot start a stopped process".

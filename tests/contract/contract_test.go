@@ -38,7 +38,7 @@ type testCase struct {
 }
 
 // cases are those of all files of this package.
-var cases = slices.Concat(startCases, serviceCases, earlyCases, raceCases, stdioCases, terminalCases, deleteCases, killedCases, awayCases)
+var cases = slices.Concat(startCases, serviceCases, earlyCases, momentCases, raceCases, stdioCases, terminalCases, deleteCases, killedCases, awayCases)
 
 func TestMain(m *testing.M) {
 	flag.Parse()

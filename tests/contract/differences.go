@@ -56,6 +56,10 @@ var differences = []difference{
 	{"delete of what was not started", "delete", "", "0", "137", "init was killed, and its status says so"},
 	{"delete: an exec twice", "of one that runs", "", "Unknown", "FailedPrecondition", byCode},
 
+	{"before the start of an exec", "stdin has", "", "\"got a line\\nend\\n\"", "\"end\\n\"", "runc's shim forgets a CloseIO that comes before Start, after which a process waits for input without an end"},
+	{"delete during the start of an exec", "delete", "", "Unknown", "FailedPrecondition", byCode},
+	{"after the exit", "exec: resize | init: resize", "", "Unknown", "FailedPrecondition", byCode},
+
 	// Streams
 	{"streams: stdout alone", "create", "", "Unknown", "ok", "a stream that is not named is /dev/null, each by itself"},
 	{"streams: stdout alone", "stdout", "", "(not seen)", "\"to stdout\\n\"", "the same"},
