@@ -308,12 +308,17 @@ func (m *overlayMaker) finish(fs *fsContext) (*os.File, error) {
 
 // overlayAt reads the options of the overlay that is mounted on dir.
 func overlayAt(dir string) ([]string, error) {
+	id, err := sys.MountID(nil, dir)
+	if err != nil {
+		return nil, err
+	}
 	var options []string
 	for m, err := range sys.MountsOf("/proc/thread-self/mountinfo") {
 		if err != nil {
 			return nil, err
 		}
-		if m.Type == "overlay" && m.Point == path.Clean(dir) {
+		// Another overlay may have been mounted there before, and be covered.
+		if m.ID == id && m.Type == "overlay" && m.Point == path.Clean(dir) {
 			options = splitOptions(m.SuperOptions)
 		}
 	}

@@ -1,7 +1,6 @@
 package cgroup
 
 import (
-	"bufio"
 	"errors"
 	"fmt"
 	"io"
@@ -42,7 +41,7 @@ var Host = sync.OnceValues(func() (*Layout, error) {
 		return nil, fmt.Errorf("cgroup layout: %w", err)
 	}
 	defer f.Close()
-	l, err := ParseLayout(f)
+	l, err := ParseLayout(f, sys.MountInfo.Reached)
 	if err != nil || l.Unified != "" {
 		return l, err
 	}
@@ -94,32 +93,25 @@ func controllers(unified string) ([]string, error) {
 
 // ParseLayout reads a layout from text in the form of /proc/PID/mountinfo
 // (proc_pid_mountinfo(5)) and from the cgroup.controllers file of the cgroup2
-// mount it names.
-func ParseLayout(mountinfo io.Reader) (*Layout, error) {
+// mount it names. Mounts that are not reached are left out: what lies on them
+// would be taken for a hierarchy. Of several mounts of one, that of its whole
+// tree is taken.
+func ParseLayout(mountinfo io.Reader, reached func(sys.MountInfo) bool) (*Layout, error) {
 	l := &Layout{}
-	s := bufio.NewScanner(mountinfo)
-	s.Buffer(nil, 1<<20)
-	for s.Scan() {
-		pre, post, ok := strings.Cut(s.Text(), " - ")
-		if !ok {
-			continue
-		}
-		a, b := strings.Fields(pre), strings.Fields(post)
-		if len(a) < 6 || len(b) < 3 {
-			continue
-		}
-		mount := unescape(a[4])
-		switch b[0] {
-		case "cgroup2":
-			if l.Unified == "" {
-				l.Unified = mount
-			}
-		case "cgroup":
-			l.addV1(mount, b[2])
+	var parts []sys.MountInfo
+	for m, err := range sys.Mounts(mountinfo) {
+		switch {
+		case err != nil:
+			return nil, fmt.Errorf("cgroup layout: %w", err)
+		case m.Type != "cgroup" && m.Type != "cgroup2" || !reached(m):
+		case m.Root == "/":
+			l.add(m)
+		default:
+			parts = append(parts, m)
 		}
 	}
-	if err := s.Err(); err != nil {
-		return nil, fmt.Errorf("cgroup layout: %w", err)
+	for _, m := range parts {
+		l.add(m)
 	}
 	if l.Unified != "" {
 		var err error
@@ -133,10 +125,16 @@ func ParseLayout(mountinfo io.Reader) (*Layout, error) {
 	return l, nil
 }
 
-// addV1 adds a hierarchy unless it's a further mount of one already there.
-func (l *Layout) addV1(mount, superOptions string) {
+// add adds a hierarchy unless it's a further mount of one already there.
+func (l *Layout) add(m sys.MountInfo) {
+	if m.Type == "cgroup2" {
+		if l.Unified == "" {
+			l.Unified = m.Point
+		}
+		return
+	}
 	var ctrls []string
-	for o := range strings.SplitSeq(superOptions, ",") {
+	for o := range strings.SplitSeq(m.SuperOptions, ",") {
 		switch {
 		case slices.Contains(v1Controllers, o), strings.HasPrefix(o, "name="):
 			ctrls = append(ctrls, o)
@@ -150,7 +148,7 @@ func (l *Layout) addV1(mount, superOptions string) {
 			return
 		}
 	}
-	l.V1 = append(l.V1, Hierarchy{Mount: mount, Controllers: ctrls})
+	l.V1 = append(l.V1, Hierarchy{Mount: m.Point, Controllers: ctrls})
 }
 
 // v1Controllers are all that the kernel ever had (kernel/cgroup, 6.18).
@@ -201,12 +199,4 @@ func (l *Layout) mounts() []string {
 		m = append(m, l.Unified)
 	}
 	return m
-}
-
-// unescape undoes the octal escapes of mountinfo.
-func unescape(s string) string {
-	if !strings.Contains(s, `\`) {
-		return s
-	}
-	return strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`).Replace(s)
 }

@@ -34,6 +34,18 @@ type MountInfo struct {
 	SuperOptions string
 }
 
+// Reached tells whether the mount's point leads to it, for this thread. It does not if a later
+// mount covers it, on its point or on a directory above: mountinfo lists what is covered as
+// well, in the order in which it was mounted and not in that of lookups. No server of a file
+// system is waited for (STATX_MNT_ID, Linux 5.8).
+func (m MountInfo) Reached() bool {
+	var st unix.Statx_t
+	err := call(func() error {
+		return unix.Statx(unix.AT_FDCWD, m.Point, unix.AT_NO_AUTOMOUNT|unix.AT_STATX_DONT_SYNC, unix.STATX_MNT_ID, &st)
+	}, "statx", "%q", m.Point)
+	return err == nil && st.Mask&unix.STATX_MNT_ID != 0 && st.Mnt_id == m.ID
+}
+
 // maxMountLine bounds a line. An overlay's options have at most one page for mount(2), and
 // layers that were given one by one by fsconfig(2) up to 500 paths.
 const maxMountLine = 4 << 20

@@ -14,7 +14,7 @@ import (
 // is mounted: every v1 controller's, and v2's. The path comes from the caller's
 // configuration, so it is the admin's; it is still kept below the roots.
 func joinCgroup(path string, pid int) error {
-	roots, err := cgroupRoots("/proc/self/mountinfo")
+	roots, err := cgroupRoots("/proc/self/mountinfo", sys.MountInfo.Reached)
 	if err != nil {
 		return err
 	}
@@ -66,15 +66,15 @@ func inheritCpuset(root, dir string) error {
 }
 
 // cgroupRoots lists the mount points of cgroup hierarchies, each hierarchy
-// once. Fields as in proc_pid_mountinfo(5).
-func cgroupRoots(mountinfo string) ([]string, error) {
+// once, by mounts that are reached. Fields as in proc_pid_mountinfo(5).
+func cgroupRoots(mountinfo string, reached func(sys.MountInfo) bool) ([]string, error) {
 	var roots []string
 	seen := map[uint64]bool{}
 	for m, err := range sys.MountsOf(mountinfo) {
 		if err != nil {
 			return nil, err
 		}
-		if strings.HasPrefix(m.Type, "cgroup") && m.Root == "/" && !seen[m.Dev] {
+		if strings.HasPrefix(m.Type, "cgroup") && m.Root == "/" && !seen[m.Dev] && reached(m) {
 			seen[m.Dev] = true
 			roots = append(roots, m.Point)
 		}
