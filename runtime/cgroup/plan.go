@@ -93,6 +93,19 @@ func (p *planner) set(controller, field string, value any, v1file, v1value, v2fi
 	return &p.settings[len(p.settings)-1]
 }
 
+// setOr is set, for a value that may ask for nothing but what the kernel does anyway: if it
+// does (holds), it is no matter that the host has no such control. Callers send defaults:
+// ctr 1,024 shares, Docker that the OOM killer is on, kubelet a period without a quota.
+func (p *planner) setOr(holds bool, controller, field string, value any, v1file, v1value, v2file, v2value string) *setting {
+	has := map[int]bool{1: v1file != "", 2: v2file != ""}
+	if holds && !has[p.l.version(controller)] {
+		return &setting{}
+	}
+	s := p.set(controller, field, value, v1file, v1value, v2file, v2value)
+	s.optional = s.optional || holds
+	return s
+}
+
 func (p *planner) pids(limit int64) {
 	// 0 is a real limit since runtime-spec 1.3; init itself counts as one, so
 	// that 1 is its smallest form that lets init start: no fork succeeds with either.
@@ -100,15 +113,15 @@ func (p *planner) pids(limit int64) {
 	if limit < 0 {
 		s = "max"
 	}
-	p.set("pids", "pids.limit", limit, "pids.max", s, "pids.max", s)
+	p.setOr(limit < 0, "pids", "pids.limit", limit, "pids.max", s, "pids.max", s)
 }
 
 func (p *planner) network(n *specs.LinuxNetwork) {
 	if n.ClassID != nil {
-		p.set("net_cls", "network.classID", *n.ClassID, "net_cls.classid", utoa(uint64(*n.ClassID)), "", "")
+		p.setOr(*n.ClassID == 0, "net_cls", "network.classID", *n.ClassID, "net_cls.classid", utoa(uint64(*n.ClassID)), "", "")
 	}
 	for _, i := range n.Priorities {
-		p.set("net_prio", "network.priorities", i.Name, "net_prio.ifpriomap", fmt.Sprintf("%s %d", i.Name, i.Priority), "", "")
+		p.setOr(i.Priority == 0, "net_prio", "network.priorities", i.Name, "net_prio.ifpriomap", fmt.Sprintf("%s %d", i.Name, i.Priority), "", "")
 	}
 }
 

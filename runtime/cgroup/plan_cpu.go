@@ -6,15 +6,21 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 )
 
+// What the kernel has where nobody has set anything (kernel/sched/sched.h, rt.c).
+const (
+	defaultShares         = 1024
+	defaultRealtimePeriod = 1_000_000 // microseconds
+)
+
 // cpu plans linux.resources.cpu. Zero means unset for shares, quota and
 // period: that's what Docker and kubelet send for "no limit".
 func (p *planner) cpu(c *specs.LinuxCPU) {
 	if c.Shares != nil && *c.Shares != 0 {
-		p.set("cpu", "cpu.shares", *c.Shares, "cpu.shares", utoa(*c.Shares),
+		p.setOr(*c.Shares == defaultShares, "cpu", "cpu.shares", *c.Shares, "cpu.shares", utoa(*c.Shares),
 			"cpu.weight", utoa(cpuWeight(*c.Shares)))
 	}
 	if c.Idle != nil {
-		p.set("cpu", "cpu.idle", *c.Idle, "cpu.idle", itoa(*c.Idle), "cpu.idle", itoa(*c.Idle)).
+		p.setOr(*c.Idle == 0, "cpu", "cpu.idle", *c.Idle, "cpu.idle", itoa(*c.Idle), "cpu.idle", itoa(*c.Idle)).
 			way = "Linux 5.15 or newer is needed"
 	}
 	quota := c.Quota != nil && *c.Quota != 0
@@ -23,12 +29,12 @@ func (p *planner) cpu(c *specs.LinuxCPU) {
 		p.bandwidth(c, quota, period)
 	}
 	if c.Burst != nil {
-		p.set("cpu", "cpu.burst", *c.Burst, "cpu.cfs_burst_us", utoa(*c.Burst), "cpu.max.burst", utoa(*c.Burst)).
+		p.setOr(*c.Burst == 0, "cpu", "cpu.burst", *c.Burst, "cpu.cfs_burst_us", utoa(*c.Burst), "cpu.max.burst", utoa(*c.Burst)).
 			way = "Linux 5.14 or newer is needed"
 	}
 	const rt = "the kernel is built without CONFIG_RT_GROUP_SCHED"
 	if c.RealtimePeriod != nil && *c.RealtimePeriod != 0 {
-		p.set("cpu", "cpu.realtimePeriod", *c.RealtimePeriod, "cpu.rt_period_us", utoa(*c.RealtimePeriod), "", "").way = rt
+		p.setOr(*c.RealtimePeriod == defaultRealtimePeriod, "cpu", "cpu.realtimePeriod", *c.RealtimePeriod, "cpu.rt_period_us", utoa(*c.RealtimePeriod), "", "").way = rt
 	}
 	if c.RealtimeRuntime != nil && *c.RealtimeRuntime != 0 {
 		p.set("cpu", "cpu.realtimeRuntime", *c.RealtimeRuntime, "cpu.rt_runtime_us", itoa(*c.RealtimeRuntime), "", "").way = rt
@@ -46,11 +52,13 @@ const keep = "\x00"
 
 func (p *planner) bandwidth(c *specs.LinuxCPU, quota, period bool) {
 	if p.l.version("cpu") != 2 {
+		// A period without a quota limits nothing.
+		limited := quota && *c.Quota > 0
 		if period {
-			p.set("cpu", "cpu.period", *c.Period, "cpu.cfs_period_us", utoa(*c.Period), "", "")
+			p.setOr(!limited, "cpu", "cpu.period", *c.Period, "cpu.cfs_period_us", utoa(*c.Period), "", "")
 		}
 		if quota {
-			p.set("cpu", "cpu.quota", *c.Quota, "cpu.cfs_quota_us", itoa(*c.Quota), "", "")
+			p.setOr(!limited, "cpu", "cpu.quota", *c.Quota, "cpu.cfs_quota_us", itoa(*c.Quota), "", "")
 		}
 		return
 	}

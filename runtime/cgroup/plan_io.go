@@ -9,6 +9,9 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 )
 
+// defaultWeight is bfq's (block/bfq-cgroup.h); without a scheduler that weighs, all are alike.
+const defaultWeight = 100
+
 // blockIO plans linux.resources.blockIO. v1 calls the controller blkio, v2 io.
 func (p *planner) blockIO(b *specs.LinuxBlockIO) {
 	name := "io"
@@ -17,7 +20,7 @@ func (p *planner) blockIO(b *specs.LinuxBlockIO) {
 	}
 	const noCFQ = "the I/O scheduler with this control isn't there: load bfq or leave the field out"
 	if w := deref(b.Weight); w != 0 {
-		s := p.set(name, "blockIO.weight", w, "blkio.weight", utoa(uint64(w)), "io.weight", "default "+utoa(ioWeight(w)))
+		s := p.setOr(w == defaultWeight, name, "blockIO.weight", w, "blkio.weight", utoa(uint64(w)), "io.weight", "default "+utoa(ioWeight(w)))
 		s.way = noCFQ
 		// bfq counts from 1 to 1000 on both versions.
 		s.prefer, s.preferValue = map[string]string{"blkio": "blkio.bfq.weight", "io": "io.bfq.weight"}[name], utoa(uint64(w))
@@ -55,7 +58,7 @@ func (p *planner) blockIO(b *specs.LinuxBlockIO) {
 			if d.Rate == 0 {
 				v2rate = "max" // 0 lifts the limit on v1
 			}
-			p.set(name, t.field, dev+rate, t.v1, dev+rate, "io.max", dev+t.v2+"="+v2rate)
+			p.setOr(d.Rate == 0, name, t.field, dev+rate, t.v1, dev+rate, "io.max", dev+t.v2+"="+v2rate)
 		}
 	}
 }
@@ -96,6 +99,14 @@ func (p *planner) rdma(devices map[string]specs.LinuxRdma) {
 	}
 }
 
+// unifiedDefaults are what files of cgroup v2 have where nobody has set anything
+// (admin-guide/cgroup-v2.rst): where the controller is missing, that holds.
+var unifiedDefaults = map[string]string{
+	"cpu.weight": "100", "cpu.weight.nice": "0", "cpu.idle": "0", "cpu.max": "max", "cpu.max.burst": "0",
+	"memory.min": "0", "memory.low": "0", "memory.high": "max", "memory.max": "max", "memory.swap.max": "max",
+	"memory.oom.group": "0", "memory.swap.high": "max", "memory.zswap.max": "max", "pids.max": "max", "io.weight": "default 100",
+}
+
 // unified plans linux.resources.unified: file names of cgroup v2 with values.
 func (p *planner) unified(files map[string]string) {
 	for _, f := range slices.Sorted(maps.Keys(files)) {
@@ -108,6 +119,7 @@ func (p *planner) unified(files map[string]string) {
 			p.refuse(field, files[f], "the key must be the name of a cgroup v2 file, such as memory.high")
 		case controller == "cgroup" && !slices.Contains([]string{"cgroup.max.depth", "cgroup.max.descendants", "cgroup.pressure"}, f):
 			p.refuse(field, files[f], "this file moves or stops processes, which is the runtime's work: leave it out")
+		case unifiedDefaults[f] == files[f] && files[f] != "" && p.l.version(controller) == 0:
 		case controller == "cgroup":
 			p.settings = append(p.settings, setting{file: f, value: files[f], field: "linux.resources." + field + " " + files[f]})
 		default:

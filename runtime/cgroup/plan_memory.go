@@ -2,6 +2,8 @@ package cgroup
 
 import (
 	"fmt"
+	"strconv"
+	"sync"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 )
@@ -15,13 +17,13 @@ func (p *planner) memory(m *specs.LinuxMemory) {
 	}
 	if limit != 0 {
 		check := m.CheckBeforeUpdate != nil && *m.CheckBeforeUpdate
-		s := p.set("memory", "memory.limit", limit, "memory.limit_in_bytes", itoa(limit), "memory.max", v2max(limit))
+		s := p.setOr(limit < 0, "memory", "memory.limit", limit, "memory.limit_in_bytes", itoa(limit), "memory.max", v2max(limit))
 		if check && limit > 0 {
 			s.way = checkUsage
 		}
 	}
 	if r := deref(m.Reservation); r != 0 {
-		p.set("memory", "memory.reservation", r, "memory.soft_limit_in_bytes", itoa(r), "memory.low", v2max(r))
+		p.setOr(r < 0, "memory", "memory.reservation", r, "memory.soft_limit_in_bytes", itoa(r), "memory.low", v2max(r))
 	}
 	if swap != 0 {
 		p.swap(limit, swap)
@@ -31,10 +33,10 @@ func (p *planner) memory(m *specs.LinuxMemory) {
 			"linux.resources.memory.kernel %d is ignored, as the runtime spec allows: Linux 5.16 dropped the limit", *m.Kernel))
 	}
 	if t := deref(m.KernelTCP); t != 0 {
-		p.set("memory", "memory.kernelTCP", t, "memory.kmem.tcp.limit_in_bytes", itoa(t), "", "")
+		p.setOr(t < 0, "memory", "memory.kernelTCP", t, "memory.kmem.tcp.limit_in_bytes", itoa(t), "", "")
 	}
 	if m.Swappiness != nil {
-		p.set("memory", "memory.swappiness", *m.Swappiness, "memory.swappiness", utoa(*m.Swappiness), "", "")
+		p.setOr(*m.Swappiness == hostSwappiness(), "memory", "memory.swappiness", *m.Swappiness, "memory.swappiness", utoa(*m.Swappiness), "", "")
 	}
 	p.oomAndHierarchy(m)
 }
@@ -42,7 +44,7 @@ func (p *planner) memory(m *specs.LinuxMemory) {
 func (p *planner) swap(limit, swap int64) {
 	const field = "memory.swap"
 	if p.l.version("memory") != 2 {
-		s := p.set("memory", field, swap, "memory.memsw.limit_in_bytes", itoa(swap), "", "")
+		s := p.setOr(swap < 0, "memory", field, swap, "memory.memsw.limit_in_bytes", itoa(swap), "", "")
 		s.way, s.optional = "the kernel counts no swap: boot with swapaccount=1 or leave the field out", swap < 0
 		return
 	}
@@ -67,23 +69,32 @@ func (p *planner) swap(limit, swap int64) {
 }
 
 func (p *planner) oomAndHierarchy(m *specs.LinuxMemory) {
-	v2 := p.l.version("memory") == 2
-	if m.DisableOOMKiller != nil && !(v2 && !*m.DisableOOMKiller) {
+	if m.DisableOOMKiller != nil {
 		v := "0"
 		if *m.DisableOOMKiller {
 			v = "1"
 		}
-		p.set("memory", "memory.disableOOMKiller", *m.DisableOOMKiller, "memory.oom_control", v, "", "")
+		p.setOr(!*m.DisableOOMKiller, "memory", "memory.disableOOMKiller", *m.DisableOOMKiller, "memory.oom_control", v, "", "")
 	}
 	// Linux 5.11 made the hierarchy the only way; v2 always was.
-	if m.UseHierarchy != nil && !(v2 && *m.UseHierarchy) {
+	if m.UseHierarchy != nil {
 		v := "0"
 		if *m.UseHierarchy {
 			v = "1"
 		}
-		p.set("memory", "memory.useHierarchy", *m.UseHierarchy, "memory.use_hierarchy", v, "", "").optional = *m.UseHierarchy
+		p.setOr(*m.UseHierarchy, "memory", "memory.useHierarchy", *m.UseHierarchy, "memory.use_hierarchy", v, "", "")
 	}
 }
+
+// hostSwappiness is vm.swappiness, which holds where no cgroup has its own.
+var hostSwappiness = sync.OnceValue(func() uint64 {
+	s, err := readFile("/proc/sys/vm/swappiness")
+	if err != nil {
+		return 60 // the kernel's default
+	}
+	n, _ := strconv.ParseUint(s, 10, 64)
+	return n
+})
 
 // checkUsage in setting.way asks that the limit be compared with the usage first.
 const checkUsage = "check usage"

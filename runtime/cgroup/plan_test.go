@@ -135,6 +135,62 @@ func TestPlanOnHybrid(t *testing.T) {
 	}
 }
 
+// TestDefaultsWithoutController: what the kernel does anyway is not refused for want of a
+// control; what it does not do is.
+func TestDefaultsWithoutController(t *testing.T) {
+	dev := specs.LinuxBlockIODevice{Major: 8, Minor: 16}
+	bare := map[string]*Layout{
+		"v1": {V1: []Hierarchy{{Mount: "/v1", Controllers: []string{"freezer"}}}},
+		"v2": {Unified: "/v2"},
+	}
+	cpu := func(c specs.LinuxCPU) specs.LinuxResources { return specs.LinuxResources{CPU: &c} }
+	memory := func(m specs.LinuxMemory) specs.LinuxResources { return specs.LinuxResources{Memory: &m} }
+	blockIO := func(b specs.LinuxBlockIO) specs.LinuxResources { return specs.LinuxResources{BlockIO: &b} }
+	rate := func(n uint64) []specs.LinuxThrottleDevice {
+		return []specs.LinuxThrottleDevice{{LinuxBlockIODevice: dev, Rate: n}}
+	}
+	for name, c := range map[string]struct{ same, other specs.LinuxResources }{
+		"ctr's shares":            {cpu(specs.LinuxCPU{Shares: ptr(uint64(1024))}), cpu(specs.LinuxCPU{Shares: ptr(uint64(2))})},
+		"no idle group":           {cpu(specs.LinuxCPU{Idle: ptr(int64(0))}), cpu(specs.LinuxCPU{Idle: ptr(int64(1))})},
+		"no burst":                {cpu(specs.LinuxCPU{Burst: ptr(uint64(0))}), cpu(specs.LinuxCPU{Burst: ptr(uint64(1))})},
+		"no quota":                {cpu(specs.LinuxCPU{Quota: ptr(int64(-1))}), cpu(specs.LinuxCPU{Quota: ptr(int64(5000))})},
+		"kubelet's period":        {cpu(specs.LinuxCPU{Period: ptr(uint64(100_000)), Quota: ptr(int64(0))}), cpu(specs.LinuxCPU{Period: ptr(uint64(100_000)), Quota: ptr(int64(5000))})},
+		"realtime period":         {cpu(specs.LinuxCPU{RealtimePeriod: ptr(uint64(1_000_000))}), cpu(specs.LinuxCPU{RealtimePeriod: ptr(uint64(2_000_000))})},
+		"memory":                  {memory(specs.LinuxMemory{Limit: ptr(int64(-1))}), memory(specs.LinuxMemory{Limit: ptr(int64(1 << 20))})},
+		"swap":                    {memory(specs.LinuxMemory{Swap: ptr(int64(-1))}), memory(specs.LinuxMemory{Limit: ptr(int64(5)), Swap: ptr(int64(5))})},
+		"reservation":             {memory(specs.LinuxMemory{Reservation: ptr(int64(-1))}), memory(specs.LinuxMemory{Reservation: ptr(int64(1))})},
+		"TCP":                     {memory(specs.LinuxMemory{KernelTCP: ptr(int64(-1))}), memory(specs.LinuxMemory{KernelTCP: ptr(int64(1))})},
+		"the host's swappiness":   {memory(specs.LinuxMemory{Swappiness: ptr(hostSwappiness())}), memory(specs.LinuxMemory{Swappiness: ptr(hostSwappiness() + 1)})},
+		"Docker's OOM killer":     {memory(specs.LinuxMemory{DisableOOMKiller: ptr(false)}), memory(specs.LinuxMemory{DisableOOMKiller: ptr(true)})},
+		"the hierarchy":           {memory(specs.LinuxMemory{UseHierarchy: ptr(true)}), memory(specs.LinuxMemory{UseHierarchy: ptr(false)})},
+		"Docker's limit of pids":  {specs.LinuxResources{Pids: &specs.LinuxPids{Limit: ptr(int64(-1))}}, specs.LinuxResources{Pids: &specs.LinuxPids{Limit: ptr(int64(100))}}},
+		"weight of block devices": {blockIO(specs.LinuxBlockIO{Weight: ptr(uint16(100))}), blockIO(specs.LinuxBlockIO{Weight: ptr(uint16(500))})},
+		"rate of reads":           {blockIO(specs.LinuxBlockIO{ThrottleReadBpsDevice: rate(0)}), blockIO(specs.LinuxBlockIO{ThrottleReadBpsDevice: rate(1)})},
+		"class of packets":        {specs.LinuxResources{Network: &specs.LinuxNetwork{ClassID: ptr(uint32(0))}}, specs.LinuxResources{Network: &specs.LinuxNetwork{ClassID: ptr(uint32(1))}}},
+	} {
+		for version, l := range bare {
+			if settings, _, err := plan(&c.same, l); err != nil || len(settings) > 0 {
+				t.Errorf("%s, %s: %v, %v; want neither an error nor anything to be written", name, version, settings, err)
+			}
+			if _, _, err := plan(&c.other, l); err == nil {
+				t.Errorf("%s, %s: another value is taken", name, version)
+			}
+		}
+	}
+	for file, value := range unifiedDefaults {
+		if settings, _, err := plan(&specs.LinuxResources{Unified: map[string]string{file: value}}, bare["v2"]); err != nil || len(settings) > 0 {
+			t.Errorf("unified %s %q: %v, %v", file, value, settings, err)
+		}
+		if _, _, err := plan(&specs.LinuxResources{Unified: map[string]string{file: "7"}}, bare["v2"]); err == nil {
+			t.Errorf("unified %s 7 is taken", file)
+		}
+	}
+	// What lies there is written as before.
+	if settings, _, err := plan(ptr(cpu(specs.LinuxCPU{Shares: ptr(uint64(1024))})), all2); err != nil || len(settings) != 1 {
+		t.Errorf("shares where there is the controller: %v, %v", settings, err)
+	}
+}
+
 func TestWarnsOfKernelMemory(t *testing.T) {
 	_, w, err := plan(&specs.LinuxResources{Memory: &specs.LinuxMemory{Kernel: ptr(int64(77))}}, all2)
 	if err != nil || len(w) != 1 || !strings.Contains(w[0], "linux.resources.memory.kernel 77") {

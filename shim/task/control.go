@@ -160,7 +160,7 @@ func (c *box) update(ctx context.Context, r *api.UpdateTaskRequest) error {
 // will get.
 func (s *Service) ResizePty(_ context.Context, r *api.ResizePtyRequest) (*emptypb.Empty, error) {
 	c, p, err := s.findProcess(r.GetID(), r.GetExecID())
-	if err == nil {
+	if err == nil && p.terminal { // without one, there is nothing to be resized
 		c.mu.Lock()
 		err = p.state.may("resize")
 		c.mu.Unlock()
