@@ -36,6 +36,10 @@ func (c *Container) make(ctx context.Context, r CreateRequest) error {
 		return err
 	}
 	defer closeJoins(joins)
+	ipc, err := c.settleForeign(joins)
+	if err != nil {
+		return err
+	}
 	if c.rec.Cgroup.Unit != "" {
 		h, err := startHolder()
 		if err != nil {
@@ -70,7 +74,7 @@ func (c *Container) make(ctx context.Context, r CreateRequest) error {
 		}
 		c.warn(warnings...)
 	}
-	return c.makeInit(ctx, r, joins)
+	return c.makeInit(ctx, r, joins, ipc)
 }
 
 // together runs functions at the same time and returns the first error in
@@ -193,8 +197,9 @@ func (c *Container) root() cgroup.Owner {
 }
 
 // makeInit starts init and builds its mount tree, on a thread that is thrown
-// away afterwards: it has namespaces of its own and the container's ids.
-func (c *Container) makeInit(ctx context.Context, r CreateRequest, joins []join) error {
+// away afterwards: it has namespaces of its own and the container's ids. ipc is
+// the namespace of a mqueue file system that the tree gets, or nil.
+func (c *Container) makeInit(ctx context.Context, r CreateRequest, joins []join, ipc *os.File) error {
 	var s spawn
 	defer s.close()
 	if err := s.cgroups(c.cgroup, 0); err != nil {
@@ -237,7 +242,7 @@ func (c *Container) makeInit(ctx context.Context, r CreateRequest, joins []join)
 			return err
 		}
 		c.init = newProcess(second)
-		return c.complete(ctx)
+		return c.complete(ctx, ipc)
 	})
 }
 
@@ -255,7 +260,7 @@ func outerNamespace() error {
 
 // complete does from outside what init needs, builds the tree, and lets init
 // go on until it is ready.
-func (c *Container) complete(ctx context.Context) (err error) {
+func (c *Container) complete(ctx context.Context, ipc *os.File) (err error) {
 	pid := c.init.Pid()
 	if c.rec.Init, err = identify(pid); err != nil {
 		return err
@@ -280,7 +285,7 @@ func (c *Container) complete(ctx context.Context) (err error) {
 			return err
 		}
 	}
-	ns := map[string]*os.File{}
+	ns := map[string]*os.File{"ipc": ipc}
 	for _, kind := range []string{"user", "pid", "net"} {
 		f, err := os.Open(proc + "/ns/" + kind)
 		if err != nil {
@@ -339,7 +344,7 @@ var forceProcHelper, forceChown = false, false
 func (c *Container) buildTree(ctx context.Context, ns map[string]*os.File) error {
 	root := c.root()
 	t := &mount.Tree{
-		Plan: c.plan, UserNS: ns["user"], PIDNS: ns["pid"], NetNS: ns["net"],
+		Plan: c.plan, UserNS: ns["user"], PIDNS: ns["pid"], NetNS: ns["net"], IPCNS: ns["ipc"],
 		UID: root.UID, GID: root.GID, Storage: mount.Storage{Host: func() (string, error) { return c.hostStorage(ctx) }}, ForceHelper: forceProcHelper,
 		Fill:            &fill.Filler{Join: c.joinFiles, UID: root.UID, GID: root.GID},
 		RefuseUnshifted: c.cfg.Unshifted == "refuse",

@@ -37,6 +37,8 @@ func (t *Tree) mountKind(ctx context.Context, m plan.Mount) error {
 		return t.sysfs(m)
 	case m.Type == "tmpfs":
 		return t.tmpfs(ctx, m)
+	case m.Type == "mqueue":
+		return t.mqueue(m)
 	}
 	fd, err := t.newMount(m.Type, m.Source, m.Data, m)
 	if err != nil {
@@ -162,6 +164,26 @@ func (t *Tree) sysfs(m plan.Mount) error {
 	}
 	defer fd.Close()
 	return t.attachKernel("sys", fd, m)
+}
+
+// mqueue mounts the message queues of an ipc namespace that is not the container's own, and
+// which this thread joins for good. Its files belong to ids of that namespace's owner: what
+// the container may do with them is for the kernel to say.
+func (t *Tree) mqueue(m plan.Mount) error {
+	if err := sys.Setns(t.IPCNS, unix.CLONE_NEWIPC); err != nil {
+		return err
+	}
+	fd, err := t.newMount("mqueue", m.Source, m.Data, m)
+	if err != nil {
+		return err
+	}
+	defer fd.Close()
+	if label := t.Plan.MountLabel; label != "" {
+		if err := unix.Setxattr(fmt.Sprintf("/proc/thread-self/fd/%d", fd.Fd()), "security.selinux", append([]byte(label), 0), 0); err != nil {
+			return fmt.Errorf("linux.mountLabel is %q: %w", label, err)
+		}
+	}
+	return t.attachFolder(fd, m)
 }
 
 // attachKernel attaches a proc or sysfs, whose place must be a real folder.

@@ -32,6 +32,9 @@ type Tree struct {
 	Dir string
 	// UserNS, PIDNS and NetNS are the container's namespaces.
 	UserNS, PIDNS, NetNS *os.File
+	// IPCNS is the ipc namespace whose mqueue file system the plan leaves to the
+	// tree, since init has no power over it; nil if init mounts its own.
+	IPCNS *os.File
 	// UID and GID are the host's ids of the container's root; all that is made
 	// in the tree belongs to them.
 	UID, GID uint32

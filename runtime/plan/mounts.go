@@ -269,6 +269,17 @@ func settleOwners(p *Plan) error {
 	return nil
 }
 
+// ByHost gives the mounts of a file system that init would make itself to the host's side: the
+// kernel then locks them, as the others.
+func (p *Plan) ByHost(fstype string) error {
+	for i := range p.Mounts {
+		if p.Mounts[i].Type == fstype {
+			p.Mounts[i].Own = false
+		}
+	}
+	return settleOwners(p)
+}
+
 // hostMadeBelow finds something that the host makes after mount i, at its place
 // or below it.
 func (p *Plan) hostMadeBelow(i int) (field, dest string) {
