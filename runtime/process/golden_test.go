@@ -5,6 +5,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -23,6 +24,7 @@ func golden(t *testing.T, name string, p program.Program) {
 	if _, err := p.Compile("amd64"); err != nil {
 		t.Fatalf("compile: %v", err)
 	}
+	readable(t, p)
 	file := filepath.Join("testdata", name+".txt")
 	got := p.String()
 	if *update {
@@ -36,6 +38,19 @@ func golden(t *testing.T, name string, p program.Program) {
 	}
 	if got != string(want) {
 		t.Errorf("the program is not that of %s; read the change and run the test with -update:\n%s", file, got)
+	}
+}
+
+// readable fails for a call whose error shows another's result by its label.
+func readable(t *testing.T, p program.Program) {
+	t.Helper()
+	for i := range p {
+		text := p.Fail(i, -int64(unix.EPERM)).Error()
+		for _, c := range p {
+			if c.Label != "" && strings.Contains(text, "$"+c.Label) {
+				t.Errorf("the error of call %d has the label %s: %s", i, c.Label, text)
+			}
+		}
 	}
 }
 

@@ -2,7 +2,9 @@ package program
 
 import (
 	"fmt"
+	"maps"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -138,3 +140,57 @@ func (s *Space) String() string { return fmt.Sprintf("%s[%d]", s.Name, s.N) }
 func (r Result) String() string { return "$" + string(r) }
 
 func (r ResultAddr) String() string { return "&$" + string(r) }
+
+// explained is a call in which each result that it takes is shown by the call that gave it:
+// labels mean nothing to who reads an error. Deeper than that, a call is shown by its name.
+func (p Program) explained(c *Call, depth int) Call {
+	out := *c
+	out.Args = make([]Arg, len(c.Args))
+	for i, a := range c.Args {
+		out.Args[i] = p.explain(a, depth)
+	}
+	return out
+}
+
+func (p Program) explain(a Arg, depth int) Arg {
+	switch a := a.(type) {
+	case Result:
+		return source(p.source(string(a), depth))
+	case ResultAddr:
+		return source("&" + p.source(string(a), depth))
+	case *Blob:
+		b := *a
+		b.Refs = slices.Clone(a.Refs)
+		for i, r := range b.Refs {
+			b.Refs[i].Arg = p.explain(r.Arg, depth)
+		}
+		results := map[string]bool{}
+		noteResults(results, a)
+		for _, label := range slices.Backward(slices.Sorted(maps.Keys(results))) { // r10 before r1
+			b.Name = strings.ReplaceAll(b.Name, Result(label).String(), p.source(label, depth))
+		}
+		return &b
+	}
+	return a
+}
+
+func (p Program) source(label string, depth int) string {
+	for i := range p {
+		switch {
+		case p[i].Label != label:
+		case depth == 0:
+			return "<" + p[i].title() + ">"
+		default:
+			c := p.explained(&p[i], depth-1)
+			return c.line()
+		}
+	}
+	return "<an earlier result>"
+}
+
+// source is a result as errors show it.
+type source string
+
+func (s source) String() string { return string(s) }
+
+func (source) arg() {}

@@ -2,6 +2,7 @@ package program
 
 import (
 	"encoding/binary"
+	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -95,5 +96,35 @@ func TestGoto(t *testing.T) {
 	p[3].Marks[1] = "unused"
 	if _, err := p.Compile("amd64"); err == nil {
 		t.Error("a label that is used twice compiles")
+	}
+}
+
+// TestErrorsHaveNoLabels: an error shows the results that its call takes by the calls that
+// gave them, wherever in the arguments they are.
+func TestErrorsHaveNoLabels(t *testing.T) {
+	p := Program{
+		{Name: "open the root", Nr: unix.SYS_OPENAT, Args: []Arg{Int(unix.AT_FDCWD), Str("/"), Int(unix.O_PATH), Int(0)}, Label: "r1"},
+		{Nr: unix.SYS_OPENAT, Args: []Arg{Result("r1"), Str("d"), Int(0), Int(0)}, Label: "r10"},
+		{Name: "read", Nr: unix.SYS_READ, Args: []Arg{Result("r10"), ResultAddr("r1"), Int(8)}},
+		{Nr: 9999, Args: []Arg{&Blob{Name: "outer", Data: make([]byte, 8), Refs: []Ref{{0, &Blob{Name: "inner", Data: make([]byte, 8), Refs: []Ref{{4, Result("r10")}}}}}}}},
+		Report("report", 2, "r1"),
+		{Nr: 9999, Args: []Arg{Result("none")}},
+	}
+	p = append(p, SendFile("send", 5, "$r10", Result("r10")))
+	const root, dir = `openat(AT_FDCWD, "/", O_PATH, 0)`, `openat(<open the root>, "d", O_RDONLY, 0)`
+	for i, want := range map[int]string{
+		1: "openat: openat(" + root + `, "d", O_RDONLY, 0): operation not permitted`,
+		2: "read: read(" + dir + ", &" + root + ", 8): operation not permitted",
+		4: "report: write(3, {report 2, " + root + "}, 16): operation not permitted",
+		5: "syscall_9999: syscall_9999(<an earlier result>): operation not permitted",
+	} {
+		if got := p.Fail(i, -1).Error(); got != want {
+			t.Errorf("%d: got  %s\nwant %s", i, got, want)
+		}
+	}
+	for i := range p {
+		if got := p.Fail(i, -1).Error(); strings.Contains(got, "$") {
+			t.Errorf("%d: %s", i, got)
+		}
 	}
 }

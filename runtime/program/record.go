@@ -78,15 +78,26 @@ func (e *StepError) Unwrap() error {
 	return e.Errno
 }
 
-func stepError(p Program, before bool, index int, result int64) error {
+// Fail is the error of a call of the program that has ended with that result, an errno
+// negated or not what it must be. Its Step shows results by the calls that gave them.
+func (p Program) Fail(index int, result int64) error {
 	if index < 0 || index >= len(p) {
 		return fmt.Errorf("a record on the report pipe names call %d of %d; this is a bug", index, len(p))
 	}
-	e := &StepError{Index: index, Before: before, Step: p[index], Result: result}
+	e := &StepError{Index: index, Step: p.explained(&p[index], 1), Result: result}
 	if result < 0 && result >= -4095 {
 		e.Errno = syscall.Errno(-result)
 	}
 	return e
+}
+
+// failBefore is Fail for the calls that Start makes before the program.
+func failBefore(p Program, index int, result int64) error {
+	err := p.Fail(index, result)
+	if e, ok := err.(*StepError); ok {
+		e.Before = true
+	}
+	return err
 }
 
 // Next waits for the next record, until deadline (zero: without limit). Errors:
@@ -111,9 +122,9 @@ func (c *Child) Next(deadline time.Time) (Progress, error) {
 		return Progress{index, int32(value)}, nil
 	case kindFailure:
 		if index == 0 {
-			return Progress{}, stepError(Program{hideReport}, true, 0, value)
+			return Progress{}, failBefore(Program{hideReport}, 0, value)
 		}
-		return Progress{}, stepError(c.program, false, int(index)-1, value)
+		return Progress{}, c.program.Fail(int(index)-1, value)
 	}
 	return Progress{}, fmt.Errorf("a record of the unknown kind %d on the report pipe; this is a bug", kind)
 }

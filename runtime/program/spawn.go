@@ -233,7 +233,7 @@ func launch(first Program) (*Process, error) {
 		if result < 0 {
 			_, _ = proc.Wait()
 			proc.Close()
-			return nil, stepError(first, true, i, result)
+			return nil, failBefore(first, i, result)
 		}
 	}
 	return proc, nil
