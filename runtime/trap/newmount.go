@@ -146,7 +146,7 @@ func (w *worker) walkAt(c *call, id *identity, dirfd int32, addr uint64, empty b
 	case dirfd == unix.AT_FDCWD:
 		return w.callers(func() (int, error) { return c.file("cwd", unix.O_PATH) })
 	}
-	return w.callers(func() (int, error) { return c.file("fd/"+itoa(dirfd), unix.O_PATH) })
+	return w.numbered(c, dirfd)
 }
 
 // moveMount moves a mount that openTree has made: nothing of it may stay open here once

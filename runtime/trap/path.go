@@ -42,9 +42,9 @@ func (w *worker) walk(c *call, id *identity, dirfd int32, path string, flags int
 		defer unix.Close(fd)
 		base, path = fd, rest
 	} else if path = plain; dirfd != unix.AT_FDCWD && !strings.HasPrefix(path, "/") {
-		fd, err := w.callers(func() (int, error) { return c.file("fd/"+itoa(dirfd), unix.O_PATH) })
+		fd, err := w.numbered(c, dirfd)
 		if err != nil {
-			return -1, unix.EBADF
+			return -1, err
 		}
 		defer unix.Close(fd)
 		base = fd
@@ -66,6 +66,15 @@ func (w *worker) walk(c *call, id *identity, dirfd int32, path string, flags int
 		return -1, err
 	}
 	return fd, nil
+}
+
+// numbered opens a file of the caller's by its number: EBADF if there is none.
+func (w *worker) numbered(c *call, fd int32) (int, error) {
+	out, err := w.callers(func() (int, error) { return c.file("fd/"+itoa(fd), unix.O_PATH) })
+	if err == unix.ENOENT {
+		err = unix.EBADF
+	}
+	return out, err
 }
 
 func openat2(base int, path string, how *unix.OpenHow) (int, error) {

@@ -136,19 +136,25 @@ func (w *worker) capable(effective uint64) error {
 
 // peek looks at the caller, while the thread has the caller's identity: by that it may not,
 // as the caller is a process of another user namespace.
-func (w *worker) peek(look func() error) error {
+func (w *worker) peek(look func() error) error { return w.with(1<<unix.CAP_SYS_PTRACE, look) }
+
+// with does something with further capabilities.
+func (w *worker) with(capabilities uint64, do func() error) error {
 	kept := w.effective
-	if err := w.capable(kept | 1<<unix.CAP_SYS_PTRACE); err != nil {
+	if err := w.capable(kept | capabilities); err != nil {
 		return err
 	}
-	err := look()
+	err := do()
 	return cmp.Or(w.capable(kept), err)
 }
 
-// callers opens one of the caller's files in procfs, by open, as peek.
+// callers opens one of the caller's files in procfs, by open, as peek. The folder of files
+// there belongs to another than the caller, and is closed to it, where the caller is not
+// dumpable, as after setfsuid(2). What a link leads to is not opened: the caller gets no
+// right by this that it has not.
 func (w *worker) callers(open func() (int, error)) (fd int, err error) {
 	fd = -1
-	err = w.peek(func() (err error) {
+	err = w.with(1<<unix.CAP_SYS_PTRACE|1<<capDACReadSearch, func() (err error) {
 		fd, err = open()
 		return err
 	})

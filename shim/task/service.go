@@ -127,7 +127,7 @@ func (s *Service) create(ctx context.Context, r *api.CreateTaskRequest, o create
 	c.init = newProcess(c, "", stdio.Config{
 		ID: r.GetID(), Namespace: s.namespace,
 		Stdin: r.GetStdin(), Stdout: r.GetStdout(), Stderr: r.GetStderr(),
-		Terminal: r.GetTerminal(), UID: o.uid, GID: o.gid, StdinLater: true,
+		Terminal: r.GetTerminal(), UID: o.uid, GID: o.gid, StdinLater: !r.GetTerminal(),
 	})
 	io := c.init.io
 	if err := io.Open(ctx); err != nil {
