@@ -83,7 +83,7 @@ func mountRows() []Row {
 		Row{Field: "mounts[].type", Case: "devpts", Box: "system", Ask: "type /dev/pts", Want: "devpts"},
 		Row{Field: "mounts[].type", Case: "cgroup", Set: mountAt("/sys/fs/cgroup", "cgroup", "cgroup", "ro"), Box: "ordinary", Ask: "type /sys/fs/cgroup", Want: "cgroup2", Note: "version 2, which a user namespace can have"},
 		Row{Field: "mounts[].type", Case: "cgroup2", Set: mountAt("/m/cgroup2", "cgroup2", "cgroup2"), Box: "system:mounts", Ask: "type /m/cgroup2", Want: "cgroup2"},
-		Row{Field: "mounts[].type", Case: "bpf", Set: mountAt("/m/bpf", "bpf", "bpf"), Box: "system:bpf", Look: "mounts bpf", Want: "bpf", Refused: `make bpf at /m/bpf: fsconfig($r, 6, 0, 0, 0): operation not permitted`},
+		Row{Field: "mounts[].type", Case: "bpf", Set: mountAt("/m/bpf", "bpf", "bpf"), Box: "system:bpf", Look: "mounts bpf", Want: "bpf", Refused: `make bpf at /m/bpf: fsconfig(fsopen("bpf", FSOPEN_CLOEXEC), FSCONFIG_CMD_CREATE, 0, 0, 0): operation not permitted`},
 		Row{
 			Field: "mounts[].type", Case: "binfmt_misc", Set: mountAt("/proc/sys/fs/binfmt_misc", "binfmt_misc", "binfmt_misc"), Box: "system:binfmt", Ask: "type /proc/sys/fs/binfmt_misc", Want: "binfmt_misc",
 			When: &Condition{"Linux 6.7", func() bool { return exists("/proc/sys/fs/binfmt_misc") && kernel(6, 7) }},
@@ -185,6 +185,6 @@ func mountOptionRows() []Row {
 	return append(rows,
 		Row{Field: f, Case: "copy-symlink of tmpfs", Set: tmpfs("x", "copy-symlink"), Refused: `mounts[7].options is "copy-symlink": copy-symlink, src-nofollow and dest-nofollow are for binds; remove them`},
 		Row{Field: f, Case: "idmap of tmpfs", Set: tmpfs("x", "idmap"), Refused: `mounts[7] is "tmpfs": ids can be mapped for binds only; remove idmap and the mount's mappings`},
-		Row{Field: f, Case: "what tmpfs does not know", Set: tmpfs("x", "nosuch=1"), Refused: `set option nosuch=1 of tmpfs at /m/x: fsconfig($r, 1, "nosuch", "1", 0): invalid argument`},
+		Row{Field: f, Case: "what tmpfs does not know", Set: tmpfs("x", "nosuch=1"), Refused: `set option nosuch=1 of tmpfs at /m/x: fsconfig(fsopen("tmpfs", FSOPEN_CLOEXEC), FSCONFIG_SET_STRING, "nosuch", "1", 0): invalid argument`},
 	)
 }
