@@ -176,6 +176,8 @@ func TestSignals(t *testing.T) {
 			if line, err := bufio.NewReader(out).ReadString('\n'); err != nil || line != "ready\n" {
 				t.Fatalf("%q, %v", line, err)
 			}
+			// A command line is there a moment after its program was executed.
+			eventually(func() bool { return len(processes("54321.1")) == 1 })
 			if len(processes("54321.1")) != 1 || len(groupsLeft()) == 0 {
 				t.Fatalf("processes %q, cgroups %q", processes("54321.1"), groupsLeft())
 			}
@@ -185,19 +187,18 @@ func TestSignals(t *testing.T) {
 			if err := cmd.Wait(); err == nil {
 				t.Error("the run passed")
 			}
-			for deadline := time.Now().Add(patience * pace.Patience()); len(processes("54321.1")) > 0 && time.Now().Before(deadline); {
-				time.Sleep(10 * time.Millisecond) // without its starter it ends by itself
-			}
+			eventually(func() bool { return len(processes("54321.1")) == 0 }) // without its starter it ends by itself
 			if left := processes("54321.1"); len(left) > 0 {
 				t.Errorf("processes are left: %q", left)
 			}
 			if sig == syscall.SIGKILL {
 				// One removes what has ended by then.
-				for deadline := time.Now().Add(patience * pace.Patience()); len(groupsLeft()) > 0 && time.Now().Before(deadline); {
+				eventually(func() bool {
 					if err := nested(t, "pass").Run(); err != nil {
 						t.Fatal(err)
 					}
-				}
+					return len(groupsLeft()) == 0
+				})
 				for _, dir := range dirsLeft() {
 					os.RemoveAll(dir)
 				}
@@ -212,6 +213,14 @@ func TestSignals(t *testing.T) {
 	}
 }
 
+// eventually waits until something is so, or does not come to be.
+func eventually(is func() bool) {
+	for deadline := time.Now().Add(time.Minute * pace.Patience()); !is() && time.Now().Before(deadline); {
+		time.Sleep(10 * time.Millisecond)
+	}
+}
+
+// dirsLeft are the folders of runs within this one.
 func dirsLeft() []string {
 	out, _ := filepath.Glob(Dir() + "/t*")
 	return out
