@@ -93,7 +93,7 @@ func (c *Container) Start(ctx context.Context) error {
 	if err == nil {
 		err = c.setup.executed(c.plan.Process.Args[0])
 	}
-	c.setup.close()
+	c.setup.Close()
 	c.setup = nil
 	if e := handed(); e != nil {
 		err = e
@@ -190,7 +190,7 @@ func (c *Container) Delete(ctx context.Context) error {
 		c.stopOOM = nil
 	}
 	if c.setup != nil {
-		c.setup.close()
+		c.setup.Close()
 		c.setup = nil
 	}
 	if c.init != nil {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"strings"
 	"syscall"
@@ -77,87 +76,45 @@ func (p *Process) Signal(sig int) error {
 func (p *Process) close() { p.proc.Close() }
 
 // setup is a started program until it has executed a file of the container.
-type setup struct {
-	child *program.Child
-	// early are reports that came before they were waited for: the two legs
-	// write to one pipe.
-	early map[uint32]int32
-	// failed is a step of the second leg's that failed before its pid came.
-	failed error
-}
+type setup struct{ *program.Stages }
 
 // slowDown lets tests look at a child between its steps.
 var slowDown = func(p program.Program) program.Program { return p }
 
 func startProgram(p program.Program, files []program.File) (*setup, error) {
-	child, err := program.Start(slowDown(p), program.Options{Files: files})
+	stages, err := program.StartStages(slowDown(p), program.Options{Files: files}, process.TagPid, stepDeadline)
 	if err != nil {
 		return nil, err
 	}
-	return &setup{child: child, early: map[uint32]int32{}}, nil
+	return &setup{stages}, nil
 }
 
-func (s *setup) close() { s.child.Close() }
-
-// second reads the pid of the program's second leg and reaps the first. The
-// second leg is returned even if it has failed already, as its parent must
-// reap it: a zombie would keep its pid namespace from ending.
+// second returns init, or the process of an exec.
 func (s *setup) second() (*program.Process, error) {
-	pid, err := s.expect(process.TagPid)
-	if err != nil {
-		s.child.Process.Signal(syscall.SIGKILL)
-	}
-	if _, waitErr := s.child.WaitUntil(time.Now().Add(stepDeadline)); err == nil {
-		err = waitErr
-	}
-	if err != nil {
-		if s.failed != nil {
-			err = s.failed
-		}
-		return nil, err
-	}
-	return program.Adopt(int(pid))
+	p, err := s.Second()
+	return p, s.explain(err)
 }
 
 // expect waits for a report.
 func (s *setup) expect(tag uint32) (int32, error) {
-	for {
-		if v, ok := s.early[tag]; ok {
-			return v, nil
-		}
-		if s.failed != nil && tag != process.TagPid {
-			return 0, s.failed
-		}
-		got, err := s.child.Next(time.Now().Add(stepDeadline))
-		var step *program.StepError
-		switch {
-		case errors.As(err, &step):
-			s.failed = refusedByHost(err)
-			continue
-		case errors.Is(err, io.EOF):
-			return 0, errors.New("the process was killed during its set-up; if nobody did that, the limit of its memory (linux.resources.memory.limit) may be too small")
-		case errors.Is(err, os.ErrDeadlineExceeded):
-			return 0, fmt.Errorf("the process's set-up did not go on for %v", stepDeadline)
-		case err != nil:
-			return 0, err
-		}
-		s.early[got.Tag] = got.Value
-	}
+	v, err := s.Expect(tag)
+	return v, s.explain(err)
 }
 
 // executed waits until the process has executed name or failed to.
 func (s *setup) executed(name string) error {
-	if s.failed != nil {
-		return notExecuted(s.failed, name)
+	return notExecuted(s.Executed(), name)
+}
+
+// explain says of a failure in a set-up what a user needs to know.
+func (s *setup) explain(err error) error {
+	switch {
+	case errors.Is(err, program.ErrEnded):
+		return errors.New("the process was killed during its set-up; if nobody did that, the limit of its memory (linux.resources.memory.limit) may be too small")
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return fmt.Errorf("the process's set-up did not go on for %v", s.Deadline)
 	}
-	_, err := s.child.Next(time.Now().Add(stepDeadline))
-	if errors.Is(err, io.EOF) {
-		return nil
-	}
-	if err == nil {
-		return errors.New("a report came after the last")
-	}
-	return notExecuted(err, name)
+	return refusedByHost(err)
 }
 
 // notExecuted says of a failed step that looks for name or executes it what a user needs

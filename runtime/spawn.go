@@ -200,7 +200,7 @@ func (c *Container) enter(p plan.Process, stdio Stdio, namespaces uint64, filter
 	if err != nil {
 		return nil, err
 	}
-	defer setup.close()
+	defer setup.Close()
 	second, err := setup.second()
 	if err != nil {
 		return nil, err

@@ -80,23 +80,8 @@ func (f *Filler) process(ctx context.Context, r request, from, to *os.File) (tex
 	if err != nil {
 		p.Signal(unix.SIGKILL)
 	}
-	status, ended := end(p)
+	status, ended := program.Reap(p, time.Now().Add(killGrace))
 	return text, status, errors.Join(err, ended)
-}
-
-// end waits for the end of a process that has answered or was killed.
-func end(p *program.Process) (program.Status, error) {
-	status, err := p.WaitUntil(time.Now().Add(killGrace))
-	if err == nil {
-		p.Close()
-		return status, nil
-	}
-	p.Signal(unix.SIGKILL)
-	go func() {
-		_, _ = p.Wait()
-		p.Close()
-	}()
-	return status, err
 }
 
 // start starts this program once more, as a process of the container's cgroups.
@@ -128,38 +113,27 @@ func (f *Filler) start(r request, from, to, answer *os.File) (*program.Process, 
 	p := append(program.InCgroups(os.Getpid(), cgroup, fdTasks, len(tasks)), program.Call{
 		Name: "execute the shim's own file", Nr: unix.SYS_EXECVEAT,
 		Args: []program.Arg{
-			program.Int(fdSelf), program.Str(""), program.Strs{name, string(arg)},
+			program.Int(fdSelf), program.Str(""),
+			program.Strs{name, string(arg)},
 			program.Strs{"GOMAXPROCS=1"}, // which spares the container threads
 			program.Sym{Name: "AT_EMPTY_PATH", Value: unix.AT_EMPTY_PATH},
 		},
 	})
-	child, err := program.Start(p, program.Options{Files: files})
+	stages, err := program.StartStages(p, program.Options{Files: files}, program.InCgroupsTag, startDeadline)
 	if err != nil {
 		return nil, err
 	}
-	defer child.Close()
-	deadline := time.Now().Add(startDeadline)
-	var second *program.Process
-	got, err := child.Next(deadline)
-	if err == nil {
-		second, err = program.Adopt(int(got.Value))
+	defer stages.Close()
+	second, err := stages.Second()
+	if err != nil {
+		return nil, err
 	}
-	if err == nil {
-		_, err = child.Next(deadline)
-	}
-	if err == io.EOF && second != nil { // it has executed the file, or was killed
-		_, err = child.WaitUntil(deadline)
-	}
-	if err == nil {
-		return second, nil
-	}
-	child.Signal(unix.SIGKILL)
-	_, _ = child.WaitUntil(time.Now().Add(killGrace))
-	if second != nil {
+	if err := stages.Executed(); err != nil {
 		second.Signal(unix.SIGKILL)
-		_, _ = end(second)
+		_, _ = program.Reap(second, time.Now().Add(killGrace))
+		return nil, err
 	}
-	return nil, err
+	return second, nil
 }
 
 // Main does what [Filler] has started this program for, if it has; every program that makes

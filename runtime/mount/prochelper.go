@@ -1,7 +1,6 @@
 package mount
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"time"
@@ -37,61 +36,31 @@ func (t *Tree) procByHelper(m plan.Mount) (*os.File, error) {
 	}
 	defer r.Close()
 	defer w.Close()
-	child, err := program.Start(procProgram(m, os.Getpid()), program.Options{
+	stages, err := program.StartStages(procProgram(m, os.Getpid()), program.Options{
 		Name:  "sysbox-proc",
 		Files: []program.File{{File: r, At: helperWait}, {File: t.PIDNS, At: helperPID}},
-	})
+	}, tagPID, helperDeadline)
 	if err != nil {
 		return nil, err
 	}
-	defer child.Close()
-	// The two processes' reports come in any order. Whatever has failed, both are
-	// reaped: a zombie would keep the container's init from ending.
-	pid, failed := helperReports(child)
-	if failed != nil {
-		_ = child.Signal(unix.SIGKILL) // it may have ended by itself
+	defer stages.Close()
+	helper, err := stages.Second()
+	if err == nil {
+		defer func() {
+			_ = helper.Signal(unix.SIGKILL)
+			_, _ = helper.Wait() // a zombie would keep the container's init from ending
+			helper.Close()
+		}()
+		_, err = stages.Expect(tagMounted)
 	}
-	_, err = child.Wait()
-	if pid == 0 { // nobody was born
-		return nil, fmt.Errorf("make a proc in the container's pid namespace: %w", errors.Join(failed, err))
-	}
-	helper, adoptErr := program.Adopt(int(pid))
-	if adoptErr != nil {
-		return nil, adoptErr
-	}
-	defer helper.Close()
-	defer func() {
-		_ = helper.Signal(unix.SIGKILL)
-		_, _ = helper.Wait()
-	}()
-	if err := errors.Join(failed, err); err != nil {
+	if err != nil {
 		return nil, fmt.Errorf("make a proc in the container's pid namespace: %w", err)
 	}
 	return sys.PidfdGetfd(helper.PidFD, helperMount)
 }
 
-// helperReports returns the pid of who holds the proc, 0 if there is none. After a
-// failure it reads on: the pid may come later.
-func helperReports(child *program.Child) (pid int32, failed error) {
-	deadline := time.Now().Add(10 * time.Second)
-	for mounted := false; pid == 0 || !mounted; {
-		got, err := child.Next(deadline)
-		var step *program.StepError
-		switch {
-		case errors.As(err, &step):
-			failed = err
-		case err != nil && failed == nil:
-			return pid, err
-		case err != nil:
-			return pid, failed
-		case got.Tag == tagPID:
-			pid = got.Value
-		default:
-			mounted = true
-		}
-	}
-	return pid, failed
-}
+// helperDeadline bounds each wait for the helper.
+const helperDeadline = 10 * time.Second
 
 func procProgram(m plan.Mount, parent int) program.Program {
 	num := func(n int64) program.Arg { return program.Int(n) }

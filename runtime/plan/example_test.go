@@ -16,8 +16,11 @@ func smallest() *specs.Spec {
 		Root:    &specs.Root{Path: "rootfs"},
 		Process: &specs.Process{Cwd: "/", Args: []string{"/sbin/init"}, Env: []string{"PATH=/usr/bin:/bin"}},
 		Linux: &specs.Linux{Namespaces: []specs.LinuxNamespace{
-			{Type: specs.PIDNamespace}, {Type: specs.MountNamespace}, {Type: specs.NetworkNamespace},
-			{Type: specs.IPCNamespace}, {Type: specs.UTSNamespace},
+			{Type: specs.PIDNamespace},
+			{Type: specs.MountNamespace},
+			{Type: specs.NetworkNamespace},
+			{Type: specs.IPCNamespace},
+			{Type: specs.UTSNamespace},
 		}},
 	}
 }

@@ -123,8 +123,12 @@ var (
 	}
 	socketFamilies = []flag{{"AF_UNIX", unix.AF_UNIX}, {"AF_INET", unix.AF_INET}, {"AF_INET6", unix.AF_INET6}, {"AF_NETLINK", unix.AF_NETLINK}}
 	socketTypes    = []flag{
-		{"SOCK_SEQPACKET", unix.SOCK_SEQPACKET}, {"SOCK_RAW", unix.SOCK_RAW}, {"SOCK_DGRAM", unix.SOCK_DGRAM}, {"SOCK_STREAM", unix.SOCK_STREAM},
-		{"SOCK_CLOEXEC", unix.SOCK_CLOEXEC}, {"SOCK_NONBLOCK", unix.SOCK_NONBLOCK},
+		{"SOCK_SEQPACKET", unix.SOCK_SEQPACKET},
+		{"SOCK_RAW", unix.SOCK_RAW},
+		{"SOCK_DGRAM", unix.SOCK_DGRAM},
+		{"SOCK_STREAM", unix.SOCK_STREAM},
+		{"SOCK_CLOEXEC", unix.SOCK_CLOEXEC},
+		{"SOCK_NONBLOCK", unix.SOCK_NONBLOCK},
 	}
 	deviceFlags  = []flag{{"IFF_UP", unix.IFF_UP}, {"IFF_LOOPBACK", unix.IFF_LOOPBACK}}
 	seccompModes = []flag{{"SECCOMP_SET_MODE_STRICT", unix.SECCOMP_SET_MODE_STRICT}, {"SECCOMP_SET_MODE_FILTER", unix.SECCOMP_SET_MODE_FILTER}}

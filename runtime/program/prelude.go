@@ -57,6 +57,9 @@ func Fork(label, child string, flags uint64, cgroup int) Call {
 // secondLeg is the label of the process in the cgroups.
 const secondLeg = "second leg"
 
+// InCgroupsTag is the tag with which a program of [InCgroups] reports the pid of stage 2.
+const InCgroupsTag = 0
+
 // InCgroups is how a program begins that goes on as a process of a container's cgroups,
 // besides what [Prelude] does: in the version 2 cgroup whose folder is the number cgroup, or
 // -1, and in the version 1 cgroups whose tasks files are the numbers from first on, tasks of
@@ -68,7 +71,7 @@ const secondLeg = "second leg"
 func InCgroups(parent, cgroup, first, tasks int) Program {
 	p := append(Prelude(parent),
 		Fork("pid", secondLeg, 0, cgroup),
-		Report("report the pid", 0, "pid"),
+		Report("report the pid", InCgroupsTag, "pid"),
 		Exit(0),
 	)
 	again := Prelude(parent) // what a fork forgets is among it
