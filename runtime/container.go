@@ -8,12 +8,14 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
 	"sysbox/runtime/cgroup"
 	"sysbox/runtime/hooks"
+	"sysbox/runtime/mirror"
 	"sysbox/runtime/mount"
 	"sysbox/runtime/plan"
 	"sysbox/runtime/process"
@@ -57,6 +59,8 @@ type Container struct {
 	reading    chan struct{}   // a slot for each reading of /etc/passwd
 	stopOOM    func()
 	usesIDs    bool
+	// mirror shows the root to a caller that has mounted it itself; nil for others.
+	mirror atomic.Pointer[mirror.Mirror]
 
 	mu      sync.Mutex
 	deleted bool // guarded by mu
@@ -221,6 +225,7 @@ func (c *Container) Delete(ctx context.Context) error {
 		c.traps.Close()
 		c.traps = nil
 	}
+	c.closeMirror()
 	for _, end := range c.holds {
 		end()
 	}
@@ -246,6 +251,15 @@ func (r *record) undo(ctx context.Context, cfg *Config, cg *cgroup.Cgroup) error
 				return nil
 			}
 			return cg.Delete(ctx)
+		},
+		func() error {
+			if r.Mirror == "" {
+				return nil
+			}
+			if err := mirror.Remove(r.Mirror, r.MirrorWork); err != nil {
+				return fmt.Errorf("uncover the root file system %s: %w", r.Mirror, err)
+			}
+			return nil
 		},
 		func() error {
 			if r.Upper != "" {

@@ -229,7 +229,7 @@ func (c *Container) makeInit(ctx context.Context, r CreateRequest, joins []join,
 	}
 	c.namespaces = entered(c.plan.Namespaces)
 	prog := process.Init(in)
-	return sys.Thread(func() error {
+	err = sys.Thread(func() error {
 		if err := outerNamespace(); err != nil {
 			return err
 		}
@@ -241,9 +241,13 @@ func (c *Container) makeInit(ctx context.Context, r CreateRequest, joins []join,
 		if err != nil {
 			return err
 		}
-		c.init = newProcess(second)
+		c.init = newProcess(second, c.hideMirror)
 		return c.complete(ctx, ipc)
 	})
+	if err == nil {
+		err = c.showMirror()
+	}
+	return err
 }
 
 // outerNamespace gives the calling thread a mount namespace of its own that
@@ -363,6 +367,9 @@ func (c *Container) buildTree(ctx context.Context, ns map[string]*os.File) error
 		if err := t.Build(ctx, rootfs); err != nil {
 			return err
 		}
+		if err := c.serveMirror(rootfs); err != nil {
+			return err
+		}
 		c.guarded = t.Guarded()
 		if !hasEnv(c.plan.Process.Env, "HOME") {
 			root, err := sys.Openat2(rootfs, ".", unix.OpenHow{Flags: unix.O_PATH | unix.O_DIRECTORY})
@@ -402,7 +409,12 @@ func (c *Container) rootfs(ctx context.Context, t *mount.Tree) (*os.File, error)
 		root.Close()
 	}
 	if err == nil && again {
-		root, _, err = c.mountRootfs(t.UserNS)
+		root, upper, err = c.mountRootfs(t.UserNS)
+	}
+	if err == nil && upper != nil && upper.Caller != "" {
+		if err = c.openMirror(root, upper); err != nil {
+			root.Close()
+		}
 	}
 	return root, err
 }
@@ -423,11 +435,6 @@ func (c *Container) mountRootfs(userns *os.File) (*os.File, *uidmap.Upper, error
 	}
 	for _, m := range r.Mounts {
 		spec.Mounts = append(spec.Mounts, uidmap.Mount(m))
-	}
-	for _, m := range c.plan.Mounts {
-		if m.Type == "bind" && m.Origin == "spec" { // dockerd mounts them, too, to copy files out of the container
-			spec.Shared = append(spec.Shared, filepath.Dir(m.Destination))
-		}
 	}
 	return spec.Mount()
 }

@@ -28,13 +28,17 @@ type Process struct {
 	err     error
 }
 
-// newProcess starts waiting for a child.
-func newProcess(p *program.Process) *Process {
+// newProcess starts waiting for a child. ended, which may be nil, is called before anybody
+// learns of its end.
+func newProcess(p *program.Process, ended func()) *Process {
 	out := &Process{proc: p, done: make(chan struct{})}
 	go func() {
 		defer close(out.done)
 		s, err := p.Wait()
 		out.exit, out.err = Exit{Status: s.ExitCode(), At: s.At}, err
+		if ended != nil {
+			ended()
+		}
 	}()
 	return out
 }

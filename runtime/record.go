@@ -35,6 +35,10 @@ type record struct {
 	// Upper is that layer, and InUpper the paths of storage folders in it.
 	Upper   string   `json:"upper,omitempty"`
 	InUpper []string `json:"in_upper,omitempty"`
+	// Mirror is the folder of the caller's mount that is covered, MirrorWork its guarded
+	// workdir (package mirror).
+	Mirror     string `json:"mirror,omitempty"`
+	MirrorWork string `json:"mirror_work,omitempty"`
 	// IDOwner is the name under which the pod's ids are recorded, "" if the
 	// container has none of ours.
 	IDOwner string `json:"id_owner,omitempty"`

@@ -205,7 +205,7 @@ func (c *Container) enter(p plan.Process, stdio Stdio, namespaces uint64, filter
 	if err != nil {
 		return nil, err
 	}
-	out := newProcess(second)
+	out := newProcess(second, nil)
 	handed := c.handOver(filter, socket, out, specs.StateRunning)
 	err = setup.executed(p.Args[0])
 	if e := handed(); e != nil {

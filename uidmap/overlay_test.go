@@ -132,7 +132,16 @@ func TestOverlayOfCaller(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, r := range []string{"first", "second"} { // docker stop, docker start
-		err := mounted(t, uidmap.Rootfs{Dir: dir + "/root", Shift: true, Shared: []string{"/d", "/missing/d"}}, func(root string) {
+		err := mounted(t, uidmap.Rootfs{Dir: dir + "/root", Shift: true}, func(root string) {
+			f, err := os.Open(root)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer f.Close()
+			if err := uidmap.Share(f, dir+"/root", []string{"/d", "/missing/d"}); err != nil {
+				t.Error(err)
+			}
 			owned(t, root+"f1", ids[0].HostID)
 			b := make([]byte, 256)
 			n, err := unix.Getxattr(root+"f1", "security.selinux", b)

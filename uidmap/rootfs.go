@@ -27,9 +27,6 @@ type Rootfs struct {
 	UID, GID Map
 	// Shift: ids have to be shifted; false where the caller has done it.
 	Shift bool
-	// Shared are folders of an overlay of the caller's in which he may change something
-	// while the container runs. Absolute paths.
-	Shared []string
 	// Journal is the folder for journals of chowned trees.
 	Journal string
 	// BeforeChown is called with the tree before its first file is chowned,
@@ -52,6 +49,9 @@ type Upper struct {
 	// UserXattr: the overlay's own attributes are user.overlay.*, else
 	// trusted.overlay.*.
 	UserXattr bool
+	// Caller is the folder on which the caller has an overlay of its own with this upper
+	// layer; "" if it has none. CallerWork is the workdir of that.
+	Caller, CallerWork string
 }
 
 // Mount returns the root file system as a detached mount, and its writable

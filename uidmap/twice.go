@@ -13,37 +13,46 @@ import (
 
 // Docker and CRI-O mount an overlay themselves, and an overlay cannot be idmapped: the
 // container gets another one over the same layers. The kernel knows nothing of the two
-// having an upper layer in common. What can be done so that each sees what the other
-// wrote before it looked is here.
+// having an upper layer in common: what one has looked up it believes, whatever the other
+// has written since. So only one of them may be used at a time (runtime/mirror). What can
+// be done where that cannot be had is here.
 
 // again mounts the overlay that the caller has at dir once more, with ids shifted.
 func (r Rootfs) again(dir string) (*os.File, *Upper, error) {
 	options, err := overlayAt(dir)
-	if err == nil {
-		err = ownWorkdir(options)
+	if err != nil {
+		return nil, nil, err
 	}
+	work, err := ownWorkdir(options)
 	if err != nil {
 		return nil, nil, err
 	}
 	f, upper, err := r.overlay(options)
-	if err != nil {
-		return nil, nil, err
+	if upper != nil {
+		upper.Caller, upper.CallerWork = dir, work
 	}
-	for _, p := range r.Shared {
-		if err := copyUp(f, p); err != nil {
-			f.Close()
-			return nil, nil, err
+	return f, upper, err
+}
+
+// Share prepares a container's root for a caller that goes on to use its own overlay
+// ([Upper].Caller): the folders in which it makes mount points are copied up, and it
+// forgets what it has looked up. What either changes elsewhere the other may not see, and
+// a folder that the caller copies up can take no new file from the container any more.
+func Share(root *os.File, caller string, folders []string) error {
+	for _, p := range folders {
+		if err := copyUp(root, p); err != nil {
+			return err
 		}
 	}
-	forget(dir)
-	return f, upper, nil
+	Forget(caller)
+	return nil
 }
 
 // ownWorkdir puts a workdir of its own into the options of an overlay: the kernel makes
 // what it needs there anew with each mount, and the caller's overlay could copy nothing up
 // from then on ("docker cp" answered ENOENT). It is in the caller's workdir, which goes
-// with the container.
-func ownWorkdir(options []string) error {
+// with the container. It returns the caller's.
+func ownWorkdir(options []string) (caller string, err error) {
 	for i, o := range options {
 		dir, ok := strings.CutPrefix(o, "workdir=")
 		if !ok {
@@ -51,23 +60,23 @@ func ownWorkdir(options []string) error {
 		}
 		var st unix.Stat_t
 		if err := unix.Lstat(dir, &st); err != nil {
-			return &os.PathError{Op: "lstat", Path: dir, Err: err}
+			return "", &os.PathError{Op: "lstat", Path: dir, Err: err}
 		}
 		if st.Uid != 0 {
-			return fmt.Errorf("the root file system's layers belong to uid %d (its workdir %s does), as Docker's userns-remap has them, and the spec has no mappings with it: leave out --userns=host, or userns-remap", st.Uid, dir)
+			return "", fmt.Errorf("the root file system's layers belong to uid %d (its workdir %s does), as Docker's userns-remap has them, and the spec has no mappings with it: leave out --userns=host, or userns-remap", st.Uid, dir)
 		}
 		own := path.Join(dir, "sysbox")
 		if err := os.Mkdir(own, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
-			return err
+			return "", err
 		}
 		// This thread makes files as the container's root, whom the layer, which is
 		// shifted, does not know.
 		if err := os.Lchown(own, 0, 0); err != nil {
-			return err
+			return "", err
 		}
-		options[i] = "workdir=" + own
+		options[i], caller = "workdir="+own, dir
 	}
-	return nil
+	return caller, nil
 }
 
 // copyUp has a folder of the overlay copied to the upper layer, with its parents: once
@@ -88,10 +97,10 @@ func copyUp(root *os.File, dir string) error {
 	return nil
 }
 
-// forget has the caller's overlay forget what it has looked up, so that it finds what the
-// container's has copied up: a remount that changes nothing. Without it (an old kernel) the
-// caller may be told that a file is missing.
-func forget(dir string) {
+// Forget has the caller's overlay on dir forget what it has looked up, so that it finds
+// what the container's has written: a remount that changes nothing. Without it (an old
+// kernel) the caller may be told that a file is missing.
+func Forget(dir string) {
 	fd, err := unix.Fspick(unix.AT_FDCWD, dir, unix.FSPICK_CLOEXEC)
 	if err != nil {
 		return

@@ -47,7 +47,14 @@ func dockerd(t *testing.T, h *host, config, runtime string) *engine {
 	if err := os.WriteFile(dir+"/daemon.json", []byte(config), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	log, err := os.Create(dir + "/log")
+	e.start(t, h)
+	return e
+}
+
+// start starts dockerd and waits until it answers.
+func (e *engine) start(t *testing.T, h *host) {
+	t.Helper()
+	log, err := os.OpenFile(e.dir+"/log", os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -62,12 +69,25 @@ func dockerd(t *testing.T, h *host, config, runtime string) *engine {
 	onHost(t, "ip link set lo up") // for what is published
 	for deadline := time.Now().Add(time.Minute * patience()); ; time.Sleep(100 * time.Millisecond) {
 		if _, err := e.sh(t, "docker version"); err == nil {
-			return e
+			return
 		}
 		if len(e.end) > 0 || time.Now().After(deadline) {
 			t.Fatal("dockerd does not answer")
 		}
 	}
+}
+
+// restart kills dockerd and starts another in its place.
+func (e *engine) restart(t *testing.T, h *host) {
+	t.Helper()
+	if err := e.cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	<-e.end
+	if err := os.Remove(e.dir + "/pid"); err != nil {
+		t.Fatal(err)
+	}
+	e.start(t, h)
 }
 
 func (e *engine) stop(t *testing.T) {
