@@ -1,6 +1,7 @@
 package task
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/containerd/errdefs"
@@ -8,19 +9,17 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"sysbox/runtime/plan"
 	"sysbox/runtime/text"
 )
-
-// isRefusal tells whether a specification cannot be honoured, rather than that
-// making the container failed.
-var isRefusal = func(error) bool { return false }
 
 // toGRPC gives an error the code by which containerd decides what to do next.
 func toGRPC(err error) error {
 	if err == nil {
 		return nil
 	}
-	if isRefusal(err) {
+	// A specification that cannot be honoured, rather than a failure to honour it.
+	if refusal := (*plan.Refusal)(nil); errors.As(err, &refusal) {
 		return status.Error(codes.InvalidArgument, text.Line(err.Error()))
 	}
 	// Without the details that errgrpc adds for each further error that one wraps: callers
