@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/containerd/containerd/v2/pkg/namespaces"
+
+	"sysbox/tests/harness"
 )
 
 // marks are moments that containerd and the shims tell of, by container: its
@@ -118,7 +120,10 @@ func (m *marks) take(mark, id string) (time.Time, bool) {
 // watchEvents adds the events to the marks for as long as the client lives.
 func (d *daemon) watchEvents() error {
 	ctx := namespaces.WithNamespace(context.Background(), namespace)
-	events, _ := d.client.Subscribe(ctx, `topic~="/tasks/(create|start|delete)"`)
+	events, _, err := harness.Subscribe(ctx, d.client, `topic~="/tasks/(create|start|delete)"`)
+	if err != nil {
+		return err
+	}
 	go func() {
 		for e := range events {
 			if id := containerID(e.Event); id != "" {

@@ -119,7 +119,7 @@ func TestExecExitsBeforeInit(t *testing.T) {
 		defer cancel()
 		task, exit := h.sleeper(t)
 		proc, _ := h.background(t, task, "sleep", "1000")
-		stream, errs := h.Client.Subscribe(ctx, `topic=="/tasks/exit"`)
+		stream, errs := h.subscribe(ctx, t, `topic=="/tasks/exit"`)
 		kill(t, task, exit, syscall.SIGKILL)
 		var got []string
 		for len(got) < 2 {

@@ -193,7 +193,7 @@ func TestPause(t *testing.T) {
 func TestLimits(t *testing.T) {
 	both(t, func(t *testing.T, h *host) {
 		ctx := background(t)
-		stream, errs := h.Client.Subscribe(ctx, `topic=="/tasks/oom"`)
+		stream, errs := h.subscribe(ctx, t, `topic=="/tasks/oom"`)
 		c := h.container(t, h.busybox, oci.WithMemoryLimit(32<<20), oci.WithPidsLimit(20),
 			oci.WithProcessArgs("sh", "-c", "tail /dev/zero"))
 		_, exit := h.task(t, c, cio.NullIO)
@@ -240,7 +240,7 @@ func TestMetricsAndUpdate(t *testing.T) {
 func TestEventOrder(t *testing.T) {
 	all(t, func(t *testing.T, h *host) {
 		ctx := background(t)
-		stream, _ := h.Client.Subscribe(ctx, `topic~="/tasks/"`)
+		stream, _ := h.subscribe(ctx, t, `topic~="/tasks/"`)
 		c := h.container(t, h.busybox, oci.WithProcessArgs("true"))
 		task, exit := h.task(t, c, cio.NullIO)
 		wait(t, exit)

@@ -22,6 +22,7 @@ import (
 	"time"
 
 	containerd "github.com/containerd/containerd/v2/client"
+	"github.com/containerd/containerd/v2/core/events"
 	"github.com/containerd/containerd/v2/pkg/cio"
 	"github.com/containerd/containerd/v2/pkg/namespaces"
 	"github.com/containerd/containerd/v2/pkg/oci"
@@ -194,6 +195,16 @@ func here(t *testing.T, versions []string) []string {
 		return versions[:1]
 	}
 	return versions
+}
+
+// subscribe is [harness.Subscribe].
+func (h *host) subscribe(ctx context.Context, t *testing.T, filter string) (<-chan *events.Envelope, <-chan error) {
+	t.Helper()
+	stream, errs, err := harness.Subscribe(ctx, h.Client, filter)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return stream, errs
 }
 
 // patience is how many times longer things take: emulation is slow.

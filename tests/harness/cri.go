@@ -82,9 +82,12 @@ func StartCRI(ctx context.Context, version, pause string) (*Containerd, error) {
 		map[string]string{"net.d/pods.conflist": Network("10.88.0.0/16")})
 }
 
-// PodHost gives the tests' own namespaces what a host of pods has: a loopback device,
-// and folders in which CNI remembers what it has made.
+// PodHost gives a machine of the tests' own what a host of pods has: a loopback device,
+// and folders in which CNI remembers what it has made. A run of [Private] has them.
 var PodHost = sync.OnceValue(func() error {
+	if !Machine() {
+		return nil
+	}
 	if out, err := exec.Command("ip", "link", "set", "lo", "up").CombinedOutput(); err != nil {
 		return fmt.Errorf("ip link set lo up: %w\n%s", err, out)
 	}
