@@ -110,15 +110,24 @@ func (r *rig) newStdin(name string) *stdin {
 func (s *stdin) write(text string) {
 	s.r.t.Helper()
 	if s.f == nil {
+		// Without a reader a blocking open would wait without an end.
+		var fd int
 		var err error
-		s.f, err = os.OpenFile(s.path, os.O_WRONLY, 0)
-		s.r.must(err)
+		eventually(func() bool {
+			fd, err = unix.Open(s.path, unix.O_WRONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+			return err != unix.ENXIO
+		})
+		if err != nil {
+			s.r.t.Errorf("open %s, of which a shim was to read: %v", s.path, err)
+			return
+		}
+		s.f = os.NewFile(uintptr(fd), s.path)
 	}
 	_, err := io.WriteString(s.f, text)
 	s.r.must(err)
 }
 
 func (s *stdin) leave() {
-	s.f.Close()
+	s.f.Close() // none if there was no reader
 	s.f = nil
 }
