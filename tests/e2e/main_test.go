@@ -26,6 +26,7 @@ import (
 	"github.com/containerd/containerd/v2/pkg/cio"
 	"github.com/containerd/containerd/v2/pkg/namespaces"
 	"github.com/containerd/containerd/v2/pkg/oci"
+	"github.com/containerd/errdefs"
 	"github.com/opencontainers/runtime-spec/specs-go"
 
 	"sysbox/tests/harness"
@@ -310,6 +311,11 @@ func (h *host) task(t *testing.T, c containerd.Container, io cio.Creator) (conta
 	t.Helper()
 	ctx := background(t)
 	task, err := c.NewTask(ctx, io)
+	// containerd forgets the task of a dead shim a moment after it has removed the bundle.
+	for end := time.Now().Add(20 * time.Second * patience()); errdefs.IsAlreadyExists(err) && time.Now().Before(end); {
+		time.Sleep(20 * time.Millisecond)
+		task, err = c.NewTask(ctx, io)
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
