@@ -34,6 +34,7 @@ func pty(t *testing.T) (master *os.File, slave func() *os.File) {
 }
 
 func TestConsole(t *testing.T) {
+	t.Parallel()
 	in, out := mkfifo(t, "in"), mkfifo(t, "out")
 	s := open(t, Config{Stdin: in, Stdout: out, Terminal: true})
 	if err := s.Resize(100, 30); err != nil { // before there is a terminal
@@ -86,6 +87,7 @@ func TestConsole(t *testing.T) {
 
 // A console without a client's FIFO is read all the same: it must not fill up.
 func TestConsoleToNowhere(t *testing.T) {
+	t.Parallel()
 	s := open(t, Config{Terminal: true})
 	master, slave := pty(t)
 	tty := slave()
@@ -101,6 +103,7 @@ func TestConsoleToNowhere(t *testing.T) {
 }
 
 func TestResizeLimit(t *testing.T) {
+	t.Parallel()
 	s := open(t, Config{Terminal: true})
 	if err := s.Resize(70000, 1); err == nil {
 		t.Error("70000 columns were accepted")

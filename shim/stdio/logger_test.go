@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -12,6 +13,10 @@ func script(t *testing.T, body string) (path, dir string) {
 	t.Helper()
 	dir = t.TempDir()
 	path = filepath.Join(dir, "logger")
+	// A process that another test starts meanwhile would have it open for writing, until it
+	// executes, and what is open for writing cannot be executed (ETXTBSY).
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
 	if err := os.WriteFile(path, []byte("#!/bin/sh\n"+body), 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -28,6 +33,7 @@ wait
 `
 
 func TestBinaryLogger(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct{ scheme, ready string }{{"binary", ""}, {"binary-v2", "printf x >&5"}} {
 		t.Run(c.scheme, func(t *testing.T) {
 			path, dir := script(t, strings.Replace(logsAll, "READY", c.ready, 1))
@@ -51,6 +57,7 @@ func TestBinaryLogger(t *testing.T) {
 }
 
 func TestLoggerNotReady(t *testing.T) {
+	t.Parallel()
 	path, _ := script(t, "exec 5>&-\nexec cat <&3\n")
 	err := New(Config{Stdout: "binary-v2://" + path}).Open(t.Context())
 	if err == nil || !strings.Contains(err.Error(), "without writing a byte") {
@@ -63,6 +70,7 @@ func TestLoggerNotReady(t *testing.T) {
 
 // A logger that heeds neither the end of its input nor SIGTERM is killed.
 func TestLoggerThatStays(t *testing.T) {
+	t.Parallel()
 	if testing.Short() {
 		t.Skip("takes the 14 seconds that a logger is given")
 	}

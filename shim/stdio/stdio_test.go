@@ -77,6 +77,7 @@ func read(t *testing.T, r io.Reader, n int) string {
 }
 
 func TestNothingIsDevNull(t *testing.T) {
+	t.Parallel()
 	s := open(t, Config{})
 	if c := s.Child(); c.Stdin != nil || c.Stdout != nil || c.Stderr != nil {
 		t.Errorf("child's files are %+v, want none", c)
@@ -84,6 +85,7 @@ func TestNothingIsDevNull(t *testing.T) {
 }
 
 func TestFIFOEnd(t *testing.T) {
+	t.Parallel()
 	out, errs := mkfifo(t, "out"), mkfifo(t, "err")
 	s := open(t, Config{Stdout: out, Stderr: errs})
 	r, re := reader(t, out), reader(t, errs)
@@ -113,6 +115,7 @@ func TestFIFOEnd(t *testing.T) {
 }
 
 func TestFIFOLarge(t *testing.T) {
+	t.Parallel()
 	out := mkfifo(t, "out")
 	s := open(t, Config{Stdout: out})
 	r, w := reader(t, out), dup(t, s.Child().Stdout)
@@ -137,6 +140,7 @@ func TestFIFOLarge(t *testing.T) {
 // A client that leaves and another that comes see one stream, and the process
 // gets no SIGPIPE.
 func TestReaderGoesAndComes(t *testing.T) {
+	t.Parallel()
 	out := mkfifo(t, "out")
 	s := open(t, Config{Stdout: out})
 	w := dup(t, s.Child().Stdout)
@@ -160,6 +164,7 @@ func TestReaderGoesAndComes(t *testing.T) {
 
 // Without a client for ever, Close still ends everything.
 func TestDeadReader(t *testing.T) {
+	t.Parallel()
 	out := mkfifo(t, "out")
 	s := open(t, Config{Stdout: out})
 	w := dup(t, s.Child().Stdout)
@@ -185,6 +190,7 @@ func TestDeadReader(t *testing.T) {
 }
 
 func TestStdin(t *testing.T) {
+	t.Parallel()
 	in := mkfifo(t, "in")
 	s := open(t, Config{Stdin: in})
 	r := dup(t, s.Child().Stdin)
@@ -216,6 +222,7 @@ func TestStdin(t *testing.T) {
 
 // Both streams are in the file in the order in which they were written.
 func TestFileURI(t *testing.T) {
+	t.Parallel()
 	p := filepath.Join(t.TempDir(), "made", "for", "it", "log")
 	want := ""
 	for range 2 {
@@ -240,6 +247,7 @@ func TestFileURI(t *testing.T) {
 }
 
 func TestUnknownScheme(t *testing.T) {
+	t.Parallel()
 	err := New(Config{Stdout: "http://somewhere/x"}).Open(t.Context())
 	if err == nil || !strings.Contains(err.Error(), `"http"`) {
 		t.Errorf("error is %v; want one that names the scheme", err)
@@ -248,6 +256,7 @@ func TestUnknownScheme(t *testing.T) {
 
 // Programs do not expect EAGAIN of their stdio.
 func TestProcessEndsBlock(t *testing.T) {
+	t.Parallel()
 	path, _ := script(t, "exec 5>&-\nexec cat <&3 >/dev/null\n")
 	for _, cfg := range []Config{
 		{Stdin: mkfifo(t, "in"), Stdout: mkfifo(t, "out"), Stderr: mkfifo(t, "err")},
@@ -276,6 +285,10 @@ func TestProcessEndsBlock(t *testing.T) {
 }
 
 func TestPipeOwner(t *testing.T) {
+	t.Parallel()
+	if os.Getuid() != 0 {
+		t.Skip("gives a pipe to another user, which takes root")
+	}
 	out := mkfifo(t, "out")
 	s := open(t, Config{Stdout: out, UID: 100123, GID: 100456})
 	var st unix.Stat_t
