@@ -10,7 +10,7 @@ GOFUMPT := mvdan.cc/gofumpt@v0.12.0
 LINT_VERSION := v2.15.0
 LINT := .cache/golangci-lint-$(LINT_VERSION)
 
-.PHONY: help install build cross check test fuzz test-upstream test-vm test-vm-all test-vm-6.1 test-vm-6.12 test-vm-newest test-vm-selinux vm-ready compatibility demo bench clean
+.PHONY: help install build cross check unit test fuzz test-upstream test-vm test-vm-all test-vm-6.1 test-vm-6.12 test-vm-newest test-vm-selinux vm-ready compatibility demo bench clean
 
 help: ## show this
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -34,6 +34,10 @@ check: cross $(LINT) ## format, vet, lint (.golangci.yml has the reasons of its 
 	@out=$$(cd /tmp && $(GO) run $(GOFUMPT) -l $(CURDIR)); test -z "$$out" || { echo "not in gofumpt's form:"; echo "$$out"; exit 1; }
 	$(GO) vet ./...
 	$(LINT) run --allow-parallel-runners ./...
+
+unit: ## the tests that need neither root nor a network, in a minute or so, as an ordinary user
+	@test "$$(id -u)" != 0 || { echo "make unit is for an ordinary user: as root, tests make containers; make test runs all"; exit 1; }
+	$(GO) test -short ./...
 
 test: install check build ## all that CI runs
 	@.ci/install qemu-system-x86 e2fsprogs

@@ -71,7 +71,17 @@ type caller struct {
 	leak      *os.File // inherited by the command
 }
 
+// newCaller is a caller that starts daemons.
 func newCaller(t *testing.T) *caller {
+	t.Helper()
+	if os.Getuid() != 0 {
+		t.Skip("starts the shim's daemon, which takes root")
+	}
+	return newCommand(t)
+}
+
+// newCommand is a caller whose commands end without a daemon.
+func newCommand(t *testing.T) *caller {
 	t.Helper()
 	bin, err := buildOnce()
 	if err != nil {

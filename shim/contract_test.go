@@ -340,7 +340,7 @@ func TestRefusal(t *testing.T) {
 }
 
 func TestBadCommandLine(t *testing.T) {
-	c := newCaller(t)
+	c := newCommand(t)
 	for _, args := range [][]string{{"restart"}, {"-nonsense", "start"}, {"-namespace", "", "start"}, {"-id", "", "start"}, {"-id", "", "delete"}, {"check", "now"}} {
 		if out, err := c.run("x", t.TempDir(), nil, args...); err == nil || len(out) == 0 {
 			t.Errorf("%q: %v: %q; want a failure with its reason", args, err, out)

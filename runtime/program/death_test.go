@@ -58,18 +58,22 @@ func TestParentDeathIsTheThreads(t *testing.T) {
 		program Program
 		fork    bool
 		signal  unix.Signal // 0: it lives
+		root    bool        // it needs root
 	}{
-		{"process", append(Prelude(os.Getpid()), Report("", 2, ""), wait), false, unix.SIGKILL},
-		{"process that never asked", Program{Report("", 2, ""), wait}, false, 0},
-		{"sibling that asks", sibling(ParentDeath(unix.SIGKILL)), true, unix.SIGKILL},
-		{"sibling that does not ask", sibling(Call{Nr: unix.SYS_GETPID}), true, 0},
+		{"process", append(Prelude(os.Getpid()), Report("", 2, ""), wait), false, unix.SIGKILL, false},
+		{"process that never asked", Program{Report("", 2, ""), wait}, false, 0, false},
+		{"sibling that asks", sibling(ParentDeath(unix.SIGKILL)), true, unix.SIGKILL, false},
+		{"sibling that does not ask", sibling(Call{Nr: unix.SYS_GETPID}), true, 0, false},
 		{"sibling that changes its uid", sibling(
 			ParentDeath(unix.SIGKILL),
 			Call{Nr: unix.SYS_SETRESUID, Args: []Arg{Int(65534), Int(65534), Int(65534)}},
 			Call{Nr: unix.SYS_PRCTL, Args: []Arg{Int(unix.PR_GET_PDEATHSIG), get}},
-		), true, 0},
+		), true, 0, true},
 	} {
 		t.Run(row.name, func(t *testing.T) {
+			if row.root && os.Getuid() != 0 {
+				t.Skip("becomes another user, which takes root")
+			}
 			r, w := pipe(t)
 			var c *Child
 			end := onThread(func() {
