@@ -68,9 +68,6 @@ echo "v2: $(find . -mindepth 1 -type d | wc -l) $(cat cgroup.max.descendants)"`
 	}
 }
 
-// writeList makes a list of so many records, and another folder beside it.
-const writeList = `mkdir -p /var/lib/docker && cd /var/lib/docker && { printf 'whiteouts and opaque folders of inner overlays, 1\0'; seq 1 %d | sed s/^/w/ | tr '\n' '\0'; } >.sysbox-overlays; mkdir d; echo made`
-
 // TestListsAreBounded: a list of inner overlays' marks, by an earlier life of the container
 // or of its image, makes up to its bound, and one inode for many. With more the container is
 // not made, nothing is in its layer, and it can be removed.
@@ -95,7 +92,7 @@ func TestListsAreBounded(t *testing.T) {
 	}
 	for _, n := range []int{whiteout.Max, 1_000_000} {
 		t.Run(fmt.Sprint(n), func(t *testing.T) {
-			writer := fmt.Sprintf("if [ -e /var/lib/docker/d ]; then cd /var/lib/docker; find . -type c | wc -l; else %s; fi", fmt.Sprintf(writeList, n))
+			writer := fmt.Sprintf("N=%d; ", n) + file("bound-list.sh")
 			c := h.container(t, h.busybox, oci.WithProcessArgs("sh", "-c", writer))
 			if out, err := life(t, c); err != nil || out != "made\n" {
 				t.Fatalf("%v, output %q", err, out)

@@ -23,20 +23,18 @@ import (
 // diskRows are what people do with a disk, each with what it must print at its end. The
 // file system is mounted by a server of the container's own, fuse2fs.
 var diskRows = []struct{ name, script, want string }{
-	{"mount, of a type", `mkfs.ext4 -q /dev/disk && mount -t ext4 /dev/disk /mnt && echo kept >/mnt/file && findmnt -no SOURCE,FSTYPE /mnt && umount /mnt`, "/dev/disk fuse.ext4"},
-	{"what was written is there again, at once", `for i in 1 2 3 4 5; do mount -t ext4 /dev/disk /mnt && cat /mnt/file && echo $i >>/mnt/file && umount /mnt || exit; done | wc -l`, "15"},
+	{"mount, of a type", file("disk-mount.sh"), "/dev/disk fuse.ext4"},
+	{"what was written is there again, at once", file("disk-again.sh"), "15"},
 	{"mount, of a type that is found out", `mount /dev/disk /mnt && head -n 1 /mnt/file && umount /mnt`, "kept"},
-	{"read-only", `mount -o ro,noexec,noatime /dev/disk /mnt && findmnt -no OPTIONS /mnt | grep -oE '^ro|nosuid|nodev|noexec|noatime' && ! touch /mnt/x && umount /mnt`, "Read-only file system"},
-	{"from fstab", `echo '/dev/disk /data ext4 defaults,noatime,nofail 0 2' >/etc/fstab; mkdir -p /data; mount /data && head -n 1 /data/file && umount /data && mount -a && umount /data && rm /etc/fstab && echo gone`, "kept\ngone"},
-	{"owners and modes, also for other users", `mount -t ext4 /dev/disk /mnt && cd /mnt && mkdir -p d && chown 1000:2000 d && chmod 770 d && ` +
-		`setpriv --reuid 1000 --regid 1000 --clear-groups touch d/own && setpriv --reuid 7 --regid 2000 --clear-groups touch d/of-group && ! setpriv --reuid 7 --regid 7 --clear-groups ls d; ` +
-		`stat -c '%n %u:%g' d/*; cd /; umount /mnt`, "Permission denied\nd/of-group 7:2000\nd/own 1000:1000"},
-	{"further groups, where the server leaves rights to the kernel", `mount -t ext3 /dev/disk /mnt && setpriv --reuid 7 --regid 7 --groups 2000 touch /mnt/d/further && ! setpriv --reuid 7 --regid 7 --clear-groups ls /mnt/d; stat -c %u:%g /mnt/d/further; umount /mnt`, "Permission denied\n7:7"},
-	{"programs, with their set-user-id", `mount -t ext4 /dev/disk /mnt && cp /usr/bin/id /mnt/ && chmod 4755 /mnt/id && setpriv --reuid 7 --clear-groups /mnt/id -u; umount /mnt; mount -o nosuid /dev/disk /mnt; setpriv --reuid 7 --clear-groups /mnt/id -u; umount /mnt`, "0\n7"},
-	{"links, files with holes, long names", `mount -t ext4 /dev/disk /mnt && cd /mnt && ln -sf file link && ln -f file hard && truncate -s 1G hole && stat -c '%h %s' hard hole && touch $(printf '%0255d' 1) && cat link | head -n 1; cd /; umount /mnt`, "kept"},
-	{"a unit of systemd's", `printf '[Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=mount -t ext4 /dev/disk /mnt\nExecStop=umount /mnt\n' >/run/systemd/system/disk.service; systemctl daemon-reload; systemctl start disk && head -n 1 /mnt/file && systemctl stop disk && ! mountpoint -q /mnt && echo stopped`, "kept\nstopped"},
-	{"a mount unit of systemd's, of a node that is not in /dev", `echo '/disks/one /data ext4 defaults 0 0' >/etc/fstab; mkdir -p /data; systemctl daemon-reload; systemctl start data.mount && head -n 1 /data/file && systemctl stop data.mount && ! mountpoint -q /data && rm /etc/fstab && echo stopped`, "kept\nstopped"},
-	{"no server outlives its mount", `for i in $(seq 100); do grep -q fuse2fs /proc/[0-9]*/comm 2>/dev/null || exec echo none; sleep 0.1; done`, "none"},
+	{"read-only", file("disk-read-only.sh"), "Read-only file system"},
+	{"from fstab", file("disk-fstab.sh"), "kept\ngone"},
+	{"owners and modes, also for other users", file("disk-owners.sh"), "Permission denied\nd/of-group 7:2000\nd/own 1000:1000"},
+	{"further groups, where the server leaves rights to the kernel", file("disk-groups.sh"), "Permission denied\n7:7"},
+	{"programs, with their set-user-id", file("disk-set-user-id.sh"), "0\n7"},
+	{"links, files with holes, long names", file("disk-links.sh"), "kept"},
+	{"a unit of systemd's", file("disk-unit.sh"), "kept\nstopped"},
+	{"a mount unit of systemd's, of a node that is not in /dev", file("disk-mount-unit.sh"), "kept\nstopped"},
+	{"no server outlives its mount", file("disk-no-server.sh"), "none"},
 	{"what is no ext4", `mount -t ext4 /dev/empty /mnt`, "missing codepage or helper program, or other error."},
 	{"a type without a server", `mount -t xfs /dev/disk /mnt`, "permission denied."},
 	{"the same disk twice", `mount -t ext4 /dev/disk /mnt && mount -t ext4 /dev/disk /srv; umount /mnt`, "/dev/disk already mounted on /mnt."},

@@ -147,7 +147,7 @@ func TestDockerAsCaller(t *testing.T) {
 		docker(t, dockerd(t, h, daemon, "sysbox"), slices.Concat(asCaller, []row{
 			{name: "its own configuration", script: "$RUN busybox:test awk '{print $3}' /proc/self/uid_map", want: "131072"},
 			{name: "overlay2", script: "docker info --format '{{.Driver}} {{.DefaultRuntime}}'", want: "overlay2 sysbox"},
-			{name: "build with the default runtime", script: `mkdir -p $D/b && printf 'FROM busybox:test\nRUN rm -r /etc/group && awk "{exit \\$2 < 65536}" /proc/self/uid_map && echo shifted >/made\n' >$D/b/Dockerfile && DOCKER_BUILDKIT=0 docker build -q -t built $D/b >/dev/null && docker run --rm built sh -c 'cat /made; stat -c %u /made; ls /etc/group 2>&1'`, status: 1, want: "shifted\n0\nls: /etc/group: No such file or directory"},
+			{name: "build with the default runtime", script: file("caller-default-runtime-build.sh"), status: 1, want: "shifted\n0\nls: /etc/group: No such file or directory"},
 		}))
 	})
 }
@@ -182,27 +182,27 @@ func docker(t *testing.T, e *engine, rows []row) {
 
 var asCaller = []row{
 	{name: "run", script: "$RUN busybox:test sh -c 'id -u; awk \"{print \\$1, (\\$2 > 65536)}\" /proc/self/uid_map'", want: "0\n0 1"},
-	{name: "user, folder, name, limits", script: "$RUN -u 1000 -w /tmp -e A=b --hostname hh --ulimit nofile=1000 --shm-size 32m --sysctl net.core.somaxconn=99 busybox:test sh -c 'echo $(id -u) $(pwd) $A $(hostname) $(ulimit -n) $(cat /proc/sys/net/core/somaxconn) $(df -m /dev/shm | tail -1 | tr -s \" \" | cut -d\" \" -f2)'", want: "1000 /tmp b hh 1000 99 32"},
+	{name: "user, folder, name, limits", script: file("caller-process.sh"), want: "1000 /tmp b hh 1000 99 32"},
 	{name: "an exit status", script: "$RUN busybox:test sh -c 'exit 7'", status: 7},
 	{name: "no such program", script: "$RUN busybox:test nosuch", status: 127, want: "Run 'docker run --help' for more information"},
 
-	{name: "bridge", script: "$RUN busybox:test sh -c 'ip addr show eth0 | grep -o 172.17.0 && ping -c1 -W5 172.17.0.1 | grep -o \"1 packets received\"'", want: "172.17.0\n1 packets received"},
-	{name: "names on a network", script: "docker network create n1 >/dev/null && docker run -d --rm --name srv --network n1 --runtime $R busybox:test sh -c 'while :; do echo pong | nc -l -p 5000; done' >/dev/null && for i in 1 2 3 4 5 6 7 8 9; do $RUN --network n1 busybox:test nc -w 3 srv 5000 && break; sleep 1; done; docker rm -f srv >/dev/null; docker network rm n1 >/dev/null", want: "pong"},
-	{name: "a published port", script: "docker run -d --rm --name web -p 127.0.0.1:8083:5000 --runtime $R busybox:test sh -c 'while :; do echo pong | nc -l -p 5000; done' >/dev/null && for i in 1 2 3 4 5 6 7 8 9; do bash -c 'read -t 3 x </dev/tcp/127.0.0.1/8083 && echo $x' 2>/dev/null && break; sleep 1; done; docker rm -f web >/dev/null", want: "pong"},
+	{name: "bridge", script: file("caller-bridge.sh"), want: "172.17.0\n1 packets received"},
+	{name: "names on a network", script: file("caller-network.sh"), want: "pong"},
+	{name: "a published port", script: file("caller-port.sh"), want: "pong"},
 	{name: "the container's root has its network", script: "$RUN busybox:test sh -c 'ip link add b0 type bridge && ip link show b0 | grep -o b0:'", want: "b0:"},
-	{name: "another container's network", script: "docker run -d --rm --name one --runtime $R busybox:test sleep 100 >/dev/null && $RUN --net container:one busybox:test sh -c 'ip addr show eth0 | grep -o 172.17.0'; docker rm -f one >/dev/null", want: "172.17.0"},
-	{name: "another container's message queues", script: "docker run -d --rm --name one --ipc shareable --runtime $R busybox:test sleep 100 >/dev/null && docker exec one touch /dev/mqueue/of-one && $RUN --ipc container:one busybox:test ls /dev/mqueue; docker rm -f one >/dev/null", want: "of-one"},
+	{name: "another container's network", script: file("caller-joins-network.sh"), want: "172.17.0"},
+	{name: "another container's message queues", script: file("caller-joins-ipc.sh"), want: "of-one"},
 	{name: "no network", script: "$RUN --net none busybox:test sh -c 'ls /sys/class/net'", want: "lo"},
 
-	{name: "life", script: "docker run -d --name aa --runtime $R busybox:test sh -c 'trap \"echo bye; exit 7\" TERM; echo hello; while :; do sleep 0.1; done' >/dev/null && docker exec aa sh -c 'echo x >/f' && docker pause aa >/dev/null && docker inspect -f '{{.State.Status}}' aa && docker unpause aa >/dev/null && docker stop aa >/dev/null && docker inspect -f '{{.State.ExitCode}} {{.State.Status}}' aa && docker start aa >/dev/null && docker exec aa cat /f && docker kill aa >/dev/null && docker logs aa", want: "paused\n7 exited\nx\nhello\nbye\nhello"},
-	{name: "restart, top, stats, rm", script: "docker restart -t 1 aa >/dev/null && docker top aa | grep -c trap && docker stats --no-stream --format '{{.PIDs}}' aa | grep -c '[1-9]' && docker rm -f aa >/dev/null && docker ps -aq", want: "1\n1"},
-	{name: "cp", script: "docker run -d --name cc --runtime $R busybox:test sleep 1000 >/dev/null && docker exec cc sh -c 'echo out >/out && chown 5:6 /out' && docker cp -q cc:/out $D/out && cat $D/out && docker cp -q $D/out cc:/in && docker exec cc sh -c 'stat -c %u:%g /in /out' && docker exec cc rm /etc/group", want: "out\n0:0\n5:6"},
-	{name: "diff, commit", script: "docker diff cc | grep -E '^. /(in|etc/group)$' | sort && docker commit cc committed >/dev/null && docker rm -f cc >/dev/null && $RUN committed cat /in", want: "A /in\nD /etc/group\nout"},
-	{name: "a bind and a volume", script: "mkdir -p $D/bind && $RUN -v $D/bind:/b -v vol:/v busybox:test sh -c 'echo v >/v/f; echo b >/b/f; stat -c %u /v /b' && $RUN -v vol:/v:ro busybox:test sh -c 'cat /v/f; touch /v/g' 2>&1 | grep -v 'touch: /v/g: Read-only' && stat -c %u $D/bind/f && docker volume rm vol >/dev/null", want: "0\n0\nv\n0"},
-	{name: "a terminal", script: "script -qec \"stty rows 33 cols 99; $RUN -it busybox:test sh -c 'tty; sleep 1; stty size'\" /dev/null | tr -d '\\r\\000'", want: "/dev/pts/0\n33 99"},
+	{name: "life", script: file("caller-life.sh"), want: "paused\n7 exited\nx\nhello\nbye\nhello"},
+	{name: "restart, top, stats, rm", script: file("caller-restart.sh"), want: "1\n1"},
+	{name: "cp", script: file("caller-cp.sh"), want: "out\n0:0\n5:6"},
+	{name: "diff, commit", script: file("caller-diff.sh"), want: "A /in\nD /etc/group\nout"},
+	{name: "a bind and a volume", script: file("caller-volumes.sh"), want: "0\n0\nv\n0"},
+	{name: "a terminal", script: file("caller-terminal.sh"), want: "/dev/pts/0\n33 99"},
 	{name: "stdin", script: "echo word | $RUN -i busybox:test cat", want: "word"},
-	{name: "a memory limit", script: "docker run -d --rm --name mm -m 64m --memory-swap 64m --cpus 1 --runtime $R busybox:test sleep 100 >/dev/null && docker exec mm free | awk '/^Mem/ {print substr($2, 1, 5)}' && docker update -m 96m --memory-swap 96m mm >/dev/null && docker exec mm free | awk '/^Mem/ {print substr($2, 1, 5)}'; docker rm -f mm >/dev/null", want: "65536\n98304"},
-	{name: "out of memory", script: "docker run --name oo -m 32m --memory-swap 32m --runtime $R busybox:test tail /dev/zero; docker inspect -f '{{.State.OOMKilled}} {{.State.ExitCode}}' oo; docker rm oo >/dev/null", want: "true 137"},
+	{name: "a memory limit", script: file("caller-memory.sh"), want: "65536\n98304"},
+	{name: "out of memory", script: file("caller-oom.sh"), want: "true 137"},
 	{name: "a read-only root", script: "$RUN --read-only busybox:test touch /x", status: 1, want: "touch: /x: Read-only file system"},
 	{name: "a device", script: "$RUN --device /dev/fuse busybox:test sh -c 'stat -c %u:%g /dev/fuse; : </dev/fuse && echo opens'", want: "0:0\nopens"},
 

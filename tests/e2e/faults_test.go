@@ -71,7 +71,7 @@ func TestKilledShimInEveryState(t *testing.T) {
 		}},
 		{"with cgroups and mounts of its own", func(t *testing.T, h *host) containerd.Task {
 			task, _ := h.sleeper(t)
-			if out, status := h.exec(t, task, nil, "sh", "-c", "mount -t tmpfs x /tmp; for d in /sys/fs/cgroup /sys/fs/cgroup/unified /sys/fs/cgroup/pids; do mkdir -p $d/a/b 2>/dev/null; done; true"); status != 0 {
+			if out, status := h.exec(t, task, nil, "sh", "-c", file("faults-cgroups-and-mounts.sh")); status != 0 {
 				t.Fatal(out)
 			}
 			return task

@@ -172,12 +172,12 @@ func TestInnerDockerStays(t *testing.T) {
 	}
 	first := func(task containerd.Task) {
 		t.Helper()
-		run(task, "docker load -q -i /opt/busybox.tar && mkdir /b && cd /b && printf 'FROM busybox:test\\nRUN mkdir /d && echo 1 >/d/a && echo 1 >/gone\\nRUN rm -r /gone /d && mkdir /d && echo 2 >/d/b\\n' >Dockerfile && docker build -q -t one . >/dev/null && echo built", "built\n")
+		run(task, file("storage-first-life.sh"), "built\n")
 	}
 	next := func(task containerd.Task) {
 		t.Helper()
 		run(task, "docker run --rm one sh -c 'ls -A /d; test -e /gone || echo deleted'", "b\ndeleted\n")
-		run(task, "mkdir -p /b && cd /b && printf 'FROM one\\nRUN rm /d/b && echo 3 >/d/c\\n' >Dockerfile && docker build -q -t two . >/dev/null && docker run --rm two ls -A /d", "c\n")
+		run(task, file("storage-next-life.sh"), "c\n")
 	}
 	life := func(c containerd.Container, use func(containerd.Task)) {
 		t.Helper()

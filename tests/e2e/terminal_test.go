@@ -46,7 +46,7 @@ func TestExecTerminal(t *testing.T) {
 		task, _ := h.sleeper(t)
 		var out output
 		in := strings.NewReader("typed\n")
-		proc, exit := h.shell(t, task, true, `until [ "$(stty size 2>/dev/null)" = "33 101" ]; do sleep 0.05; done; read x; echo "got $x"; echo err >&2; test -t 0 && test -t 1 && test -t 2 || exit 1; exit 6`,
+		proc, exit := h.shell(t, task, true, file("terminal-exec.sh"),
 			cio.WithStreams(in, &out, nil))
 		if err := proc.Resize(ctx, 101, 33); err != nil {
 			t.Fatal(err)
