@@ -15,6 +15,7 @@ import (
 
 	"sysbox/runtime/plan"
 	"sysbox/runtime/program"
+	"sysbox/runtime/sys"
 )
 
 // TestTreeIsLocked: what the host mounted cannot be taken away, made writable
@@ -329,21 +330,18 @@ func TestPropagation(t *testing.T) {
 		}
 	})
 	mountAt(filepath.Join(shared, "sub/sub"), 0)
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/mountinfo", c.Init().Pid()))
-	if err != nil {
-		t.Fatal(err)
-	}
 	is := map[string]string{}
-	for line := range strings.Lines(string(b)) {
-		head, _, _ := strings.Cut(line, " - ")
-		f := strings.Fields(head)
-		is[f[4]] = "private"
-		if tags := strings.Join(f[6:], " "); strings.Contains(tags, "master:") {
-			is[f[4]] = "slave"
+	for m, err := range sys.MountsOf(fmt.Sprintf("/proc/%d/mountinfo", c.Init().Pid())) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		is[m.Point] = "private"
+		if tags := strings.Join(m.Propagation, " "); strings.Contains(tags, "master:") {
+			is[m.Point] = "slave"
 		} else if strings.Contains(tags, "unbindable") {
-			is[f[4]] = "unbindable"
+			is[m.Point] = "unbindable"
 		} else if strings.Contains(tags, "shared:") {
-			is[f[4]] = "shared"
+			is[m.Point] = "shared"
 		}
 	}
 	for option, want := range wants {

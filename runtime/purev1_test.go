@@ -12,6 +12,8 @@ import (
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
+
+	"sysbox/runtime/sys"
 )
 
 // TestCgroup2NotMounted: on a host that has mounted version 1 controllers alone, a
@@ -67,14 +69,13 @@ func hideCgroup2(t *testing.T) {
 		t.Fatal(err)
 	}
 	for {
-		mounts, err := os.ReadFile("/proc/self/mountinfo")
-		if err != nil {
-			t.Fatal(err)
-		}
 		at := ""
-		for line := range strings.Lines(string(mounts)) {
-			if f := strings.Fields(line); strings.Contains(line, " - cgroup2 ") {
-				at = f[4]
+		for m, err := range sys.MountsOf("/proc/self/mountinfo") {
+			if err != nil {
+				t.Fatal(err)
+			}
+			if m.Type == "cgroup2" {
+				at = m.Point
 			}
 		}
 		if at == "" {

@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"sysbox/runtime/sys"
 )
 
 // inPrivate runs start on a thread with a mount namespace of its own, which
@@ -41,19 +43,16 @@ func inPrivate(release <-chan struct{}, start func() error) error {
 // are v1's, if v2 has controllers as well; "" otherwise. crun refuses such
 // hosts (1.21); our containers need v2 to be there.
 func hybrid() (string, error) {
-	b, err := os.ReadFile("/proc/self/mountinfo")
-	if err != nil {
-		return "", err
-	}
-	for line := range strings.Lines(string(b)) {
-		before, after, _ := strings.Cut(line, " - ")
-		f := strings.Fields(before)
-		if len(f) < 5 || !strings.HasPrefix(after, "cgroup2 ") || f[4] == "/sys/fs/cgroup" {
+	for m, err := range sys.MountsOf("/proc/self/mountinfo") {
+		if err != nil {
+			return "", err
+		}
+		if m.Type != "cgroup2" || m.Point == "/sys/fs/cgroup" {
 			continue
 		}
-		c, err := os.ReadFile(filepath.Join(f[4], "cgroup.controllers"))
+		c, err := os.ReadFile(filepath.Join(m.Point, "cgroup.controllers"))
 		if err == nil && len(strings.TrimSpace(string(c))) > 0 {
-			return f[4], nil
+			return m.Point, nil
 		}
 	}
 	return "", nil

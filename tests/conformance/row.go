@@ -16,6 +16,8 @@ import (
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
+
+	"sysbox/runtime/sys"
 )
 
 // Row is one use of one field.
@@ -63,9 +65,8 @@ func exists(name string) bool {
 
 // hasV1 tells whether a controller is mounted as version 1.
 func hasV1(controller string) bool {
-	b, _ := os.ReadFile("/proc/self/mountinfo")
-	for line := range strings.Lines(string(b)) {
-		if _, post, _ := strings.Cut(line, " - cgroup "); slices.Contains(strings.FieldsFunc(post, func(r rune) bool { return r == ',' || r == ' ' || r == '\n' }), controller) {
+	for m, err := range sys.MountsOf("/proc/self/mountinfo") {
+		if err == nil && m.Type == "cgroup" && slices.Contains(strings.Split(m.SuperOptions, ","), controller) {
 			return true
 		}
 	}

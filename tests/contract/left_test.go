@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"sysbox/runtime/sys"
 	"sysbox/tests/pace"
 )
 
@@ -47,10 +48,12 @@ func (r *rig) leftMounts() (out []string) {
 }
 
 func mountsIn(dir string) (out []string) {
-	b, _ := os.ReadFile("/proc/self/mountinfo")
-	for line := range strings.Lines(string(b)) {
-		if f := strings.Fields(line); len(f) > 4 && strings.HasPrefix(f[4], dir+"/") {
-			out = append(out, f[4])
+	for m, err := range sys.MountsOf("/proc/self/mountinfo") {
+		if err != nil {
+			return append(out, err.Error())
+		}
+		if strings.HasPrefix(m.Point, dir+"/") {
+			out = append(out, m.Point)
 		}
 	}
 	return out

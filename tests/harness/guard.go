@@ -8,12 +8,15 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
 	"time"
 
 	containerd "github.com/containerd/containerd/v2/client"
+
+	"sysbox/runtime/sys"
 )
 
 // guardVariable tells a copy of this program to be a guard, and of which
@@ -113,18 +116,19 @@ func zombie(pid int) bool {
 
 // unmount takes down every mount in a folder, the latest first.
 func unmount(dir string) error {
-	b, err := os.ReadFile("/proc/self/mountinfo")
-	if err != nil {
-		return err
-	}
-	lines := strings.Split(string(b), "\n")
-	for i := len(lines) - 1; i >= 0; i-- {
-		f := strings.Fields(lines[i])
-		if len(f) < 5 || !strings.HasPrefix(f[4], dir+"/") {
-			continue
+	var points []string
+	for m, err := range sys.MountsOf("/proc/self/mountinfo") {
+		if err != nil {
+			return err
 		}
-		if e := syscall.Unmount(f[4], syscall.MNT_DETACH); e != nil && !errors.Is(e, syscall.EINVAL) {
-			err = errors.Join(err, fmt.Errorf("unmount %s: %w", f[4], e))
+		if strings.HasPrefix(m.Point, dir+"/") {
+			points = append(points, m.Point)
+		}
+	}
+	var err error
+	for _, p := range slices.Backward(points) {
+		if e := syscall.Unmount(p, syscall.MNT_DETACH); e != nil && !errors.Is(e, syscall.EINVAL) {
+			err = errors.Join(err, fmt.Errorf("unmount %s: %w", p, e))
 		}
 	}
 	return err

@@ -5,21 +5,20 @@ import (
 	"path/filepath"
 	"strings"
 
-	"sysbox/tests/private"
+	"sysbox/runtime/sys"
 )
 
 // cgroups are those below the roots that this mount namespace has, but for the roots.
 func cgroups(o Options) ([]string, error) {
-	mounts, err := private.Mounts()
-	if err != nil {
-		return nil, err
-	}
 	var out []string
-	for _, m := range mounts {
+	for m, err := range sys.MountsOf("/proc/self/mountinfo") {
+		if err != nil {
+			return nil, err
+		}
 		if m.Type != "cgroup" && m.Type != "cgroup2" {
 			continue
 		}
-		err := filepath.WalkDir(m.Point, func(p string, d fs.DirEntry, err error) error {
+		err = filepath.WalkDir(m.Point, func(p string, d fs.DirEntry, err error) error {
 			if err != nil || !d.IsDir() {
 				return nil // removed while we look
 			}

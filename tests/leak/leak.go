@@ -19,6 +19,9 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sys/unix"
+
+	"sysbox/runtime/sys"
 	"sysbox/tests/pace"
 	"sysbox/tests/private"
 )
@@ -93,12 +96,14 @@ func (s Snapshot) missing(other Snapshot) []string {
 }
 
 func mounts(Options) ([]string, error) {
-	list, err := private.Mounts()
 	var out []string
-	for _, m := range list {
-		out = append(out, m.Point+" (mount "+m.ID+")")
+	for m, err := range sys.MountsOf("/proc/self/mountinfo") {
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, fmt.Sprintf("%s (mount %d)", m.Point, m.ID))
 	}
-	return out, err
+	return out, nil
 }
 
 func pids() ([]int, error) {
@@ -197,20 +202,19 @@ func fuse(Options) ([]string, error) {
 	}
 	seen, devices := map[string]bool{}, map[string]bool{}
 	for _, pid := range processes {
-		name := strconv.Itoa(pid)
-		ns, err := os.Readlink("/proc/" + name + "/ns/mnt")
+		dir := fmt.Sprintf("/proc/%d/", pid)
+		ns, err := os.Readlink(dir + "ns/mnt")
 		if err != nil || seen[ns] {
 			continue
 		}
-		mounts, err := private.MountsOf(name)
-		if err != nil {
-			continue // it has ended
-		}
 		seen[ns] = true
-		for _, m := range mounts {
-			_, minor, _ := strings.Cut(m.Device, ":")
+		for m, err := range sys.MountsOf(dir + "mountinfo") {
+			if err != nil {
+				delete(seen, ns) // it has ended; another process may be in that namespace
+				break
+			}
 			if strings.HasPrefix(m.Type, "fuse") {
-				devices[minor] = true
+				devices[strconv.FormatUint(uint64(unix.Minor(m.Dev)), 10)] = true
 			}
 		}
 	}

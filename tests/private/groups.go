@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"sysbox/runtime/sys"
 )
 
 // prefix is how the names of all runs' cgroups begin.
@@ -34,9 +36,11 @@ type groups struct {
 // hierarchies are the mount points of cgroups that are not hidden by another mount, and
 // whether they are of version 2.
 func hierarchies() (map[string]bool, error) {
-	mounts, err := Mounts()
 	out := map[string]bool{}
-	for _, m := range mounts {
+	for m, err := range sys.MountsOf("/proc/self/mountinfo") {
+		if err != nil {
+			return nil, err
+		}
 		switch m.Type {
 		case "cgroup":
 			out[m.Point] = false
@@ -44,7 +48,7 @@ func hierarchies() (map[string]bool, error) {
 			out[m.Point] = true
 		}
 	}
-	return out, err
+	return out, nil
 }
 
 // makeGroups makes the cgroups of a run. In hierarchies that may not be written, as in

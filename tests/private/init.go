@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"sysbox/runtime/sys"
 )
 
 // states are the folders in which programs keep their state, by default or always: that
@@ -145,11 +147,10 @@ func wait(pid int) (int, error) {
 
 // thaw lets processes end that are frozen by version 1, where no signal reaches them.
 func thaw() {
-	mounts, err := Mounts()
-	if err != nil {
-		return
-	}
-	for _, m := range mounts {
+	for m, err := range sys.MountsOf("/proc/self/mountinfo") {
+		if err != nil {
+			return
+		}
 		if m.Type == "cgroup" {
 			_ = filepath.WalkDir(m.Point, func(p string, _ os.DirEntry, err error) error {
 				if err == nil && filepath.Base(p) == "freezer.state" {

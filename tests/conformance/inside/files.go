@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"sysbox/runtime/sys"
 )
 
 func init() {
@@ -25,7 +27,7 @@ func init() {
 		"namespace":   {"`/proc/self/ns`", func(a []string) (string, error) { return os.Readlink("/proc/self/ns/" + a[0]) }},
 		"flag":        {"the mount's flags in `/proc/self/mountinfo`", flag},
 		"super":       {"the file system's options in `/proc/self/mountinfo`", super},
-		"type":        {"`/proc/self/mountinfo`", func(a []string) (string, error) { m, err := find(a[0]); return m.fs, err }},
+		"type":        {"`/proc/self/mountinfo`", func(a []string) (string, error) { m, err := find(a[0]); return m.Type, err }},
 		"mounted":     {"`/proc/self/mountinfo`", mounted},
 		"propagation": {"the mount's peers in `/proc/self/mountinfo`", propagation},
 	})
@@ -94,29 +96,21 @@ func open(a []string) (string, error) {
 	return "works", unix.Close(fd)
 }
 
-type mount struct {
-	flags, peers, supers []string
-	fs                   string
-}
-
 // find is the topmost mount at a place.
-func find(at string) (mount, error) {
-	s, err := text("/proc/self/mountinfo")
-	if err != nil {
-		return mount{}, err
-	}
-	var m mount
-	for line := range strings.SplitSeq(s, "\n") {
-		pre, post, _ := strings.Cut(line, " - ")
-		a, b := strings.Fields(pre), strings.Fields(post)
-		if a[4] == at {
-			m = mount{strings.Split(a[5], ","), a[6:], strings.Split(b[len(b)-1], ","), b[0]}
+func find(at string) (sys.MountInfo, error) {
+	var found sys.MountInfo
+	for m, err := range sys.MountsOf("/proc/self/mountinfo") {
+		if err != nil {
+			return found, err
+		}
+		if m.Point == at {
+			found = m
 		}
 	}
-	if m.fs == "" {
-		return m, fmt.Errorf("nothing is mounted at %s", at)
+	if found.Type == "" {
+		return found, fmt.Errorf("nothing is mounted at %s", at)
 	}
-	return m, nil
+	return found, nil
 }
 
 // flag tells whether the mount has each of the flags: flag PATH FLAG...
@@ -125,7 +119,7 @@ func flag(a []string) (string, error) {
 	var out []string
 	for _, f := range a[1:] {
 		word := "no " + f
-		if slices.Contains(m.flags, f) {
+		if slices.Contains(strings.Split(m.Options, ","), f) {
 			word = f
 		}
 		out = append(out, word)
@@ -136,7 +130,7 @@ func flag(a []string) (string, error) {
 // super tells the value of an option of the file system, or whether it has it.
 func super(a []string) (string, error) {
 	m, err := find(a[0])
-	for _, o := range m.supers {
+	for _, o := range strings.Split(m.SuperOptions, ",") {
 		if k, _, _ := strings.Cut(o, "="); k == a[1] {
 			return o, err
 		}
@@ -154,9 +148,12 @@ func mounted(a []string) (string, error) {
 func propagation(a []string) (string, error) {
 	m, err := find(a[0])
 	out := []string{}
-	for _, p := range m.peers {
+	for _, p := range m.Propagation {
 		word, _, _ := strings.Cut(p, ":")
-		out = append(out, map[string]string{"master": "slave"}[word]+map[bool]string{true: word}[word != "master"])
+		if word == "master" {
+			word = "slave"
+		}
+		out = append(out, word)
 	}
 	if len(out) == 0 {
 		return "private", err
