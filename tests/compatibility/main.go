@@ -177,7 +177,11 @@ func table(kernels []kernel) string {
 	for _, f := range kernels[0].features {
 		fmt.Fprintf(&b, "| %s |", f)
 		for _, k := range kernels {
-			fmt.Fprintf(&b, " %s |", map[bool]string{true: "yes", false: "no"}[k.has[f]])
+			has := "no"
+			if k.has[f] {
+				has = "yes"
+			}
+			fmt.Fprintf(&b, " %s |", has)
 		}
 		b.WriteString("\n")
 	}

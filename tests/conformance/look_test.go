@@ -18,6 +18,7 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
+	"sysbox/runtime/sys"
 	"sysbox/tests/pace"
 )
 
@@ -51,8 +52,12 @@ func (m *made) look(ctx context.Context, question, want, first string) (string, 
 		}
 		return text, err
 	case "mounts":
-		b, err := os.ReadFile(fmt.Sprintf("/proc/%d/mountinfo", m.pid))
-		return map[bool]string{true: a[0], false: "none such"}[strings.Contains(string(b), " - "+a[0]+" ")], err
+		for mount, err := range sys.MountsOf(fmt.Sprintf("/proc/%d/mountinfo", m.pid)) {
+			if err != nil || mount.Type == a[0] {
+				return a[0], err
+			}
+		}
+		return "none such", nil
 	case "notes":
 		said := m.w.log.since()
 		for _, n := range said {
@@ -80,19 +85,27 @@ func (m *made) look(ctx context.Context, question, want, first string) (string, 
 		return fmt.Sprintf("policy %d flags %d nice %d priority %d", s.Policy, s.Flags, s.Nice, s.Priority), nil
 	case "ioprio":
 		n, _, e := unix.Syscall(unix.SYS_IOPRIO_GET, 1, uintptr(m.pid), 0)
-		return fmt.Sprintf("class %d level %d", n>>13, n&0x1fff), map[bool]error{false: e}[e == 0]
+		if e != 0 {
+			return "", e
+		}
+		return fmt.Sprintf("class %d level %d", n>>13, n&0x1fff), nil
 	case "agent":
 		state := <-m.w.told
 		m.w.told <- state // for the next question
 		if a[0] == "metadata" {
 			return state.Metadata, nil
 		}
-		return map[bool]string{true: "init's"}[state.Pid == m.pid && slices.Equal(state.Fds, []string{a[0]})], nil
+		if state.Pid != m.pid || !slices.Equal(state.Fds, []string{a[0]}) {
+			return fmt.Sprintf("of pid %d, with %q", state.Pid, state.Fds), nil
+		}
+		return "init's", nil
 	case "filter":
 		return filterFlags(m.pid)
 	case "update":
-		err := m.Update(ctx, &specs.LinuxResources{Memory: &specs.LinuxMemory{Limit: ptr(mib / 4), CheckBeforeUpdate: ptr(true)}})
-		return map[bool]string{true: "refused", false: "done"}[err != nil], nil
+		if m.Update(ctx, &specs.LinuxResources{Memory: &specs.LinuxMemory{Limit: ptr(mib / 4), CheckBeforeUpdate: ptr(true)}}) != nil {
+			return "refused", nil
+		}
+		return "done", nil
 	case "before":
 		b, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", m.pid))
 		if bytes.Contains(b, []byte("/bin/inside")) {
@@ -164,7 +177,13 @@ func (m *made) namespace(file, first string) (string, error) {
 		return "", err
 	}
 	other, _ := os.Readlink(first + file)
-	return map[string]string{ours: "the host's", other: "the other container's"}[theirs] + map[bool]string{true: "its own"}[theirs != ours && theirs != other], nil
+	switch theirs {
+	case other: // first, since it is the host's where the two containers have that
+		return "the other container's", nil
+	case ours:
+		return "the host's", nil
+	}
+	return "its own", nil
 }
 
 // hook answers from what the hooks wrote down.
@@ -202,7 +221,13 @@ func (m *made) hook(what string, a []string) (string, error) {
 		return strings.Join(h.Env, " "), nil
 	case what == "hook" && a[1] == "network":
 		ours, err := os.Readlink("/proc/self/ns/net")
-		return map[string]string{ours: "the host's", m.netns: "the container's"}[h.Network], err
+		switch h.Network {
+		case m.netns:
+			return "the container's", err
+		case ours:
+			return "the host's", err
+		}
+		return h.Network, err
 	case a[1] == "bundle" && string(h.State["bundle"]) == `"`+m.w.bundle+`"`:
 		return "the bundle", nil
 	case a[1] == "pid" && string(h.State["pid"]) == fmt.Sprint(m.pid):
@@ -233,5 +258,8 @@ func filterFlags(pid int) (string, error) {
 	if e != 0 {
 		return "", e
 	}
-	return map[bool]string{true: "log", false: "no flags"}[metadata.flags == unix.SECCOMP_FILTER_FLAG_LOG], nil
+	if metadata.flags == unix.SECCOMP_FILTER_FLAG_LOG {
+		return "log", nil
+	}
+	return "no flags", nil
 }

@@ -220,8 +220,8 @@ func schedulingRows() []Row {
 	refused(f+"nice", "20", s(specs.Scheduler{Policy: specs.SchedOther, Nice: 20}), `process.scheduler.nice is "20": it is not between -20 and 19; give a value within`)
 	refused(f+"priority", "of SCHED_OTHER", s(specs.Scheduler{Policy: specs.SchedOther, Priority: 1}), `process.scheduler.priority is "1": SCHED_OTHER has no priorities; remove it, or give nice`)
 	refused(f+"priority", "0 of SCHED_RR", s(specs.Scheduler{Policy: specs.SchedRR}), `process.scheduler.priority is "0": a real-time policy has priorities from 1 to 99; give a value within`)
-	for _, x := range []specs.Scheduler{{Runtime: 1}, {Deadline: 1}, {Period: 1}} {
-		field := map[bool]string{x.Runtime == 1: "runtime", x.Deadline == 1: "deadline", x.Period == 1: "period"}[true]
+	for i, field := range []string{"runtime", "deadline", "period"} {
+		x := []specs.Scheduler{{Runtime: 1}, {Deadline: 1}, {Period: 1}}[i]
 		x.Policy = specs.SchedOther
 		refused(f+field, "of SCHED_OTHER", s(x), fmt.Sprintf(`process.scheduler is "runtime %d deadline %d period %d": SCHED_OTHER has none of these; remove them, or use SCHED_DEADLINE`, x.Runtime, x.Deadline, x.Period))
 		refused(f+field, "of SCHED_DEADLINE, 1", s(specs.Scheduler{Policy: specs.SchedDeadline, Runtime: x.Runtime, Deadline: x.Deadline, Period: x.Period}),
