@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"sysbox/tests/pace"
+	"sysbox/tests/testcontainer"
 )
 
 // diskBundle is a bundle with a block device, and with a server of ext4, a script.
@@ -281,8 +282,8 @@ func TestFUSEFlip(t *testing.T) {
 		s.Process.Env = append(s.Process.Env, insideEnv+"=fuse flip")
 	}, "/bin/inside")
 	root := filepath.Join(bundle, "rootfs")
-	copyFile(t, "/proc/self/exe", filepath.Join(root, "bin/inside"))
-	copyLibraries(t, root)
+	testcontainer.Copy(t, "/proc/self/exe", filepath.Join(root, "bin/inside"))
+	testcontainer.Libraries(t, root)
 	c := create(t, diskPod(t, path), CreateRequest{ID: "c1", Bundle: bundle, Stdio: Stdio{Stdout: w, Stderr: w}})
 	if err := c.Start(t.Context()); err != nil {
 		t.Fatal(err)

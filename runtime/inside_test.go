@@ -1,11 +1,9 @@
 package runtime
 
 import (
-	"debug/elf"
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 	"testing"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -13,6 +11,7 @@ import (
 	"sysbox/runtime/fill"
 	"sysbox/tests/leak"
 	"sysbox/tests/pace"
+	"sysbox/tests/testcontainer"
 )
 
 // insideEnv names the routine that this test's binary runs in a container.
@@ -50,50 +49,9 @@ func insideBundle(t testing.TB, routine string, change func(*specs.Spec)) string
 		}
 	}, "/bin/inside")
 	root := filepath.Join(bundle, "rootfs")
-	copyFile(t, "/proc/self/exe", filepath.Join(root, "bin/inside"))
-	copyLibraries(t, root)
+	testcontainer.Copy(t, "/proc/self/exe", filepath.Join(root, "bin/inside"))
+	testcontainer.Libraries(t, root)
 	return bundle
-}
-
-func copyFile(t testing.TB, from, to string) {
-	t.Helper()
-	b, err := os.ReadFile(from)
-	if err == nil {
-		err = os.MkdirAll(filepath.Dir(to), 0o755)
-	}
-	if err == nil {
-		err = os.WriteFile(to, b, 0o755)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
-// copyLibraries adds what this binary needs if it was built with cgo.
-func copyLibraries(t testing.TB, root string) {
-	t.Helper()
-	f, err := elf.Open("/proc/self/exe")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	libraries, err := f.ImportedLibraries()
-	if err != nil || len(libraries) == 0 {
-		return
-	}
-	interp, err := f.Section(".interp").Data()
-	if err != nil {
-		t.Fatal(err)
-	}
-	loader := strings.TrimRight(string(interp), "\x00")
-	copyFile(t, loader, filepath.Join(root, loader))
-	for _, lib := range libraries {
-		found, err := filepath.Glob("/lib/*-linux-gnu/" + lib)
-		if err != nil || len(found) != 1 {
-			t.Fatalf("this test's binary needs %s, found %q; build it with CGO_ENABLED=0", lib, found)
-		}
-		copyFile(t, found[0], filepath.Join(root, found[0]))
-	}
 }
 
 // inside runs a routine in a container and returns what it printed.

@@ -8,6 +8,8 @@ import (
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
+
+	"sysbox/tests/testcontainer"
 )
 
 // TestKmsg: what systemd takes for the kernel's log can be opened, waited for and written
@@ -15,7 +17,7 @@ import (
 func TestKmsg(t *testing.T) {
 	w, text := pipe(t)
 	bundle := insideBundle(t, "kmsg", func(s *specs.Spec) { s.Process.Args[0] = "/sbin/init" })
-	copyFile(t, "/proc/self/exe", filepath.Join(bundle, "rootfs/sbin/init"))
+	testcontainer.Copy(t, "/proc/self/exe", filepath.Join(bundle, "rootfs/sbin/init"))
 	c := create(t, testPod(t, "pod"), CreateRequest{ID: "c1", Bundle: bundle, Stdio: Stdio{Stdout: w, Stderr: w}})
 	if err := c.Start(t.Context()); err != nil {
 		t.Fatal(err)

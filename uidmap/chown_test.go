@@ -9,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
-	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -172,25 +171,9 @@ func TestKilledWhileShifting(t *testing.T) {
 			t.Fatal(err)
 		}
 		if after := listing(t, tree); after != before {
-			t.Fatalf("after revert:\n%s", difference(before, after))
+			t.Fatalf("after revert:\n%s", diff(strings.Split(before, "\n"), strings.Split(after, "\n")))
 		}
 	}
-}
-
-func difference(a, b string) string {
-	la, lb := strings.Split(a, "\n"), strings.Split(b, "\n")
-	var out []string
-	for _, l := range lb {
-		if !slices.Contains(la, l) {
-			out = append(out, "+"+l)
-		}
-	}
-	for _, l := range la {
-		if !slices.Contains(lb, l) {
-			out = append(out, "-"+l)
-		}
-	}
-	return strings.Join(out, "\n")
 }
 
 // TestForgetGone: the journal of a removed tree goes, that of one whose disk is missing

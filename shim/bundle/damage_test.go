@@ -9,13 +9,28 @@ import (
 	"time"
 )
 
-// files are the shim's own files of a bundle: how each is written and read, both giving
-// what stands in it as a string.
-var files = []struct {
+// file is one of the shim's own files of a bundle: how it is written, and how what stands in
+// it is read, as a string.
+type file struct {
 	name  string
 	write func(dir string) error
 	read  func(dir string) (string, error)
-}{
+}
+
+// written writes the file and returns what is in it.
+func (f file) written(t testing.TB, dir string) []byte {
+	t.Helper()
+	if err := f.write(dir); err != nil {
+		t.Fatal(err)
+	}
+	b, err := os.ReadFile(filepath.Join(dir, f.name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+var files = []file{
 	{ExitStatus, func(dir string) error {
 		return WriteExit(dir, Exit{Pid: 4711, Status: 137, At: time.Unix(1_700_000_000, 678).UTC()})
 	}, func(dir string) (string, error) {
@@ -36,14 +51,8 @@ var files = []struct {
 func TestCutFiles(t *testing.T) {
 	for _, f := range files {
 		dir := t.TempDir()
-		if err := f.write(dir); err != nil {
-			t.Fatal(err)
-		}
 		name := filepath.Join(dir, f.name)
-		whole, err := os.ReadFile(name)
-		if err != nil {
-			t.Fatal(err)
-		}
+		whole := f.written(t, dir)
 		if _, err := f.read(dir); err != nil {
 			t.Error(err)
 		}
@@ -63,14 +72,8 @@ func TestCutFiles(t *testing.T) {
 func TestFlippedFiles(t *testing.T) {
 	for _, f := range files {
 		dir := t.TempDir()
-		if err := f.write(dir); err != nil {
-			t.Fatal(err)
-		}
 		name := filepath.Join(dir, f.name)
-		whole, err := os.ReadFile(name)
-		if err != nil {
-			t.Fatal(err)
-		}
+		whole := f.written(t, dir)
 		for i := range whole {
 			for bit := range 8 {
 				whole[i] ^= 1 << bit
@@ -90,15 +93,7 @@ func TestFlippedFiles(t *testing.T) {
 // FuzzFiles: whatever a file has, what is read from it can be written and is read again.
 func FuzzFiles(f *testing.F) {
 	for i, x := range files {
-		dir := f.TempDir()
-		if err := x.write(dir); err != nil {
-			f.Fatal(err)
-		}
-		b, err := os.ReadFile(filepath.Join(dir, x.name))
-		if err != nil {
-			f.Fatal(err)
-		}
-		f.Add(b, i)
+		f.Add(x.written(f, f.TempDir()), i)
 	}
 	f.Add([]byte(`{}`), 0)
 	f.Add([]byte(`{"pid":5,"timestamp":"2026-01-01T00:00:00Z"}`), 0)

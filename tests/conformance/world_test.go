@@ -2,7 +2,6 @@ package conformance
 
 import (
 	"context"
-	"debug/elf"
 	"encoding/json"
 	"fmt"
 	"log/slog"
@@ -23,6 +22,7 @@ import (
 	"sysbox/tests/conformance/inside"
 	"sysbox/tests/pace"
 	"sysbox/tests/private"
+	"sysbox/tests/testcontainer"
 )
 
 func TestMain(m *testing.M) {
@@ -126,9 +126,9 @@ func newWorld(t *testing.T) *world {
 	must(t, os.Symlink("nowhere", filepath.Join(root, "etc/link")))
 	must(t, os.Symlink("file", filepath.Join(w.bundle, "plain/link")))
 	w.devices(t)
-	w.copy(t, "/bin/busybox", "/bin/busybox")
-	w.copy(t, "/proc/self/exe", "/bin/"+inside.Name)
-	w.libraries(t)
+	testcontainer.Copy(t, "/bin/busybox", filepath.Join(root, "bin/busybox"))
+	testcontainer.Copy(t, "/proc/self/exe", filepath.Join(root, "bin", inside.Name))
+	testcontainer.Libraries(t, root)
 	w.mount(t, w.bundle, w.bundle) // so that the root can be a slave
 	for _, name := range []string{"plain", "flagged"} {
 		at := filepath.Join(w.bundle, name)
@@ -172,38 +172,6 @@ func (w *world) mount(t *testing.T, from, to string) {
 	must(t, unix.Mount("", to, "", unix.MS_SHARED, ""))
 }
 
-func (w *world) copy(t *testing.T, from, to string) {
-	t.Helper()
-	to = filepath.Join(w.bundle, "rootfs", to)
-	must(t, os.MkdirAll(filepath.Dir(to), 0o755))
-	b, err := os.ReadFile(from)
-	must(t, err)
-	must(t, os.WriteFile(to, b, 0o755))
-}
-
-// libraries adds what this binary needs if it was built with cgo.
-func (w *world) libraries(t *testing.T) {
-	t.Helper()
-	f, err := elf.Open("/proc/self/exe")
-	must(t, err)
-	defer f.Close()
-	names, err := f.ImportedLibraries()
-	if err != nil || len(names) == 0 {
-		return
-	}
-	interp, err := f.Section(".interp").Data()
-	must(t, err)
-	loader := strings.TrimRight(string(interp), "\x00")
-	w.copy(t, loader, loader)
-	for _, name := range names {
-		found, _ := filepath.Glob("/lib/*-linux-gnu/" + name)
-		if len(found) != 1 {
-			t.Fatalf("this test's binary needs %s, found %q; build it with CGO_ENABLED=0", name, found)
-		}
-		w.copy(t, found[0], found[0])
-	}
-}
-
 func must(t *testing.T, err error) {
 	t.Helper()
 	if err != nil {
@@ -213,29 +181,7 @@ func must(t *testing.T, err error) {
 
 // spec is what a container has before its rows change it; asks are the questions to it.
 func (w *world) spec(asks []string) *specs.Spec {
-	return &specs.Spec{
-		Version: specs.Version,
-		Root:    &specs.Root{Path: "rootfs"},
-		Process: &specs.Process{Args: append([]string{"/bin/" + inside.Name}, asks...), Cwd: "/", Env: []string{"PATH=/bin"}, Capabilities: &specs.LinuxCapabilities{}},
-		Mounts: []specs.Mount{
-			{Destination: "/proc", Type: "proc", Source: "proc", Options: []string{"nosuid", "noexec", "nodev"}},
-			{Destination: "/dev", Type: "tmpfs", Source: "tmpfs", Options: []string{"nosuid", "strictatime", "mode=755", "size=65536k"}},
-			{Destination: "/dev/pts", Type: "devpts", Source: "devpts", Options: []string{"nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"}},
-			{Destination: "/dev/shm", Type: "tmpfs", Source: "shm", Options: []string{"nosuid", "noexec", "nodev", "mode=1777", "size=65536k"}},
-			{Destination: "/dev/mqueue", Type: "mqueue", Source: "mqueue", Options: []string{"nosuid", "noexec", "nodev"}},
-			{Destination: "/sys", Type: "sysfs", Source: "sysfs", Options: []string{"nosuid", "noexec", "nodev", "ro"}},
-			{Destination: "/run", Type: "tmpfs", Source: "tmpfs", Options: []string{"nosuid", "strictatime", "mode=755", "size=65536k"}},
-		},
-		Hostname: "box",
-		Linux: &specs.Linux{
-			CgroupsPath: fmt.Sprintf("%s/%d", testCgroup, os.Getpid()),
-			Namespaces: []specs.LinuxNamespace{
-				{Type: "pid"}, {Type: "ipc"}, {Type: "uts"}, {Type: "mount"}, {Type: "network"},
-			},
-			MaskedPaths:   []string{"/proc/acpi", "/proc/kcore", "/proc/keys", "/proc/timer_list", "/sys/firmware"},
-			ReadonlyPaths: []string{"/proc/bus", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"},
-		},
-	}
+	return testcontainer.Spec(fmt.Sprintf("%s/%d", testCgroup, os.Getpid()), append([]string{"/bin/" + inside.Name}, asks...)...)
 }
 
 // write writes config.json, with what only the test knows filled in.
