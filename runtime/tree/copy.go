@@ -27,6 +27,11 @@ import (
 // for each level, so folders whose paths are longer than a path can be are an error. What is
 // copied is taken from the budget, and more than that is an error.
 func Copy(from, to *os.File, left *Budget) error {
+	c := copier{links: map[file]link{}, most: maxLinks, left: left}
+	return c.copy(from, to)
+}
+
+func (c *copier) copy(from, to *os.File) error {
 	var st unix.Stat_t
 	if err := unix.Fstat(int(from.Fd()), &st); err != nil {
 		return err
@@ -36,7 +41,7 @@ func Copy(from, to *os.File, left *Budget) error {
 		return err
 	}
 	defer dst.Close()
-	c := copier{links: map[file]link{}, root: dst, left: left}
+	c.root = dst
 	defer c.whiteouts.Close()
 	if err := c.folder(from, dst, ""); err != nil {
 		return err
@@ -45,7 +50,7 @@ func Copy(from, to *os.File, left *Budget) error {
 }
 
 // maxLinks bounds what is remembered of files with several names, in bytes.
-var maxLinks = 64 << 20
+const maxLinks = 64 << 20
 
 // Budget is what may yet be copied.
 type Budget struct {
@@ -74,7 +79,8 @@ func (b *Budget) takeBytes(n int64) error {
 type copier struct {
 	root      *os.File
 	links     map[file]link
-	bytes     int // of maxLinks
+	bytes     int // of the names in links
+	most      int // what bytes may be
 	left      *Budget
 	whiteouts Whiteouts
 }
@@ -104,8 +110,8 @@ func (c *copier) met(st *unix.Stat_t, path string) (first string, err error) {
 		delete(c.links, id)
 		return first, nil
 	}
-	if c.bytes > maxLinks {
-		return "", fmt.Errorf("more than %d bytes of names of files with several names", maxLinks)
+	if c.bytes > c.most {
+		return "", fmt.Errorf("more than %d bytes of names of files with several names", c.most)
 	}
 	c.links[id] = l
 	return first, nil

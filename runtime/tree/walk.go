@@ -20,7 +20,11 @@ import (
 // whose path is longer than a path can be are left out: nobody can name what is in them,
 // and to build the names would take time by the square of the depth.
 func Walk(root *os.File, f func(dir *os.File, entries []os.DirEntry, path func(name string) string) error) error {
-	w := walker{f: f}
+	w := walker{f: f, most: maxPending}
+	return w.walk(root)
+}
+
+func (w *walker) walk(root *os.File) error {
 	dir, err := w.open(root, ".")
 	if err != nil {
 		return err
@@ -63,7 +67,7 @@ func Walk(root *os.File, f func(dir *os.File, entries []os.DirEntry, path func(n
 var errMoved = errors.New("somebody moves folders there")
 
 // maxPending bounds the names of folders that are yet to be visited, in bytes.
-var maxPending = 64 << 20
+const maxPending = 64 << 20
 
 // perName is what a name costs besides its bytes.
 const perName = 32
@@ -71,7 +75,8 @@ const perName = 32
 type walker struct {
 	f       func(*os.File, []os.DirEntry, func(string) string) error
 	way     []level // from root to the open folder
-	pending int     // of maxPending
+	pending int     // bytes of names in way
+	most    int     // what pending may be
 }
 
 type level struct {
@@ -110,8 +115,8 @@ func (w *walker) enter(dir *os.File, name string) error {
 				continue
 			}
 			top.below = append(top.below, e.Name())
-			if w.pending += len(e.Name()) + perName; w.pending > maxPending {
-				return fmt.Errorf("more than %d bytes of names of folders side by side", maxPending)
+			if w.pending += len(e.Name()) + perName; w.pending > w.most {
+				return fmt.Errorf("more than %d bytes of names of folders side by side", w.most)
 			}
 		}
 		if err == io.EOF {

@@ -9,9 +9,6 @@ import (
 // TestWalkWide: the names of folders side by side are remembered, and no more of them than
 // are good for this process.
 func TestWalkWide(t *testing.T) {
-	old := maxPending
-	maxPending = 100 * (perName + 2)
-	defer func() { maxPending = old }()
 	dir := t.TempDir()
 	more := func(n int, in string) {
 		t.Helper()
@@ -27,10 +24,11 @@ func TestWalkWide(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer root.Close()
-		err = Walk(root, func(_ *os.File, entries []os.DirEntry, _ func(string) string) error {
+		w := walker{most: 100 * (perName + 2), f: func(_ *os.File, entries []os.DirEntry, _ func(string) string) error {
 			folders += len(entries)
 			return nil
-		})
+		}}
+		err = w.walk(root)
 		return folders, err
 	}
 	more(60, "")
