@@ -35,22 +35,25 @@ func (c *Cgroup) procsDir() string {
 	return c.layout.Unified + c.path
 }
 
-func pidsBelow(dir string) ([]int, error) {
-	var pids []int
+func pidsBelow(dir string) ([]int, error) { return idsBelow(dir, "cgroup.procs") }
+
+// idsBelow lists what files of this name have, of a cgroup and those below it.
+func idsBelow(dir, file string) ([]int, error) {
+	var ids []int
 	err := walk(dir, func(fd int) error {
-		own, err := pidsOf(fd)
-		pids = append(pids, own...)
+		own, err := idsOf(fd, file)
+		ids = append(ids, own...)
 		return err
 	}, func(int, string) error { return nil })
 	if gone(err) {
 		err = nil
 	}
-	return pids, err
+	return ids, err
 }
 
-// pidsOf lists the processes of one cgroup.
-func pidsOf(fd int) ([]int, error) {
-	s, err := readBelow(fd, "cgroup.procs")
+// idsOf lists the processes or threads of one cgroup.
+func idsOf(fd int, file string) ([]int, error) {
+	s, err := readBelow(fd, file)
 	switch {
 	case err == nil:
 	case gone(err):
@@ -61,18 +64,48 @@ func pidsOf(fd int) ([]int, error) {
 	default:
 		return nil, err
 	}
-	var pids []int
+	var ids []int
 	for line := range strings.SplitSeq(s, "\n") {
 		if line == "" || line == "0" { // 0: in a pid namespace that isn't below ours
 			continue
 		}
-		pid, err := strconv.Atoi(line)
+		id, err := strconv.Atoi(line)
 		if err != nil {
-			return nil, fmt.Errorf("cgroup.procs has the line %q", line)
+			return nil, fmt.Errorf("%s has the line %q", file, line)
 		}
-		pids = append(pids, pid)
+		ids = append(ids, id)
 	}
-	return pids, nil
+	return ids, nil
+}
+
+// Threads lists the host's ids of all threads, those of sub-cgroups included. Among them is
+// one that waits for something while it ends after its process's leading thread has ended:
+// no list of processes of version 2 has that process then.
+func (c *Cgroup) Threads() ([]int, error) {
+	file := "cgroup.threads"
+	if c.layout.Unified == "" {
+		file = "tasks"
+	}
+	ids, err := idsBelow(c.procsDir(), file)
+	if err != nil {
+		return nil, fmt.Errorf("list threads: %w", err)
+	}
+	return ids, nil
+}
+
+// Populated tells whether anything of the container's has not ended: by the kernel's own
+// count, which has what the lists of processes lack; see [Cgroup.Threads].
+func (c *Cgroup) Populated() (bool, error) {
+	if c.layout.Unified == "" {
+		// Version 1 does not tell. What keeps a cgroup from being removed is in these lists.
+		ids, err := c.Threads()
+		return len(ids) > 0, err
+	}
+	n, err := keyValue(c.layout.Unified+c.path+"/cgroup.events", "populated")
+	if gone(err) {
+		return false, nil
+	}
+	return n > 0, err
 }
 
 // SignalAll sends a signal to every process that's in the cgroup.
@@ -116,45 +149,51 @@ func (c *Cgroup) SignalAll(sig unix.Signal) error {
 	return errors.Join(errs...)
 }
 
-// KillAll ends every process and returns when none is left, or when ctx ends.
-func (c *Cgroup) KillAll(ctx context.Context) error {
+// Kill sends SIGKILL to every process, and thaws those of version 1, which do not die frozen.
+func (c *Cgroup) Kill() error {
 	if c.layout.Unified != "" {
 		// Linux 5.14: one write, atomic against forks, frozen or not.
 		err := writeFile(c.layout.Unified+c.path+"/cgroup.kill", "1")
-		if err == nil {
-			return c.waitEmpty(ctx, nil)
-		}
-		if !gone(err) {
-			return fmt.Errorf("kill processes: %w", err)
+		if err == nil || !gone(err) {
+			return err
 		}
 	}
-	// A frozen v1 process doesn't die before it's thawed.
-	thaw := func() {
-		if frozen, err := c.Frozen(); err == nil && frozen {
-			_ = c.Thaw(ctx) // SIGKILL is sent again with the next round
-		}
+	err := c.SignalAll(unix.SIGKILL)
+	if freezer := c.layout.v1("freezer"); freezer != "" {
+		_ = writeFile(c.dir("freezer")+"/freezer.state", "THAWED") // the signal is sent again with the next Kill
 	}
-	return c.waitEmpty(ctx, func() error {
-		err := c.SignalAll(unix.SIGKILL)
-		thaw()
-		return err
-	})
+	return err
 }
 
-// waitEmpty calls kill, if there is one, until no process is left.
-func (c *Cgroup) waitEmpty(ctx context.Context, kill func() error) error {
+// killAgain is how often processes are killed that came after the last time.
+const killAgain = time.Second
+
+// KillAll ends every process and returns when none is left, or when ctx ends.
+func (c *Cgroup) KillAll(ctx context.Context) error {
+	atomic := c.layout.Unified != "" && exists(c.layout.Unified+c.path+"/cgroup.kill")
+	var killed time.Time
 	for wait := 50 * time.Microsecond; ; wait = min(2*wait, 20*time.Millisecond) {
-		if kill != nil {
-			if err := kill(); err != nil {
-				return err
+		if !atomic || time.Since(killed) > killAgain {
+			if err := c.Kill(); err != nil {
+				return fmt.Errorf("kill processes: %w", err)
 			}
+			killed = time.Now()
 		}
-		pids, err := c.Pids()
-		if err != nil || len(pids) == 0 {
+		if left, err := c.Populated(); err != nil || !left {
 			return err
 		}
 		if err := pause(ctx, wait); err != nil {
-			return fmt.Errorf("kill processes of %s: %d still there, the first is %d: %w", c.path, len(pids), pids[0], err)
+			return fmt.Errorf("%s: %w", c.left(), err)
 		}
 	}
+}
+
+// left says what has been killed and has not ended.
+func (c *Cgroup) left() string {
+	tids, err := c.Threads()
+	if err != nil || len(tids) == 0 {
+		return fmt.Sprintf("processes of cgroup %s were killed and have not ended", c.path)
+	}
+	at, _ := readFile(fmt.Sprintf("/proc/%d/wchan", tids[0]))
+	return fmt.Sprintf("processes of cgroup %s were killed and have not ended: %d threads are left, and the first, %d, waits in the kernel (%s)", c.path, len(tids), tids[0], at)
 }
