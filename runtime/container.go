@@ -56,6 +56,7 @@ type Container struct {
 	guarded    map[uint64]bool // the mounts with masks, see mount.Tree
 	holds      []func()        // end what keeps others off the root's upper layer and storage
 	initHome   string          // of init's user, where its environment has none
+	rootDev    uint64          // st_dev of the image's file system
 	reading    chan struct{}   // a slot for each reading of /etc/passwd
 	stopOOM    func()
 	usesIDs    bool

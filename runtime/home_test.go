@@ -1,7 +1,10 @@
 package runtime
 
 import (
+	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -11,6 +14,21 @@ import (
 )
 
 func init() {
+	// An overlay lets this process's threads in, which a FUSE file system does not.
+	routines["home overlay"] = func() error {
+		s, err := newSilence("/root/f")
+		if err != nil {
+			return err
+		}
+		const low = "/root/low"
+		if err := errors.Join(os.Mkdir(low, 0o755), os.Symlink("silent", low+"/passwd"), unix.Mount("o", "/etc", "overlay", 0, "lowerdir=/root/f:"+low)); err != nil {
+			return err
+		}
+		fmt.Println("silent")
+		<-s.asked
+		fmt.Println("asked")
+		select {}
+	}
 	routines["home silence"] = func() error {
 		fuse, err := unix.Open("/dev/fuse", unix.O_RDWR, 0)
 		if err != nil {
@@ -22,6 +40,48 @@ func init() {
 		}
 		fmt.Println("silent")
 		select {}
+	}
+}
+
+// waiting are the threads of this process that wait for a FUSE file system.
+func waiting(t *testing.T) (out []string) {
+	t.Helper()
+	tasks, err := filepath.Glob("/proc/self/task/*")
+	if err != nil || len(tasks) == 0 {
+		t.Fatal(tasks, err)
+	}
+	for _, task := range tasks {
+		if at, err := os.ReadFile(task + "/wchan"); err == nil && string(at) == "request_wait_answer" {
+			out = append(out, task)
+		}
+	}
+	return out
+}
+
+// TestHomeInSilentOverlay: no thread of the shim asks an overlay of the container above a file
+// system that never answers, but a process that ends with the container.
+func TestHomeInSilentOverlay(t *testing.T) {
+	next, w := lines(t)
+	c := create(t, testPod(t, "pod"), CreateRequest{ID: "c1", Bundle: insideBundle(t, "home overlay", nil), Stdio: Stdio{Stdout: w, Stderr: w}})
+	if err := c.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if s := next(); s != "silent" {
+		t.Fatal(s)
+	}
+	home := make(chan string)
+	go func() { home <- c.homeNow(1000) }()
+	if s := next(); s != "asked" {
+		t.Fatal(s)
+	}
+	if threads := waiting(t); len(threads) > 0 {
+		t.Errorf("threads wait: %v", threads)
+	}
+	if got := <-home; got != "/" {
+		t.Errorf("by the silent file system: %q", got)
+	}
+	if err := c.Delete(t.Context()); err != nil {
+		t.Error(err)
 	}
 }
 

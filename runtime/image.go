@@ -1,28 +1,19 @@
 package runtime
 
 import (
-	"bufio"
 	"errors"
 	"fmt"
 	"io"
 	"os"
-	"path"
-	"strconv"
 	"strings"
-	"time"
 
 	"golang.org/x/sys/unix"
 
 	"sysbox/runtime/plan"
-	"sysbox/runtime/process"
 )
 
-const (
-	// maxPasswd bounds how much of an image's /etc/passwd is looked at.
-	maxPasswd = 1 << 20
-	// maxDockerConfig bounds an image's /etc/docker/daemon.json, in bytes.
-	maxDockerConfig = 64 << 10
-)
+// maxDockerConfig bounds an image's /etc/docker/daemon.json, in bytes.
+const maxDockerConfig = 64 << 10
 
 // openInRoot opens a path of an image as its processes would see it, but only
 // a regular file: never a device, a FIFO or what a magic link leads to. The
@@ -63,78 +54,4 @@ func addDockerRoot(p *plan.Plan, root *os.File) error {
 		return fmt.Errorf("no storage for Docker's data-root: %w", err)
 	}
 	return p.AddDockerRoot(text)
-}
-
-// homeDeadline bounds how long a process waits for the reading of /etc/passwd, which a
-// file system that the container serves itself may never answer.
-var homeDeadline = 2 * time.Second
-
-// homeReaders bounds how many such readings of one container can be stuck.
-const homeReaders = 8
-
-// home is the home folder of a user by the /etc/passwd below root, which home closes;
-// "/" if that does not say, or not in time.
-func (c *Container) home(root *os.File, uid uint32) string {
-	deadline := time.NewTimer(homeDeadline)
-	defer deadline.Stop()
-	select {
-	case c.reading <- struct{}{}:
-	case <-deadline.C:
-		root.Close()
-		return "/"
-	}
-	found := make(chan string, 1)
-	go func() {
-		defer func() { <-c.reading }()
-		defer root.Close()
-		f, err := openInRoot(root, "/etc/passwd")
-		if err != nil {
-			found <- ""
-			return
-		}
-		defer f.Close()
-		found <- parseHomes(io.LimitReader(f, maxPasswd))[uid]
-	}()
-	select {
-	case h := <-found:
-		if h != "" && len(h) < process.GoSize-len("HOME=")-1 {
-			return h
-		}
-	case <-deadline.C:
-	}
-	return "/"
-}
-
-// homeNow is the same by the root that init has now. Another process cannot be taken
-// for init: it still lives when its root is open.
-func (c *Container) homeNow(uid uint32) string {
-	root, err := os.OpenFile(fmt.Sprintf("/proc/%d/root", c.init.Pid()), unix.O_PATH|unix.O_DIRECTORY, 0)
-	if err != nil {
-		return "/"
-	}
-	if c.init.Signal(0) != nil {
-		root.Close()
-		return "/"
-	}
-	return c.home(root, uid)
-}
-
-// parseHomes reads passwd(5); of lines for one uid the first counts.
-func parseHomes(passwd io.Reader) map[uint32]string {
-	out := map[uint32]string{}
-	s := bufio.NewScanner(passwd)
-	for s.Scan() {
-		fields := strings.Split(s.Text(), ":")
-		if len(fields) < 6 || !path.IsAbs(fields[5]) || strings.ContainsRune(fields[5], 0) {
-			continue
-		}
-		uid, err := strconv.ParseUint(fields[2], 10, 32)
-		if err != nil {
-			continue
-		}
-		if _, ok := out[uint32(uid)]; !ok {
-			out[uint32(uid)] = strings.Clone(fields[5])
-		}
-	}
-	return out
 }

@@ -371,12 +371,17 @@ func (c *Container) buildTree(ctx context.Context, ns map[string]*os.File) error
 			return err
 		}
 		c.guarded = t.Guarded()
+		var st unix.Statx_t
+		if err := unix.Statx(int(rootfs.Fd()), "", unix.AT_EMPTY_PATH, unix.STATX_TYPE, &st); err != nil {
+			return err
+		}
+		c.rootDev = unix.Mkdev(st.Dev_major, st.Dev_minor)
 		if !hasEnv(c.plan.Process.Env, "HOME") {
 			root, err := sys.Openat2(rootfs, ".", unix.OpenHow{Flags: unix.O_PATH | unix.O_DIRECTORY})
 			if err != nil {
 				return err
 			}
-			c.initHome = c.home(root, c.plan.Process.UID)
+			c.initHome = c.homeOfImage(root, c.plan.Process.UID)
 		}
 		for _, kind := range []hooks.Kind{hooks.Prestart, hooks.CreateRuntime, hooks.CreateContainer} {
 			if err := c.runHooks(ctx, kind); err != nil {

@@ -15,8 +15,8 @@ import (
 	"sysbox/tests/pace"
 )
 
-// silence is a FUSE file system of a container's in which there is nothing, and which never
-// answers who asks for a name that begins with "silent".
+// silence is a FUSE file system of a container's in which there is only a file, "file", and
+// which never answers who asks for a name that begins with "silent".
 type silence struct {
 	asked chan bool // one for each of these
 }
@@ -38,7 +38,7 @@ func newSilence(dir string) (*silence, error) {
 
 // serve speaks FUSE, linux/fuse.h, as far as it is needed.
 func (s *silence) serve(dev int) {
-	const lookup, forget, initialise, interrupt, batchForget = 1, 2, 26, 36, 42
+	const lookup, forget, open, statfs, initialise, interrupt, batchForget = 1, 2, 14, 17, 26, 36, 42
 	le := binary.LittleEndian
 	reply := func(unique uint64, errno unix.Errno, data []byte) {
 		b := le.AppendUint32(nil, uint32(16+len(data)))
@@ -68,7 +68,19 @@ func (s *silence) serve(dev int) {
 				s.asked <- true
 				continue
 			}
+			if string(b[40:n]) == "file\x00" {
+				out := make([]byte, 128)
+				le.PutUint64(out, 2)                        // node
+				le.PutUint32(out[100:], unix.S_IFREG|0o666) // mode
+				le.PutUint32(out[104:], 1)                  // links
+				reply(unique, 0, out)
+				continue
+			}
 			reply(unique, unix.ENOENT, nil)
+		case open:
+			reply(unique, 0, make([]byte, 16))
+		case statfs:
+			reply(unique, 0, make([]byte, 80))
 		case forget, interrupt, batchForget:
 		default:
 			reply(unique, unix.ENOSYS, nil)

@@ -288,14 +288,13 @@ func parseIdentity(status []byte) (*identity, error) {
 type namespace struct{ dev, ino uint64 }
 
 func namespaceOf(fd int, name string) (namespace, error) {
-	var st unix.Stat_t
-	var err error
+	var st unix.Statx_t
+	flags := unix.AT_STATX_DONT_SYNC // it may be any folder of the container's
 	if name == "" {
-		err = unix.Fstat(fd, &st)
-	} else {
-		err = unix.Fstatat(fd, name, &st, 0)
+		flags |= unix.AT_EMPTY_PATH
 	}
-	return namespace{uint64(st.Dev), st.Ino}, err
+	err := unix.Statx(fd, name, flags, unix.STATX_INO, &st)
+	return namespace{unix.Mkdev(st.Dev_major, st.Dev_minor), st.Ino}, err
 }
 
 // namespace is that of the caller's of one kind, such as "user".

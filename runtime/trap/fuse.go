@@ -66,15 +66,17 @@ func (w *worker) fuse(c *call, server []string) verdict {
 	if err != nil {
 		return pass
 	}
-	if w.enter(c) != nil || w.become(id, 0) != nil {
+	k, ok := w.walker(c, id, 0)
+	if !ok {
 		return pass
 	}
-	device, path, err := w.disk(c, id, text[0])
+	defer k.close()
+	device, path, err := k.disk(text[0])
 	if err != nil || device < 0 {
 		return orPass(err)
 	}
 	defer unix.Close(device)
-	dir, before, err := w.mountPoint(c, id, text[1])
+	dir, before, err := k.mountPoint(text[1])
 	if err != nil {
 		return failed(err)
 	}
@@ -83,7 +85,7 @@ func (w *worker) fuse(c *call, server []string) verdict {
 		s.say(fmt.Sprintf("the container asked for a mount with the option %q, which servers of FUSE are not given", bad))
 		return fail(unix.EINVAL)
 	}
-	if err := w.waitFree(c, device); err != nil {
+	if err := k.waitFree(device); err != nil {
 		return failed(err)
 	}
 	p.Args = append(slices.Clone(server), "-o", options, path, dir)
@@ -91,7 +93,7 @@ func (w *worker) fuse(c *call, server []string) verdict {
 	if v.errno != 0 || v.pass {
 		return v
 	}
-	v = w.served(c, id, mounts, dir, before)
+	v = k.served(mounts, dir, before)
 	if v.errno != 0 {
 		s.say(fmt.Sprintf("%q for the container: exit status 0, but the file system is not there (%v): %q", strings.Join(p.Args, " "), v.errno, said))
 	}
@@ -108,11 +110,8 @@ func orPass(err error) verdict {
 
 // served is the verdict when a server has ended its set-up with status 0, which fuse2fs
 // does also if there is no mount; nor does it tell the kernel that one is read-only.
-func (w *worker) served(c *call, id *identity, mounts int, dir string, before uint64) verdict {
-	if w.capable(0) != nil {
-		return fail(unix.EIO)
-	}
-	at, err := w.walk(c, id, unix.AT_FDCWD, dir, unix.O_DIRECTORY)
+func (k *walker) served(mounts int, dir string, before uint64) verdict {
+	at, err := k.walk(unix.AT_FDCWD, dir, unix.O_DIRECTORY)
 	if err != nil {
 		return failed(err)
 	}
@@ -120,13 +119,13 @@ func (w *worker) served(c *call, id *identity, mounts int, dir string, before ui
 	if after, err := mountAt(at); err != nil || after == before {
 		return fail(unix.EINVAL)
 	}
-	if c.args[3]&unix.MS_RDONLY == 0 {
+	if k.c.args[3]&unix.MS_RDONLY == 0 {
 		return verdict{}
 	}
-	if err := w.capable(^uint64(0)); err != nil {
+	if err := k.w.restore(); err != nil {
 		return failed(err)
 	}
-	if err := w.join(mounts); err != nil {
+	if err := k.w.join(mounts); err != nil {
 		return failed(err)
 	}
 	if err := unix.MountSetattr(at, "", unix.AT_EMPTY_PATH, &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY}); err != nil {
@@ -231,14 +230,14 @@ func (c *caller) limits() (out []plan.Rlimit, err error) {
 
 // disk opens what a caller's path leads to, and returns its path without links; -1 for
 // what is no block device that the container was given.
-func (w *worker) disk(c *call, id *identity, path string) (int, string, error) {
-	fd, err := w.walk(c, id, unix.AT_FDCWD, path, 0)
+func (k *walker) disk(path string) (int, string, error) {
+	fd, err := k.walk(unix.AT_FDCWD, path, 0)
 	if err != nil {
 		return -1, "", err
 	}
-	var st unix.Stat_t
-	if err = unix.Fstat(fd, &st); err == nil && st.Mode&unix.S_IFMT == unix.S_IFBLK && w.server.granted("b", int64(unix.Major(st.Rdev)), int64(unix.Minor(st.Rdev))) {
-		path, err = w.pathOf(fd)
+	var st unix.Statx_t
+	if st, err = known(fd); err == nil && st.Mode&unix.S_IFMT == unix.S_IFBLK && k.w.server.granted("b", int64(st.Rdev_major), int64(st.Rdev_minor)) {
+		path, err = k.pathOf(fd)
 		if err == nil && !strings.ContainsAny(path, `,\`) { // servers make an option of it
 			return fd, path, nil
 		}
@@ -248,14 +247,14 @@ func (w *worker) disk(c *call, id *identity, path string) (int, string, error) {
 }
 
 // mountPoint is a folder's path without links, and the mount that it is on.
-func (w *worker) mountPoint(c *call, id *identity, target string) (path string, mount uint64, err error) {
-	at, err := w.walk(c, id, unix.AT_FDCWD, target, unix.O_DIRECTORY)
+func (k *walker) mountPoint(target string) (path string, mount uint64, err error) {
+	at, err := k.walk(unix.AT_FDCWD, target, unix.O_DIRECTORY)
 	if err != nil {
 		return "", 0, err
 	}
 	defer unix.Close(at)
 	if mount, err = mountAt(at); err == nil {
-		path, err = w.pathOf(at)
+		path, err = k.pathOf(at)
 	}
 	return path, mount, err
 }
@@ -266,16 +265,6 @@ func mountAt(fd int) (uint64, error) {
 	var st unix.Statx_t
 	err := unix.Statx(fd, "", unix.AT_EMPTY_PATH|unix.AT_STATX_DONT_SYNC, 0, &st)
 	return st.Mnt_id, err
-}
-
-// pathOf is the path of an open file, from the root that the worker has entered.
-func (w *worker) pathOf(fd int) (string, error) {
-	buf := make([]byte, unix.PathMax)
-	n, err := unix.Readlinkat(w.server.proc, "thread-self/fd/"+itoa(int32(fd)), buf)
-	if err == nil && (n == 0 || buf[0] != '/') {
-		err = unix.ENOENT
-	}
-	return string(buf[:max(n, 0)]), err
 }
 
 // plainOption are those of a mount that a server is given: libfuse's for file systems
@@ -329,8 +318,9 @@ const (
 
 // waitFree waits until nobody has a device for himself: EBUSY if that takes too long.
 // What else keeps it from being opened, the server finds.
-func (w *worker) waitFree(c *call, device int) error {
-	if err := w.capable(0); err != nil {
+func (k *walker) waitFree(device int) error {
+	w, c := k.w, k.c
+	if err := k.enter(); err != nil {
 		return err
 	}
 	for end := time.Now().Add(leaving); ; time.Sleep(glance) {

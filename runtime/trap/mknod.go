@@ -75,19 +75,18 @@ type node struct {
 }
 
 func (w *worker) makeNode(c *call, id *identity, dirfd int32, path string, n node) verdict {
-	if err := w.enter(c); err != nil {
+	k, ok := w.walker(c, id, 1<<capMknod)
+	if !ok {
 		return pass
 	}
-	if err := w.become(id, 1<<capMknod); err != nil {
-		return failed(err)
-	}
-	dir, err := w.walk(c, id, dirfd, path, unix.O_DIRECTORY)
+	defer k.close()
+	dir, err := k.walk(dirfd, path, unix.O_DIRECTORY)
 	if err != nil {
 		return unreached(err)
 	}
 	defer unix.Close(dir)
-	var st unix.Stat_t
-	if err := unix.Fstat(dir, &st); err != nil {
+	st, err := known(dir)
+	if err != nil {
 		return unreached(err)
 	}
 	rights := uint64(1) << capMknod
@@ -98,7 +97,7 @@ func (w *worker) makeNode(c *call, id *identity, dirfd int32, path string, n nod
 		return fail(unix.EINTR)
 	}
 	m := maker{dir: dir, setup: forFiles(id, rights)}
-	if !w.server.devs[uint64(st.Dev)] {
+	if !w.server.devs[unix.Mkdev(st.Dev_major, st.Dev_minor)] {
 		return w.boundNode(c, m, n)
 	}
 	if v := w.mknodIn(m, n); !v.done() {
@@ -115,16 +114,22 @@ type maker struct {
 
 // mknodIn makes a node where it is asked for.
 func (w *worker) mknodIn(m maker, n node) verdict {
-	v := w.run(map[int]int{fdDir: m.dir}, m.setup, program.Program{
-		step("mknod", unix.SYS_MKNODAT, num(fdDir), program.Str(n.name), num(n.mode), num(n.dev)),
-	})
+	return orKernels(w.run(map[int]int{fdDir: m.dir}, m.setup, program.Program{n.mknod()}))
+}
+
+func (n node) mknod() program.Call {
+	return step("mknod", unix.SYS_MKNODAT, num(fdDir), program.Str(n.name), num(n.mode), num(n.dev))
+}
+
+// orKernels leaves what is refused to the kernel, see [unreached].
+func orKernels(v verdict) verdict {
 	if v.errno == unix.EACCES {
-		return pass // see unreached
+		return pass
 	}
 	return v
 }
 
-// made is the verdict for a file that was made: it goes if the caller has gone. That is
+// made is the verdict for a file that was made on a file system of the host's: it goes if the caller has gone. That is
 // looked at before the answer, so that nothing is open after it that would be in the way of
 // what the caller does next, such as to unmount.
 func (c *caller) made(dir int, name string) verdict {

@@ -56,14 +56,16 @@ func (w *worker) bind(c *call) verdict {
 	if err != nil {
 		return pass
 	}
-	if w.enter(c) != nil || w.become(id, 0) != nil {
-		return pass
-	}
-	dir, ok := w.shown(c, id, unix.AT_FDCWD, source)
+	k, ok := w.walker(c, id, 0)
 	if !ok {
 		return pass
 	}
-	at, err := w.walk(c, id, unix.AT_FDCWD, target, 0)
+	defer k.close()
+	dir, ok := k.shown(unix.AT_FDCWD, source)
+	if !ok {
+		return pass
+	}
+	at, err := k.walk(unix.AT_FDCWD, target, 0)
 	if err != nil {
 		return unreached(err)
 	}
@@ -81,8 +83,8 @@ func (w *worker) bind(c *call) verdict {
 }
 
 // shown finds the folder of [shown] that a caller's path leads to.
-func (w *worker) shown(c *call, id *identity, dirfd int32, path string) (string, bool) {
-	fd, err := w.walk(c, id, dirfd, path, 0)
+func (k *walker) shown(dirfd int32, path string) (string, bool) {
+	fd, err := k.walk(dirfd, path, 0)
 	if err != nil {
 		return "", false
 	}
@@ -91,7 +93,7 @@ func (w *worker) shown(c *call, id *identity, dirfd int32, path string) (string,
 	if err != nil {
 		return "", false
 	}
-	dir, ok := w.server.roots[ns]
+	dir, ok := k.w.server.roots[ns]
 	return dir, ok
 }
 

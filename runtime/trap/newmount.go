@@ -89,14 +89,16 @@ func (w *worker) openTree(c *call, attr []byte) verdict {
 		return pass
 	}
 	unix.Close(mounts)
-	if w.enter(c) != nil || w.become(id, 0) != nil {
+	k, ok := w.walker(c, id, 0)
+	if !ok {
 		return pass
 	}
+	defer k.close()
 	follow := 0
 	if c.args[2]&unix.AT_SYMLINK_NOFOLLOW != 0 {
 		follow = unix.O_NOFOLLOW
 	}
-	at, err := w.walkAt(c, id, int32(c.args[0]), c.args[1], c.args[2]&unix.AT_EMPTY_PATH != 0, follow)
+	at, err := k.walkAt(int32(c.args[0]), c.args[1], c.args[2]&unix.AT_EMPTY_PATH != 0, follow)
 	if err != nil {
 		return pass
 	}
@@ -128,9 +130,10 @@ func (w *worker) openTree(c *call, attr []byte) verdict {
 	return verdict{file: os.NewFile(uintptr(fd), dir), closeOnExec: c.args[2]&unix.OPEN_TREE_CLOEXEC != 0, given: given}
 }
 
-// walkAt is [worker.walk] by a path in the caller's memory, which may be empty and mean
+// walkAt is [walker.walk] by a path in the caller's memory, which may be empty and mean
 // dirfd itself.
-func (w *worker) walkAt(c *call, id *identity, dirfd int32, addr uint64, empty bool, flags int) (int, error) {
+func (k *walker) walkAt(dirfd int32, addr uint64, empty bool, flags int) (int, error) {
+	w, c := k.w, k.c
 	var path string
 	err := w.peek(func() (err error) {
 		path, err = c.text(addr, unix.PathMax, unix.ENAMETOOLONG)
@@ -140,7 +143,7 @@ func (w *worker) walkAt(c *call, id *identity, dirfd int32, addr uint64, empty b
 	case err != nil:
 		return -1, err
 	case path != "":
-		return w.walk(c, id, dirfd, path, flags)
+		return k.walk(dirfd, path, flags)
 	case !empty:
 		return -1, unix.ENOENT
 	case dirfd == unix.AT_FDCWD:
@@ -186,14 +189,16 @@ func moveMount(w *worker, c *call) verdict {
 }
 
 func (w *worker) moveTree(c *call, id *identity, mounts int, tree *os.File, flags uint64) verdict {
-	if w.enter(c) != nil || w.become(id, 0) != nil {
+	k, ok := w.walker(c, id, 0)
+	if !ok {
 		return pass
 	}
+	defer k.close()
 	follow := unix.O_NOFOLLOW
 	if flags&unix.MOVE_MOUNT_T_SYMLINKS != 0 {
 		follow = 0
 	}
-	at, err := w.walkAt(c, id, int32(c.args[2]), c.args[3], flags&unix.MOVE_MOUNT_T_EMPTY_PATH != 0, follow)
+	at, err := k.walkAt(int32(c.args[2]), c.args[3], flags&unix.MOVE_MOUNT_T_EMPTY_PATH != 0, follow)
 	if err != nil {
 		return failed(err)
 	}

@@ -1,12 +1,15 @@
 package trap
 
 import (
+	"encoding/binary"
 	"os"
 	"strconv"
 	"sync"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
+	"sysbox/runtime/acting"
 	"sysbox/runtime/program"
 	"sysbox/runtime/sys"
 )
@@ -141,73 +144,106 @@ func newTmpfs(options map[string]string) (*os.File, error) {
 // On a mount without devices (nodev) the node is just made, and does not open: as on a
 // machine, where it can be removed and archived.
 func (w *worker) boundNode(c *call, m maker, n node) verdict {
-	var fs unix.Statfs_t
-	if err := unix.Fstatfs(m.dir, &fs); err == nil && fs.Flags&unix.ST_NODEV != 0 {
-		if v := w.mknodIn(m, n); !v.done() {
-			return v
-		}
-		return c.made(m.dir, n.name)
-	}
 	if err := w.restore(); err != nil {
 		return failed(err)
 	}
 	mounts, ok := w.server.mounts(c)
-	if !ok {
-		return pass
+	if ok {
+		defer unix.Close(mounts)
 	}
-	defer unix.Close(mounts)
-	file, v := w.underNode(m, n)
+	file, nodev, v := w.underNode(m, n)
 	if file == nil {
 		return v
 	}
 	defer file.Close()
-	var st unix.Stat_t
-	if err := unix.Fstat(int(file.Fd()), &st); err != nil {
-		return failed(err)
+	switch {
+	case nodev && c.waits():
+		return verdict{}
+	case nodev:
+		v = fail(unix.EINTR)
+	case ok:
+		v = w.cover(c, mounts, file, n)
+	default:
+		v = pass
 	}
-	bound, v := w.coverFile(mounts, file, &st, n)
-	if bound == nil {
-		unmake(m.dir, n.name, &st)
-		return v
-	}
-	defer bound.Close()
-	v = w.attached(c, mounts, bound)
-	if v.errno != 0 {
-		unmake(m.dir, n.name, &st)
+	if !v.done() {
+		w.remove(m, n)
 	}
 	return v
 }
 
-// underNode makes what lies under a bound node: a node as well, which shows in other
-// mount namespaces and in archives, or a plain file on overlays of the container's, which
-// cannot make one.
-func (w *worker) underNode(m maker, n node) (*os.File, verdict) {
-	v := w.mknodIn(m, n)
-	if v.errno == unix.EPERM || v.errno == unix.EOPNOTSUPP {
-		create := step("make a file", unix.SYS_OPENAT, num(fdDir), program.Str(n.name),
-			num(unix.O_CREAT|unix.O_EXCL|unix.O_WRONLY|unix.O_NOFOLLOW|unix.O_CLOEXEC), num(n.mode&0o7777))
-		create.Label = "file"
-		return w.fetch(map[int]int{fdDir: m.dir}, m.setup, program.Program{create}, "file")
-	}
-	if !v.done() {
-		return nil, v
-	}
-	fd, err := unix.Openat(m.dir, n.name, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return nil, failed(err)
-	}
-	file := os.NewFile(uintptr(fd), n.name)
-	var st unix.Stat_t
-	if err := unix.Fstat(fd, &st); err != nil || st.Rdev != uint64(n.dev) || st.Mode&unix.S_IFMT != n.mode&unix.S_IFMT {
-		file.Close()
-		return nil, fail(unix.EEXIST) // the container has put something else there meanwhile
-	}
-	return file, verdict{}
+// remove removes what was made. It may be another file by now, which the caller could remove
+// as well.
+func (w *worker) remove(m maker, n node) {
+	_ = w.run(map[int]int{fdDir: m.dir}, m.setup, program.Program{
+		step("remove what was made", unix.SYS_UNLINKAT, num(fdDir), program.Str(n.name), num(0)),
+	})
 }
 
+// cover binds a node over a file that was made for it.
+func (w *worker) cover(c *call, mounts int, file *os.File, n node) verdict {
+	st, err := known(int(file.Fd()))
+	if err != nil {
+		return failed(err)
+	}
+	bound, v := w.coverFile(mounts, file, &st, n)
+	if bound == nil {
+		return v
+	}
+	defer bound.Close()
+	return w.attached(c, mounts, bound)
+}
+
+// underNode makes what lies under a bound node: a node as well, which shows in other
+// mount namespaces and in archives, or a plain file on overlays of the container's, which
+// cannot make one. nodev tells whether no device opens there.
+func (w *worker) underNode(m maker, n node) (file *os.File, nodev bool, v verdict) {
+	open := func(flags int) program.Program {
+		open := step("open what is made", unix.SYS_OPENAT, num(fdDir), program.Str(n.name), num(flags|unix.O_NOFOLLOW|unix.O_CLOEXEC), num(n.mode&0o7777))
+		open.Label = "file"
+		stat := &program.Space{Name: "struct statfs", N: statfsSize}
+		return program.Program{
+			open,
+			step("learn of the mount", unix.SYS_FSTATFS, num(fdDir), stat),
+			step("tell of the mount", unix.SYS_WRITE, num(acting.Socket), stat, num(stat.N)),
+		}
+	}
+	var fs [statfsSize]byte
+	file, v = w.fetchTold(map[int]int{fdDir: m.dir}, m.setup, append(program.Program{n.mknod()}, open(unix.O_PATH)...), "file", fs[:])
+	if v.errno == unix.EPERM || v.errno == unix.EOPNOTSUPP {
+		refused := v
+		if file, v = w.fetchTold(map[int]int{fdDir: m.dir}, m.setup, open(unix.O_CREAT|unix.O_EXCL|unix.O_WRONLY), "file", fs[:]); file != nil && hasNoDevices(fs) {
+			file.Close()
+			w.remove(m, n)
+			return nil, false, refused
+		}
+		return file, false, v
+	}
+	if file == nil {
+		return nil, false, orKernels(v)
+	}
+	st, err := known(int(file.Fd()))
+	if err != nil || unix.Mkdev(st.Rdev_major, st.Rdev_minor) != uint64(n.dev) || uint32(st.Mode)&unix.S_IFMT != n.mode&unix.S_IFMT {
+		file.Close()
+		return nil, false, fail(unix.EEXIST) // the container has put something else there meanwhile
+	}
+	return file, hasNoDevices(fs), verdict{}
+}
+
+func hasNoDevices(fs [statfsSize]byte) bool {
+	return binary.LittleEndian.Uint64(fs[statfsFlags:])&unix.ST_NODEV != 0
+}
+
+// statfsSize is that of struct statfs, statfsFlags where its f_flags are (statfs(2), on
+// 64-bit architectures).
+const (
+	statfsSize  = int(unsafe.Sizeof(unix.Statfs_t{}))
+	statfsFlags = int(unsafe.Offsetof(unix.Statfs_t{}.Flags))
+)
+
 // coverFile binds a node over a file, of which it has owner and rights.
-func (w *worker) coverFile(mounts int, file *os.File, st *unix.Stat_t, n node) (bound *os.File, v verdict) {
-	err := w.server.nodes.bind(n.mode&unix.S_IFMT|st.Mode&0o7777, n.dev, st.Uid, st.Gid, func(from, dir *os.File, name string) {
+func (w *worker) coverFile(mounts int, file *os.File, st *unix.Statx_t, n node) (bound *os.File, v verdict) {
+	err := w.server.nodes.bind(n.mode&unix.S_IFMT|uint32(st.Mode)&0o7777, n.dev, st.Uid, st.Gid, func(from, dir *os.File, name string) {
 		calls := append(cloneMount(num(fdRoot), name), attachMount(program.Result("tree"))...)
 		bound, v = w.fetch(map[int]int{fdFrom: int(from.Fd()), fdRoot: int(dir.Fd()), fdMounts: mounts, fdDir: int(file.Fd())}, nil, calls, "tree")
 	})

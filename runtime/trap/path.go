@@ -16,16 +16,16 @@ const (
 	capSysModule     = unix.CAP_SYS_MODULE
 )
 
-// walk resolves a caller's path to an O_PATH file, with flags such as
-// unix.O_DIRECTORY. The worker must have entered the caller and become its
-// identity. dirfd is the caller's, for relative paths.
+// walk resolves the caller's path to an O_PATH file, with flags such as
+// unix.O_DIRECTORY. dirfd is the caller's, for relative paths.
 //
 // Of magic links only the caller's own are followed, /proc/self/{cwd,root,fd/N} at the
 // beginning: in the container's procfs this thread has no "self", and further
 // ones could lead where only this process may go. They are taken from the host's procfs,
 // of which nothing else may be walked: it tells of all the host's processes.
-func (w *worker) walk(c *call, id *identity, dirfd int32, path string, flags int) (int, error) {
-	how := &unix.OpenHow{Flags: uint64(unix.O_PATH | unix.O_CLOEXEC | flags), Resolve: unix.RESOLVE_NO_MAGICLINKS}
+func (k *walker) walk(dirfd int32, path string, flags int) (int, error) {
+	w, c, id := k.w, k.c, k.id
+	how := unix.OpenHow{Flags: uint64(unix.O_PATH | unix.O_CLOEXEC | flags), Resolve: unix.RESOLVE_NO_MAGICLINKS}
 	base := unix.AT_FDCWD
 	magic, thread, rest, plain := ownLink(path)
 	if magic != "" {
@@ -49,19 +49,18 @@ func (w *worker) walk(c *call, id *identity, dirfd int32, path string, flags int
 		defer unix.Close(fd)
 		base = fd
 	}
-	fd, err := openat2(base, path, how)
+	fd, err := k.open(base, path, how)
 	if err != unix.EACCES || !id.has(capDACOverride) && !id.has(capDACReadSearch) {
 		return fd, err
 	}
 	// The caller may pass folders that are closed to its ids, but only those whose
 	// owners are in its user namespace (capable_wrt_inode_uidgid).
-	if err := w.capable(1<<capDACReadSearch | 1<<capMknod); err != nil {
+	defer func(rights uint64) { k.rights = rights }(k.rights)
+	k.rights = 1<<capDACReadSearch | 1<<capMknod
+	if fd, err = k.open(base, path, how); err != nil {
 		return -1, err
 	}
-	if fd, err = openat2(base, path, how); err != nil {
-		return -1, err
-	}
-	if err := w.searchable(fd); err != nil {
+	if err := k.searchable(fd); err != nil {
 		unix.Close(fd)
 		return -1, err
 	}
@@ -75,16 +74,6 @@ func (w *worker) numbered(c *call, fd int32) (int, error) {
 		err = unix.EBADF
 	}
 	return out, err
-}
-
-func openat2(base int, path string, how *unix.OpenHow) (int, error) {
-	for range 128 {
-		fd, err := unix.Openat2(base, path, how)
-		if err != unix.EAGAIN && err != unix.EINTR {
-			return fd, err
-		}
-	}
-	return -1, unix.EAGAIN
 }
 
 // ownLink cuts a path that leads through a link of its caller's own folder in /proc, as
@@ -161,15 +150,16 @@ func isFolderLink(magic string) bool {
 
 // searchable checks the folders from fd up to the caller's root: each must be open to
 // the caller's ids, or belong to ids of its user namespace.
-func (w *worker) searchable(fd int) error {
-	s := w.server
-	at, err := unix.Openat(fd, ".", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+func (k *walker) searchable(fd int) error {
+	s := k.w.server
+	how := unix.OpenHow{Flags: unix.O_PATH | unix.O_DIRECTORY | unix.O_CLOEXEC}
+	at, err := k.open(fd, ".", how)
 	if err == unix.ENOTDIR {
 		return unix.EACCES // what is asked for are folders
 	}
 	for err == nil {
-		var st, up unix.Stat_t
-		if err = unix.Fstat(at, &st); err != nil {
+		var st, up unix.Statx_t
+		if st, err = known(at); err != nil {
 			break
 		}
 		if !s.mapped(&st) && st.Mode&0o001 == 0 {
@@ -177,15 +167,15 @@ func (w *worker) searchable(fd int) error {
 			break
 		}
 		var parent int
-		if parent, err = unix.Openat(at, "..", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0); err != nil {
+		if parent, err = k.open(at, "..", how); err != nil {
 			break
 		}
 		unix.Close(at)
 		at = parent
-		if err = unix.Fstat(at, &up); err != nil {
+		if up, err = known(at); err != nil {
 			break
 		}
-		if up.Dev == st.Dev && up.Ino == st.Ino { // the root
+		if up.Dev_major == st.Dev_major && up.Dev_minor == st.Dev_minor && up.Ino == st.Ino { // the root
 			break
 		}
 	}
@@ -196,7 +186,7 @@ func (w *worker) searchable(fd int) error {
 }
 
 // mapped tells whether both owners of a file are ids of the container.
-func (s *Server) mapped(st *unix.Stat_t) bool {
+func (s *Server) mapped(st *unix.Statx_t) bool {
 	_, u := s.cfg.UID.ToContainer(st.Uid)
 	_, g := s.cfg.GID.ToContainer(st.Gid)
 	return u && g

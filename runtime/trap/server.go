@@ -13,6 +13,7 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
+	"sysbox/runtime/acting"
 	"sysbox/runtime/plan"
 	"sysbox/runtime/seccomp"
 	"sysbox/uidmap"
@@ -44,9 +45,8 @@ type Config struct {
 	// of 0 is none. Processes returns the number of its threads, 0 if unknown.
 	Memory    func() (limit, used uint64)
 	Processes func() uint64
-	// Join opens what a process joins the container's cgroups with: the "tasks" of version 1,
-	// and the folder of version 2, nil on a host without. The caller closes them.
-	Join func() (tasks []*os.File, unified *os.File, err error)
+	// Join opens what a process joins the container's cgroups with.
+	Join acting.Join
 	// Log takes sentences for the shim's log.
 	Log func(string)
 	// Received, if not nil, is called for each call before anything of its caller is
@@ -195,7 +195,7 @@ func (s *Server) Hold(ctx context.Context) error {
 // long as those may.
 func (s *Server) heldUp() bool {
 	wanted := s.wanted.Load()
-	return wanted != 0 && time.Since(time.Unix(0, wanted)) > runDeadline
+	return wanted != 0 && time.Since(time.Unix(0, wanted)) > acting.Deadline
 }
 
 // Release ends what Hold began, if it did.

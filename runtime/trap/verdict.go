@@ -32,9 +32,23 @@ var pass = verdict{pass: true}
 
 func fail(e unix.Errno) verdict { return verdict{errno: e} }
 
+// errPass is [pass], where there are errors.
+var errPass = errors.New("the kernel's own answer")
+
+// err is the error of a call that was not made.
+func (v verdict) err() error {
+	if v.pass {
+		return errPass
+	}
+	return v.errno
+}
+
 // failed is the verdict for an error of a system call made for the caller.
 // What is no errno is a fault of ours.
 func failed(err error) verdict {
+	if errors.Is(err, errPass) {
+		return pass
+	}
 	var e unix.Errno
 	if errors.As(err, &e) && e != 0 {
 		return fail(e)

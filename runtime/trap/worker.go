@@ -134,12 +134,15 @@ func (w *worker) capable(effective uint64) error {
 	return unix.Capset(&h, &d[0])
 }
 
-// peek looks at the caller, while the thread has the caller's identity: by that it may not,
-// as the caller is a process of another user namespace.
+// peek looks at the caller, also while the thread has the caller's identity: by that it may
+// not, as the caller is a process of another user namespace.
 func (w *worker) peek(look func() error) error { return w.with(1<<unix.CAP_SYS_PTRACE, look) }
 
-// with does something with further capabilities.
+// with does something with further capabilities. A thread with an identity of its own has all.
 func (w *worker) with(capabilities uint64, do func() error) error {
+	if !w.changed.creds {
+		return do()
+	}
 	kept := w.effective
 	if err := w.capable(kept | capabilities); err != nil {
 		return err
@@ -163,29 +166,6 @@ func (w *worker) callers(open func() (int, error)) (fd int, err error) {
 		fd = -1
 	}
 	return fd, err
-}
-
-// enter makes the caller's root and working directory the thread's, so that paths
-// lead where they lead for the caller.
-func (w *worker) enter(c *call) error {
-	root, err := c.file("root", unix.O_PATH|unix.O_DIRECTORY)
-	if err != nil {
-		return errGone
-	}
-	defer unix.Close(root)
-	cwd, err := c.file("cwd", unix.O_PATH|unix.O_DIRECTORY)
-	if err != nil {
-		return errGone
-	}
-	defer unix.Close(cwd)
-	w.changed.fs = true
-	if err := unix.Fchdir(root); err != nil {
-		return err
-	}
-	if err := unix.Chroot("."); err != nil {
-		return err
-	}
-	return unix.Fchdir(cwd)
 }
 
 // join enters a mount namespace.

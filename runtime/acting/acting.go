@@ -1,0 +1,153 @@
+// Package acting makes system calls in a container's cgroups: what they take of the kernel's
+// memory counts there, and the process that makes them ends with the container. So it is
+// what touches file systems that the container has mounted, which may never answer: a thread
+// of the shim that waited for one would keep the shim from ending.
+//
+// What does not belong here: which calls are made, and with whose rights (package trap and
+// its like).
+package acting
+
+import (
+	"encoding/binary"
+	"errors"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"sysbox/runtime/program"
+)
+
+// Numbers of open files. Those from First to Socket are the calls' own.
+const (
+	First  = 10
+	Socket = 19 // of [Fetch], which has the other end
+
+	// From cgroups on files are closed when they have been used; from tasks on they are of
+	// version 1.
+	cgroups = Socket + 1
+	tasks   = cgroups + 1
+)
+
+// Join opens what a process joins the container's cgroups with: the "tasks" of version 1, and
+// the directory of version 2, nil on a host without. The caller closes them.
+type Join func() (tasks []*os.File, unified *os.File, err error)
+
+// ErrNotMade: the calls were not made, or nobody knows whether they were.
+var ErrNotMade = errors.New("no process could act for the container")
+
+// Deadline bounds the calls: file systems of the container may never answer. killGrace is how
+// long the end of their process is waited for then.
+const (
+	Deadline  = 10 * time.Second
+	killGrace = time.Second
+)
+
+func num[T ~int | ~uint32 | ~uint64](n T) program.Arg { return program.Int(int64(n)) }
+
+// Fetch is [Run] of calls that open a file, by the label file, which it returns. told is
+// filled with what they write to [Socket]; nil for nothing.
+func Fetch(join Join, files map[int]int, setup, calls program.Program, file string, told []byte) (*os.File, error) {
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	ours := os.NewFile(uintptr(pair[0]), "socket")
+	defer ours.Close()
+	defer unix.Close(pair[1])
+	files[Socket] = pair[1]
+	calls = append(calls, program.SendFile("give the file to the shim", Socket, "the file", program.Result(file)))
+	if err := Run(join, files, setup, calls); err != nil {
+		return nil, err
+	}
+	if len(told) > 0 {
+		if n, _, err := unix.Recvfrom(pair[0], told, unix.MSG_DONTWAIT); err != nil || n != len(told) {
+			return nil, ErrNotMade
+		}
+	}
+	fd, err := program.ReceiveFile(ours)
+	if err != nil || fd < 0 {
+		return nil, ErrNotMade
+	}
+	return os.NewFile(uintptr(fd), "file for a container"), nil
+}
+
+// Run makes calls; an error that is no [ErrNotMade] is theirs, an errno. setup is how the
+// process becomes what they need, nil for the host's root. files are open files by the
+// numbers that the calls have for them. The process takes after the calling thread, which
+// must be locked, and dies with it.
+func Run(join Join, files map[int]int, setup, calls program.Program) error {
+	version1, unified, err := join()
+	if err != nil {
+		return ErrNotMade // the container is being removed
+	}
+	given := make([]program.File, 0, len(files)+len(version1)+2)
+	defer func() {
+		for _, f := range given {
+			f.Close()
+		}
+	}()
+	for i, f := range version1 {
+		given = append(given, program.File{File: f, At: tasks + i})
+	}
+	if unified != nil {
+		given = append(given, program.File{File: unified, At: cgroups})
+	}
+	for at, fd := range files {
+		own, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
+		if err != nil {
+			return err
+		}
+		given = append(given, program.File{File: os.NewFile(uintptr(own), ""), At: at})
+	}
+	cgroup := -1
+	if unified != nil {
+		cgroup = cgroups
+	}
+	p := append(program.InCgroups(os.Getpid(), cgroup, tasks, len(version1)), setup...)
+	first := len(p)
+	return act(append(append(p, calls...), program.Exit(0)), first, program.Options{Files: given})
+}
+
+// act runs a program whose calls for the container begin with the index first.
+func act(p program.Program, first int, o program.Options) error {
+	deadline := time.Now().Add(Deadline)
+	stages, err := program.StartStages(p, o, program.InCgroupsTag, Deadline)
+	if err != nil {
+		return err
+	}
+	defer stages.Close()
+	second, err := stages.Second()
+	if err == nil {
+		status, late := stages.Finish(second, deadline, killGrace)
+		if late != nil { // it waits for an answer from the container: so does somebody here
+			return ErrNotMade
+		}
+		if status.ExitCode() == 0 {
+			return nil
+		}
+	}
+	switch stopped := stages.Failed(); {
+	case stopped == nil || stopped.Before:
+	case stopped.Index >= first:
+		return stopped
+	case stopped.Errno == unix.EAGAIN: // of the clone: the container may have no more processes
+		return unix.ENOMEM
+	}
+	return ErrNotMade
+}
+
+// ResolveCached is RESOLVE_CACHED (Linux 5.12): EAGAIN if the kernel does not have in memory
+// all that a path leads through, and would have to ask a file system.
+const ResolveCached = 0x20
+
+// Open is the call openat2(2), labelled "file".
+func Open(dir program.Arg, path string, how unix.OpenHow) program.Call {
+	arg := binary.LittleEndian.AppendUint64(nil, how.Flags)
+	arg = binary.LittleEndian.AppendUint64(arg, how.Mode)
+	arg = binary.LittleEndian.AppendUint64(arg, how.Resolve)
+	return program.Call{
+		Name: "open", Nr: unix.SYS_OPENAT2, Label: "file",
+		Args: []program.Arg{dir, program.Str(path), program.Bytes(arg), num(len(arg))},
+	}
+}

@@ -1,0 +1,123 @@
+package trap
+
+import (
+	"golang.org/x/sys/unix"
+
+	"sysbox/runtime/acting"
+	"sysbox/runtime/program"
+)
+
+// walker resolves a caller's paths, with the caller's ids and these of the host's
+// capabilities.
+//
+// A file system that the container has mounted can be one of FUSE, whose server never
+// answers, or an overlay above it. A thread of this process that waits for that cannot be
+// given up: it keeps the whole process from ending. So the worker itself resolves only what
+// the kernel has in memory (RESOLVE_CACHED, Linux 5.12), which nobody is asked for, and all
+// else is done by a process in the container's cgroups.
+type walker struct {
+	w      *worker
+	c      *call
+	id     *identity
+	rights uint64
+	// root and cwd are the caller's, O_PATH.
+	root, cwd int
+	// near: the root is on a file system of the host's, so that the worker can enter it.
+	near bool
+}
+
+// walker returns one for a call; false if the caller has gone.
+func (w *worker) walker(c *call, id *identity, rights uint64) (*walker, bool) {
+	root, cwd, ok := c.places()
+	if !ok {
+		return nil, false
+	}
+	st, err := known(root)
+	near := err == nil && w.server.devs[unix.Mkdev(st.Dev_major, st.Dev_minor)]
+	return &walker{w: w, c: c, id: id, rights: rights, root: root, cwd: cwd, near: near}, true
+}
+
+func (k *walker) close() {
+	unix.Close(k.root)
+	unix.Close(k.cwd)
+}
+
+// known is what the kernel knows of an open file; no server is asked.
+func known(fd int) (st unix.Statx_t, err error) {
+	err = unix.Statx(fd, "", unix.AT_EMPTY_PATH|unix.AT_STATX_DONT_SYNC, unix.STATX_BASIC_STATS|unix.STATX_MNT_ID, &st)
+	return st, err
+}
+
+// enter makes the caller's root the worker's, and the caller's identity. [worker.run] takes
+// both back.
+func (k *walker) enter() error {
+	w := k.w
+	if w.changed.fs {
+		return w.capable(k.rights)
+	}
+	w.changed.fs = true
+	if unix.Fchdir(k.root) != nil || unix.Chroot(".") != nil {
+		return errPass
+	}
+	return w.become(k.id, k.rights)
+}
+
+// open opens what a path leads to from base, which may be unix.AT_FDCWD.
+func (k *walker) open(base int, path string, how unix.OpenHow) (int, error) {
+	if k.near {
+		if err := k.enter(); err != nil {
+			return -1, err
+		}
+		at := base
+		if base == unix.AT_FDCWD {
+			at = k.cwd
+		}
+		cached := how
+		cached.Resolve |= acting.ResolveCached
+		fd, err := unix.Openat2(at, path, &cached)
+		if err != unix.EAGAIN && err != unix.EINTR {
+			return fd, err
+		}
+	}
+	return k.send(base, path, how)
+}
+
+// send is open by a process of its own.
+func (k *walker) send(base int, path string, how unix.OpenHow) (int, error) {
+	files := map[int]int{fdRoot: k.root, fdCwd: k.cwd}
+	from := num(unix.AT_FDCWD)
+	if base != unix.AT_FDCWD {
+		files[fdDir], from = base, num(fdDir)
+	}
+	f, v := k.w.fetch(files, append(inPlaces(), forFiles(k.id, k.rights)...), program.Program{acting.Open(from, path, how)}, "file")
+	if f == nil {
+		return -1, v.err()
+	}
+	defer f.Close()
+	return unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+}
+
+// inPlaces enters a caller's root and working directory.
+func inPlaces() program.Program {
+	return program.Program{
+		step("go to the root", unix.SYS_FCHDIR, num(fdRoot)),
+		step("enter the root", unix.SYS_CHROOT, program.Str(".")),
+		step("go to the working directory", unix.SYS_FCHDIR, num(fdCwd)),
+	}
+}
+
+// pathOf is the path of an open file, from the caller's root.
+func (k *walker) pathOf(fd int) (string, error) {
+	if !k.near {
+		return "", errPass
+	}
+	if err := k.enter(); err != nil {
+		return "", err
+	}
+	buf := make([]byte, unix.PathMax)
+	n, err := unix.Readlinkat(k.w.server.proc, "thread-self/fd/"+itoa(int32(fd)), buf)
+	if err == nil && (n == 0 || buf[0] != '/') {
+		err = unix.ENOENT
+	}
+	return string(buf[:max(n, 0)]), err
+}
