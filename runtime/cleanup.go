@@ -72,7 +72,7 @@ func (r *record) reclaim(ctx context.Context, cfg *Config) error {
 		if cg, err = cgroup.Load(*r.Cgroup); err != nil {
 			return err
 		}
-		if err := killAll(ctx, cg); err != nil {
+		if err := r.grip(cfg, cg).killAll(ctx); err != nil {
 			return err
 		}
 	}
@@ -114,6 +114,7 @@ func (r *record) leave(ctx context.Context, cfg *Config) error {
 		}
 	}
 	if r.IDOwner != "" {
+		abortAll(r.UID) // a thread of the dead shim may wait for one
 		if err := releaseIDs(ctx, cfg, r.IDOwner); err != nil {
 			return err
 		}

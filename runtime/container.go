@@ -52,6 +52,7 @@ type Container struct {
 	// init's listener; nil for an ordinary container.
 	trap       *process.Filter
 	traps      *trap.Server
+	trapsOver  chan struct{} // closed when traps is closed; nil before Delete
 	trapSocket *os.File
 	guarded    map[uint64]bool // the mounts with masks, see mount.Tree
 	holds      []func()        // end what keeps others off the root's upper layer and storage
@@ -60,6 +61,7 @@ type Container struct {
 	reading    chan struct{}   // a slot for each reading of /etc/passwd
 	stopOOM    func()
 	usesIDs    bool
+	watch      watch
 	// mirror shows the root to a caller that has mounted it itself; nil for others.
 	mirror atomic.Pointer[mirror.Mirror]
 
@@ -164,7 +166,11 @@ func (c *Container) Pids(context.Context) ([]int, error) { return c.cgroup.Pids(
 
 // SignalAll sends a signal to every process of the container.
 func (c *Container) SignalAll(_ context.Context, sig int) error {
-	return c.cgroup.SignalAll(unix.Signal(sig))
+	err := c.cgroup.SignalAll(unix.Signal(sig))
+	if err == nil && unix.Signal(sig) == unix.SIGKILL {
+		c.killed()
+	}
+	return err
 }
 
 // WatchOOM calls f, from a goroutine of its own, for each OOM kill until the
@@ -186,6 +192,12 @@ func (c *Container) Delete(ctx context.Context) error {
 	if c.deleted {
 		return nil
 	}
+	c.watch.stop()
+	defer func() {
+		if !c.deleted {
+			c.watch.start()
+		}
+	}()
 	if c.start != nil {
 		c.start.Close()
 		c.start = nil
@@ -202,13 +214,13 @@ func (c *Container) Delete(ctx context.Context) error {
 		c.init.Signal(int(unix.SIGKILL))
 	}
 	if c.cgroup != nil {
-		if err := killAll(ctx, c.cgroup); err != nil {
+		if err := c.grip().killAll(ctx); err != nil {
 			return err
 		}
 	}
 	if c.init != nil {
-		if _, err := c.init.Wait(ctx); err != nil {
-			return fmt.Errorf("wait for the end of init: %w", err)
+		if err := c.waitInit(ctx); err != nil {
+			return err
 		}
 		c.init.close()
 	}
@@ -223,7 +235,9 @@ func (c *Container) Delete(ctx context.Context) error {
 		c.trapSocket = nil
 	}
 	if c.traps != nil {
-		c.traps.Close()
+		if err := c.closeTraps(ctx); err != nil {
+			return err
+		}
 		c.traps = nil
 	}
 	c.closeMirror()

@@ -242,6 +242,7 @@ func (c *Container) makeInit(ctx context.Context, r CreateRequest, joins []join,
 			return err
 		}
 		c.init = newProcess(second, c.hideMirror)
+		c.init.killed = c.killed
 		return c.complete(ctx, ipc)
 	})
 	if err == nil {
@@ -269,6 +270,7 @@ func (c *Container) complete(ctx context.Context, ipc *os.File) (err error) {
 	if c.rec.Init, err = identify(pid); err != nil {
 		return err
 	}
+	c.rec.UID = c.plan.IDs.UID
 	if err := c.rec.write(c.cfg); err != nil {
 		return err
 	}

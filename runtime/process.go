@@ -23,6 +23,7 @@ var stepDeadline = 30 * time.Second
 type Process struct {
 	proc    *program.Process
 	console *os.File
+	killed  func()        // is called when it was sent SIGKILL; nil for nothing
 	done    chan struct{} // closed once exit is set
 	exit    Exit
 	err     error
@@ -72,8 +73,12 @@ func (p *Process) Signal(sig int) error {
 	case <-p.done:
 		return os.ErrProcessDone
 	default:
-		return p.proc.Signal(syscall.Signal(sig))
 	}
+	err := p.proc.Signal(syscall.Signal(sig))
+	if err == nil && syscall.Signal(sig) == syscall.SIGKILL && p.killed != nil {
+		p.killed()
+	}
+	return err
 }
 
 // close gives up the pidfd of a process that has ended.

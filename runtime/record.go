@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"sysbox/runtime/cgroup"
+	"sysbox/uidmap"
 )
 
 // record is what is on disk of a container, written before what it names is
@@ -42,6 +43,8 @@ type record struct {
 	// IDOwner is the name under which the pod's ids are recorded, "" if the
 	// container has none of ours.
 	IDOwner string `json:"id_owner,omitempty"`
+	// UID is how the container's user ids are mapped, by which its FUSE connections are known.
+	UID uidmap.Map `json:"uid,omitempty"`
 	// Shifted is a root file system that was chowned and must be put back.
 	Shifted     string            `json:"shifted,omitempty"`
 	Poststop    []specs.Hook      `json:"poststop,omitempty"`

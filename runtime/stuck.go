@@ -1,139 +1,204 @@
 package runtime
 
 import (
-	"bufio"
+	"bytes"
 	"context"
 	"fmt"
+	"log/slog"
 	"os"
-	"path/filepath"
 	"slices"
-	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"sysbox/runtime/cgroup"
+	"sysbox/runtime/fusectl"
 	"sysbox/runtime/sys"
 	"sysbox/uidmap"
 )
 
+// Who waits for a FUSE file system whose server has read the request is not ended by
+// SIGKILL. The server can be a thread of the same process, so that neither would ever end,
+// or a process of another container. So the connections are aborted.
+
 const (
-	// stuckAfter is how long killed processes may take to end until it is looked for what
-	// keeps them, and how long until it is looked again.
+	// stuckAfter is how long what was told to end may take until it is looked for what keeps
+	// it, and lookPause how long until it is looked again.
 	stuckAfter = time.Second
-	// mountedOnly is how many looks are for what the processes have mounted; later ones
-	// find what they have unmounted (MNT_DETACH) as well.
+	lookPause  = 500 * time.Millisecond
+	// mountedOnly is how many looks are for what the threads have mounted where they are;
+	// later ones are for all that the pod's ids own, as it may be unmounted (MNT_DETACH),
+	// outside of a thread's root directory, or another container's of the pod.
 	mountedOnly = 3
+	// lookBudget bounds how long one look reads lists of mounts, which a container can make
+	// very long.
+	lookBudget = 2 * time.Second
+	// endDeadline bounds how long a killed container is waited for, and looked after.
+	endDeadline = 30 * time.Second
 )
 
-// killAll kills all processes of a container, and waits for their end.
-//
-// Who waits for a FUSE file system whose server has read the request is not ended by SIGKILL,
-// and that server can be a thread of the same process, so that neither would ever end, or
-// another container of the pod. The connections are aborted.
-func killAll(ctx context.Context, cg *cgroup.Cgroup) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	go func() {
-		for look := 0; ; look++ {
+// grip looks for the FUSE connections that keep a container, or what works for it, from
+// ending.
+type grip struct {
+	id     string
+	cgroup *cgroup.Cgroup
+	// ids are those of the host that the container's user ids are mapped to.
+	ids uidmap.Map
+	// alone tells whether nobody else uses these ids any more.
+	alone func() bool
+}
+
+// release aborts connections, after a while and then again and again, until stop is called.
+// (A timer costs an ordinary end less than a goroutine.)
+func (g *grip) release() (stop func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	t := time.AfterFunc(stuckAfter, func() {
+		for look := 0; ctx.Err() == nil; look++ {
+			g.look(look)
 			select {
 			case <-ctx.Done():
-				return
-			case <-time.After(stuckAfter):
-			}
-			if pids, err := cg.Pids(); err == nil {
-				freeFromFUSE(pids, look >= mountedOnly)
+			case <-time.After(lookPause):
 			}
 		}
-	}()
-	return cg.KillAll(ctx)
+	})
+	return func() {
+		t.Stop()
+		cancel()
+	}
 }
 
-// freeFromFUSE aborts the FUSE connections that processes have mounted or, for those that
-// wait for one, all of their user namespaces' ids.
-func freeFromFUSE(pids []int, all bool) {
-	for _, pid := range pids {
-		tasks, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*", pid)) // of which the first may have ended
-		for _, task := range tasks {
-			at, _ := os.ReadFile(task + "/wchan")
-			abortFUSE(task, all && slices.Contains(waitsForFUSE, string(at)))
+// look aborts the connections that may be what is waited for. Those of the host, which may
+// be volumes of many pods, have other owners.
+func (g *grip) look(look int) {
+	n, err := fusectl.Abort(func(all []fusectl.Connection) []fusectl.Connection {
+		own := slices.DeleteFunc(all, func(c fusectl.Connection) bool { return !isOwn(g.ids, c) })
+		if len(own) == 0 || g.alone() {
+			return own
 		}
+		threads, _ := g.cgroup.Threads() // none, if they cannot be listed: all of them may be meant
+		mounted := mountedBy(threads)
+		widely := look >= mountedOnly && (len(threads) == 0 || slices.ContainsFunc(threads, uninterruptible))
+		return slices.DeleteFunc(own, func(c fusectl.Connection) bool {
+			return !mounted[c.Minor] && (!widely || !c.Waiting)
+		})
+	})
+	if n > 0 {
+		slog.Warn(fmt.Sprintf("the container was to end and did not: %d of its FUSE connections were aborted", n), "container", g.id)
+	}
+	if err != nil {
+		slog.Warn("end a container that may wait for FUSE: "+err.Error(), "container", g.id)
 	}
 }
 
-// waitsForFUSE are places in the kernel: where an answer is waited for, and where what
-// another asks for is.
-var waitsForFUSE = []string{"request_wait_answer", "d_alloc_parallel"}
+// isOwn never tells the host's root to be a container's.
+func isOwn(ids uidmap.Map, c fusectl.Connection) bool {
+	_, own := ids.ToContainer(c.Owner)
+	return own && c.Owner != 0
+}
 
-// abortFUSE aborts FUSE connections of a task's. Those of the host's, which may be
-// volumes of many pods, have other owners.
-func abortFUSE(task string, all bool) {
-	owners, _, err := uidmap.Of(task + "/ns/user")
-	if err != nil {
-		return
-	}
-	control, err := fuseControl()
-	if err != nil {
-		return
-	}
-	defer control.Close()
-	entries, err := control.ReadDir(-1)
-	if err != nil || len(entries) == 0 {
-		return
-	}
-	mounted := fuseMounts(task)
-	for _, e := range entries {
-		var st unix.Stat_t
-		if unix.Fstatat(int(control.Fd()), e.Name(), &st, unix.AT_SYMLINK_NOFOLLOW) != nil || st.Uid == 0 {
+// mountedBy are the minor numbers of the file systems that threads see mounted. (A thread
+// that ends after its process's leading thread has these lists; the process has none.)
+func mountedBy(threads []int) map[uint32]bool {
+	minors, seen := map[uint32]bool{}, map[string]bool{}
+	for deadline := time.Now().Add(lookBudget); len(threads) > 0 && time.Now().Before(deadline); threads = threads[1:] {
+		task := fmt.Sprintf("/proc/%d/", threads[0])
+		ns, err := os.Readlink(task + "ns/mnt")
+		if err != nil || seen[ns] {
 			continue
 		}
-		if _, own := owners.ToContainer(st.Uid); !own || !all && !slices.Contains(mounted, e.Name()) {
-			continue
-		}
-		if abort, err := sys.Openat2(control, e.Name()+"/abort", unix.OpenHow{Flags: unix.O_WRONLY}); err == nil {
-			_, _ = abort.WriteString("1")
-			abort.Close()
+		seen[ns] = true
+		for m, err := range sys.MountsOf(task + "mountinfo") {
+			if err != nil || time.Now().After(deadline) {
+				break
+			}
+			if unix.Major(m.Dev) == 0 {
+				minors[unix.Minor(m.Dev)] = true
+			}
 		}
 	}
+	return minors
 }
 
-// fuseMounts are the numbers of the FUSE connections that a task has mounted, which are the
-// minor numbers of the file systems (proc_pid_mountinfo(5)).
-func fuseMounts(task string) (numbers []string) {
-	f, err := os.Open(task + "/mountinfo")
-	if err != nil {
+// uninterruptible tells whether a thread waits for something that no signal ends.
+func uninterruptible(tid int) bool {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", tid))
+	return err == nil && bytes.HasPrefix(b[bytes.LastIndexByte(b, ')')+1:], []byte(" D"))
+}
+
+// killAll kills all processes of a container, and waits for their end, for a while.
+func (g *grip) killAll(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, endDeadline)
+	defer cancel()
+	defer g.release()()
+	if err := g.cgroup.KillAll(ctx); err != nil {
+		return fmt.Errorf("end container %s: %w; if it is a FUSE file system of another pod that is waited for, end that one", g.id, err)
+	}
+	return nil
+}
+
+// wait waits until done is closed, for a while.
+func (g *grip) wait(ctx context.Context, done <-chan struct{}) error {
+	select {
+	case <-done:
 		return nil
+	default:
 	}
-	defer f.Close()
-	lines := bufio.NewScanner(f)
-	lines.Buffer(nil, 1<<20)
-	for lines.Scan() {
-		before, after, _ := strings.Cut(lines.Text(), " - ")
-		fields := strings.Fields(before)
-		if len(fields) < 3 || !strings.HasPrefix(after, "fuse ") && !strings.HasPrefix(after, "fuse.") {
-			continue
-		}
-		if minor, ok := strings.CutPrefix(fields[2], "0:"); ok {
-			numbers = append(numbers, minor)
-		}
+	ctx, cancel := context.WithTimeout(ctx, endDeadline)
+	defer cancel()
+	defer g.release()()
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
 	}
-	return numbers
 }
 
-// fuseControl is the folder of the kernel's FUSE connections, wherever the host has it.
-func fuseControl() (*os.File, error) {
-	fs, err := sys.Fsopen("fusectl")
+// waitInit waits for the end of init, which waits for all of its pid namespace: other
+// containers may have joined that.
+func (c *Container) waitInit(ctx context.Context) error {
+	if err := c.grip().wait(ctx, c.init.done); err != nil {
+		return fmt.Errorf("wait for the end of init of container %s: %w", c.rec.ID, err)
+	}
+	return nil
+}
+
+// abortAll aborts the connections of ids that nobody uses any more.
+func abortAll(ids uidmap.Map) {
+	_, err := fusectl.Abort(func(all []fusectl.Connection) []fusectl.Connection {
+		return slices.DeleteFunc(all, func(c fusectl.Connection) bool { return !isOwn(ids, c) })
+	})
 	if err != nil {
-		return nil, err
+		slog.Warn("abort the FUSE connections that a pod has left: " + err.Error())
 	}
-	defer fs.Close()
-	if err := fs.Create(); err != nil {
-		return nil, err
+}
+
+// grip is that of a running container's.
+func (c *Container) grip() *grip {
+	return &grip{id: c.rec.ID, cgroup: c.cgroup, ids: c.plan.IDs.UID, alone: func() bool { return c.rec.alone(c.cfg) }}
+}
+
+// grip is that of what a dead shim left.
+func (r *record) grip(cfg *Config, cg *cgroup.Cgroup) *grip {
+	ids := r.UID
+	if ids == nil { // of a shim that did not record them
+		threads, _ := cg.Threads()
+		for _, tid := range threads {
+			if uid, _, err := uidmap.Of(fmt.Sprintf("/proc/%d/ns/user", tid)); err == nil {
+				ids = uid
+				break
+			}
+		}
 	}
-	mount, err := fs.Mount(unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV | unix.MOUNT_ATTR_NOEXEC)
-	if err != nil {
-		return nil, err
+	return &grip{id: r.ID, cgroup: cg, ids: ids, alone: func() bool { return r.alone(cfg) }}
+}
+
+// alone tells whether no other container has the ids of this one's. Ids of the caller may be
+// anybody's.
+func (r *record) alone(cfg *Config) bool {
+	if r.IDOwner == "" {
+		return false
 	}
-	defer mount.Close()
-	return sys.Openat2(mount, ".", unix.OpenHow{Flags: unix.O_RDONLY | unix.O_DIRECTORY})
+	siblings, err := r.siblings(cfg)
+	return err == nil && !slices.ContainsFunc(siblings, func(s *record) bool { return s.IDOwner == r.IDOwner })
 }

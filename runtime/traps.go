@@ -1,6 +1,7 @@
 package runtime
 
 import (
+	"context"
 	"fmt"
 	"log/slog"
 	"os"
@@ -103,6 +104,24 @@ func (c *Container) serveTraps(socket *os.File) error {
 		return nil // a filter of an outer container's is in force
 	}
 	return c.traps.Serve(os.NewFile(uintptr(fd), "seccomp listener"))
+}
+
+// closeTraps waits until no thread answers calls any more. One can wait for a file system
+// that a process of another container serves, and the callers have ended.
+func (c *Container) closeTraps(ctx context.Context) error {
+	if c.trapsOver == nil {
+		over := make(chan struct{})
+		c.trapsOver = over
+		go func() {
+			defer close(over)
+			c.traps.Close()
+		}()
+	}
+	err := c.grip().wait(ctx, c.trapsOver)
+	if err != nil {
+		return fmt.Errorf("delete container %s: a thread that answered a system call has not ended: %w; if it is a FUSE file system of another pod that it waits for, end that one", c.rec.ID, err)
+	}
+	return nil
 }
 
 // trapReceived is called for each trapped call, in tests.

@@ -69,7 +69,7 @@ func prepare() error {
 			return err
 		}
 	}
-	for _, program := range []string{dialer, client, reach} {
+	for _, program := range []string{dialer, client, reach, stuck} {
 		if _, err := peers.Program(program); err != nil {
 			return err
 		}

@@ -202,6 +202,21 @@ func (c *Containerd) Delete(ctx context.Context, id string) error {
 	return nil
 }
 
+// Reclaim runs the shim's reclaim command, as an administrator does for what nobody has
+// deleted.
+func (c *Containerd) Reclaim(ctx context.Context) error {
+	shim, err := peers.Shim()
+	if err != nil {
+		return err
+	}
+	cmd := exec.CommandContext(ctx, filepath.Join(shim, "containerd-shim-sysbox-v1"), "reclaim")
+	cmd.Env = append(os.Environ(), "SYSBOX_CONFIG_FILE="+c.path("sysbox.toml"))
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("the reclaim command: %w\n%s", err, out)
+	}
+	return nil
+}
+
 func (c *Containerd) halt() {
 	if c.Client != nil {
 		c.Client.Close()
