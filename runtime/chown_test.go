@@ -49,7 +49,7 @@ func TestChownedContainer(t *testing.T) {
 		{func(c *Container) { // kill -9 of the shim
 			dies(t, c)
 			for range 2 {
-				if _, err := Cleanup(t.Context(), c.cfg, "test", "c1", ""); err != nil {
+				if _, err := Cleanup(t.Context(), Dirs{State: c.cfg.StateDir, Data: "/configured/since"}, "test", "c1"); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -80,6 +80,9 @@ func TestChownedContainer(t *testing.T) {
 		}
 		if a, b, n := owner("/etc/of-image"), owner(docker+"/f"), owner("/etc/new"); a != 1000 || b != 1000 || n != 0 {
 			t.Errorf("life %d: after the delete the owners are %d, %d, %d", i, a, b, n)
+		}
+		if _, err := Reclaim(t.Context()); err != nil {
+			t.Fatal(err)
 		}
 		if left, _ := os.ReadDir(journals); len(left) > 0 {
 			t.Errorf("life %d: journals are left: %v", i, left)

@@ -19,9 +19,12 @@ import (
 // reached: processes, cgroups, storage, ids, its record. It can be called
 // again and again, also after an orderly Delete, and is harmless to the
 // siblings of the pod. It returns how init ended as far as that is known: 137.
-func Cleanup(ctx context.Context, cfg *Config, namespace, id, _ string) (Exit, error) {
+//
+// It asks nothing of the configuration, which may have changed since, or be broken: d are the
+// directories with which the container was made, and its record has the rest.
+func Cleanup(ctx context.Context, d Dirs, namespace, id string) (Exit, error) {
 	exit := Exit{Status: 128 + int(syscall.SIGKILL), At: time.Now()}
-	name, err := recordPath(cfg, namespace, id)
+	name, err := recordPath(d, namespace, id)
 	if err != nil {
 		return exit, err
 	}
@@ -40,16 +43,16 @@ func Cleanup(ctx context.Context, cfg *Config, namespace, id, _ string) (Exit, e
 	if errors.Is(err, errNoRecord) {
 		// The shim was killed before it had written a line, which it does before
 		// it makes anything.
-		return exit, (&record{Namespace: namespace, ID: id}).remove(cfg)
+		return exit, (&record{Namespace: namespace, ID: id}).remove(d)
 	}
 	if err != nil {
 		return exit, err
 	}
-	siblings, err := r.siblings(cfg)
+	siblings, err := r.siblings(d)
 	if err != nil {
 		return exit, err
 	}
-	if err := r.reclaim(ctx, cfg); err != nil {
+	if err := r.reclaim(ctx, d); err != nil {
 		return exit, err
 	}
 	if len(siblings) == 0 {
@@ -62,7 +65,7 @@ func Cleanup(ctx context.Context, cfg *Config, namespace, id, _ string) (Exit, e
 
 // reclaim ends what still runs of a container without a shim, and undoes its
 // record.
-func (r *record) reclaim(ctx context.Context, cfg *Config) error {
+func (r *record) reclaim(ctx context.Context, d Dirs) error {
 	if err := r.Init.signal(syscall.SIGKILL); err != nil {
 		return err
 	}
@@ -72,21 +75,21 @@ func (r *record) reclaim(ctx context.Context, cfg *Config) error {
 		if cg, err = cgroup.Load(*r.Cgroup); err != nil {
 			return err
 		}
-		if err := r.grip(cfg, cg).killAll(ctx); err != nil {
+		if err := r.grip(d, cg).killAll(ctx); err != nil {
 			return err
 		}
 	}
-	if err := r.undo(ctx, cfg, cg); err != nil {
+	if err := r.undo(ctx, d, cg); err != nil {
 		return err
 	}
-	return r.leave(ctx, cfg)
+	return r.leave(ctx, d)
 }
 
 // leave removes the record and, with the last of its pod, the ids that the pod's
 // containers share. A dead shim of a pod brings a delete for each of them, perhaps all at
 // once: under the lock one of them is the last.
-func (r *record) leave(ctx context.Context, cfg *Config) error {
-	name, err := recordPath(cfg, r.Namespace, r.ID)
+func (r *record) leave(ctx context.Context, d Dirs) error {
+	name, err := recordPath(d, r.Namespace, r.ID)
 	if err != nil {
 		return err
 	}
@@ -104,22 +107,22 @@ func (r *record) leave(ctx context.Context, cfg *Config) error {
 	if err != nil {
 		return &os.PathError{Op: "lock", Path: dir.Name(), Err: err}
 	}
-	siblings, err := r.siblings(cfg)
+	siblings, err := r.siblings(d)
 	if err != nil {
 		return err
 	}
 	for _, s := range siblings {
 		if s.IDOwner == r.IDOwner {
-			return r.remove(cfg)
+			return r.remove(d)
 		}
 	}
 	if r.IDOwner != "" {
 		abortAll(r.UID) // a thread of the dead shim may wait for one
-		if err := releaseIDs(ctx, cfg, r.IDOwner); err != nil {
+		if err := releaseIDs(ctx, d, r.IDOwner); err != nil {
 			return err
 		}
 	}
-	return r.remove(cfg)
+	return r.remove(d)
 }
 
 // endGrace is how long a killed process may take from leaving its cgroup to its end.
@@ -127,8 +130,8 @@ const endGrace = 2 * time.Second
 
 // releaseIDs gives the ids of a pod back. A process that was killed has left its cgroup
 // before it has left its user namespace.
-func releaseIDs(ctx context.Context, cfg *Config, owner string) error {
-	a, err := openAllocator(cfg)
+func releaseIDs(ctx context.Context, d Dirs, owner string) error {
+	a, err := openAllocator(d, uidmap.Pool{}) // whose pool no release asks for
 	if err != nil {
 		return err
 	}

@@ -6,14 +6,16 @@ import (
 	"path/filepath"
 	"sync"
 	"testing"
+
+	"sysbox/uidmap"
 )
 
 // TestLeaveTogether: of a pod's containers that are removed at once by delete actions one
 // gives back the ids.
 func TestLeaveTogether(t *testing.T) {
-	cfg := &Config{StateDir: t.TempDir(), IDs: IDConfig{User: "nobody-has-this-name", Size: 1 << 18, PoolStart: 1 << 30, PoolSize: 1 << 20}}
+	d := Dirs{State: t.TempDir(), Data: t.TempDir()}
 	for range 20 {
-		a, err := openAllocator(cfg)
+		a, err := openAllocator(d, uidmap.Pool{User: "nobody-has-this-name", Start: 1 << 30, Size: 1 << 20})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -25,24 +27,23 @@ func TestLeaveTogether(t *testing.T) {
 		var records []*record
 		for i := range 4 {
 			r := &record{Namespace: "ns", ID: fmt.Sprintf("c%d", i), Sandbox: "pod", IDOwner: "ns/pod"}
-			if err := r.write(cfg); err != nil {
+			if err := r.write(d); err != nil {
 				t.Fatal(err)
 			}
 			records = append(records, r)
 		}
 		for _, r := range records {
 			wg.Go(func() {
-				if err := r.leave(t.Context(), cfg); err != nil {
+				if err := r.leave(t.Context(), d); err != nil {
 					t.Error(err)
 				}
 			})
 		}
 		wg.Wait()
-		left, _ := filepath.Glob(filepath.Join(cfg.StateDir, "*", "*"))
-		if len(left) != 1 || filepath.Base(left[0]) != "lock" {
-			t.Fatalf("left are %v; want the lock of the ids alone", left)
+		if left, _ := filepath.Glob(d.State + "/ids/[or]-*"); len(left) > 0 {
+			t.Fatalf("of the ids %v are left", left)
 		}
-		if _, err := os.Stat(filepath.Join(cfg.StateDir, "containers", "ns")); err == nil {
+		if _, err := os.Stat(filepath.Join(d.State, "containers", "ns")); err == nil {
 			t.Fatal("the namespace's folder is left")
 		}
 	}

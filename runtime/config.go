@@ -74,8 +74,8 @@ func ConfigFile() (name string, named bool) {
 // key or a value of the wrong kind is an error with its line.
 func LoadConfig() (*Config, error) {
 	c := &Config{
-		StateDir:  "/run/sysbox",
-		DataDir:   "/var/lib/sysbox",
+		StateDir:  hostDir,
+		DataDir:   defaultData,
 		IDs:       IDConfig{User: "sysbox", Size: 1 << 18},
 		Unshifted: "warn",
 	}

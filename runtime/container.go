@@ -245,7 +245,7 @@ func (c *Container) Delete(ctx context.Context) error {
 		end()
 	}
 	c.holds = nil
-	if err := c.rec.undo(ctx, c.cfg, c.cgroup); err != nil {
+	if err := c.rec.undo(ctx, c.cfg.Dirs(), c.cgroup); err != nil {
 		return err
 	}
 	if c.usesIDs {
@@ -255,11 +255,11 @@ func (c *Container) Delete(ctx context.Context) error {
 		}
 	}
 	c.deleted = true
-	return c.rec.remove(c.cfg)
+	return c.rec.remove(c.cfg.Dirs())
 }
 
 // undo removes what a record names, its processes having ended.
-func (r *record) undo(ctx context.Context, cfg *Config, cg *cgroup.Cgroup) error {
+func (r *record) undo(ctx context.Context, d Dirs, cg *cgroup.Cgroup) error {
 	err := together(
 		func() error {
 			if cg == nil {
@@ -285,8 +285,10 @@ func (r *record) undo(ctx context.Context, cfg *Config, cg *cgroup.Cgroup) error
 			if r.Shifted == "" {
 				return nil
 			}
-			if err := uidmap.Revert(filepath.Join(cfg.DataDir, "chown"), r.Shifted); err != nil {
-				return fmt.Errorf("give back the owners of %s: %w", r.Shifted, err)
+			for _, dir := range r.journals(d) {
+				if err := uidmap.Revert(dir, r.Shifted); err != nil {
+					return fmt.Errorf("give back the owners of %s: %w", r.Shifted, err)
+				}
 			}
 			return nil
 		},

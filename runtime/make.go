@@ -57,7 +57,7 @@ func (c *Container) make(ctx context.Context, r CreateRequest) error {
 		c.compileFilters,
 		func() (err error) {
 			if c.plan.Cgroup.Delegate {
-				others, err = c.rec.others(c.cfg)
+				others, err = c.rec.others(c.cfg.Dirs())
 			}
 			return err
 		},
@@ -154,7 +154,10 @@ func (c *Container) describe(cg cgroup.Config) error {
 		return err
 	}
 	c.rec.Cgroup = &state
-	return c.rec.write(c.cfg)
+	if err := c.pod.register(); err != nil {
+		return fmt.Errorf("list the directories of the configuration, state_dir %s and data_dir %s, below %s, by which the container is found when the configuration changes: %w", c.cfg.StateDir, c.cfg.DataDir, hostDir, err)
+	}
+	return c.rec.write(c.cfg.Dirs())
 }
 
 // ownIdentity is the shim's own, which does not change.
@@ -271,7 +274,7 @@ func (c *Container) complete(ctx context.Context, ipc *os.File) (err error) {
 		return err
 	}
 	c.rec.UID = c.plan.IDs.UID
-	if err := c.rec.write(c.cfg); err != nil {
+	if err := c.rec.write(c.cfg.Dirs()); err != nil {
 		return err
 	}
 	proc := "/proc/" + strconv.Itoa(pid)
@@ -410,7 +413,7 @@ func (c *Container) rootfs(ctx context.Context, t *mount.Tree) (*os.File, error)
 	if err == nil && len(t.Storage.InUpper) > 0 {
 		c.holds = append(c.holds, t.Storage.Unlock)
 		c.rec.Upper, c.rec.InUpper = t.Storage.Upper, t.Storage.InUpper
-		err = c.rec.write(c.cfg)
+		err = c.rec.write(c.cfg.Dirs())
 	}
 	if err != nil || again {
 		root.Close()
@@ -430,14 +433,14 @@ func (c *Container) mountRootfs(userns *os.File) (*os.File, *uidmap.Upper, error
 	r := c.plan.Rootfs
 	spec := uidmap.Rootfs{
 		Dir: r.Path, UserNS: userns, UID: c.plan.IDs.UID, GID: c.plan.IDs.GID, Shift: c.plan.IDs.ShiftRootfs,
-		Journal: filepath.Join(c.cfg.DataDir, "chown"), ForceChown: forceChown,
+		Journal: c.cfg.Dirs().journals(), ForceChown: forceChown,
 		Slow: func(why error) {
 			c.warn(fmt.Sprintf("the ids of the root file system cannot be shifted, so that its files are chowned now and when the container is deleted, those of an image copied before; this takes long: %v", why))
 		},
 		BeforeChown: func(root string) error {
 			c.warn("root file system " + r.Path + ": this kernel or file system has no overlay over idmapped layers: " + feature.NoIDMappedOverlay)
 			c.rec.Shifted = root
-			return c.rec.write(c.cfg)
+			return c.rec.write(c.cfg.Dirs())
 		},
 	}
 	for _, m := range r.Mounts {
@@ -453,7 +456,7 @@ func (c *Container) hostStorage(ctx context.Context) (string, error) {
 		return c.rec.Storage, nil
 	}
 	c.rec.Storage = filepath.Join(c.cfg.DataDir, "storage", c.rec.Namespace, c.rec.ID)
-	if err := c.rec.write(c.cfg); err != nil {
+	if err := c.rec.write(c.cfg.Dirs()); err != nil {
 		return "", err
 	}
 	unlock, err := newStorage(ctx, c.rec.Storage)

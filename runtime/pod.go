@@ -6,7 +6,10 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
+
+	"golang.org/x/sys/unix"
 
 	"sysbox/runtime/feature"
 	"sysbox/runtime/plan"
@@ -31,6 +34,8 @@ type Pod struct {
 	uid, gid uidmap.Map
 	// users is how many containers share them; guarded by mu.
 	users int
+	// registered: the host lists the directories; guarded by mu.
+	registered bool
 }
 
 // NewPod returns the pod of a sandbox in one of containerd's namespaces.
@@ -48,14 +53,30 @@ func (p *Pod) Close() error {
 	return p.dropIDs()
 }
 
-// owner is the name under which the pod's range is recorded.
-func (p *Pod) owner() string { return p.namespace + "/" + p.sandbox }
+// register lists the pod's directories, once. p.mu is held.
+func (p *Pod) register() error {
+	if p.registered {
+		return nil
+	}
+	err := p.cfg.Dirs().register()
+	p.registered = err == nil
+	return err
+}
+
+// owner is the name under which the pod's range is recorded. Callers with a state directory
+// of their own may have a pod of the same name.
+func (p *Pod) owner() string {
+	if p.cfg.StateDir == hostDir {
+		return p.namespace + "/" + p.sandbox
+	}
+	return p.namespace + "/" + p.sandbox + " of " + p.cfg.StateDir
+}
 
 // takeIDs fills in the ids of a plan that leaves them to the runtime.
 // p.mu is held.
 func (p *Pod) takeIDs(pl *plan.Plan) error {
 	if p.lease == nil {
-		a, err := openAllocator(p.cfg)
+		a, err := openAllocator(p.cfg.Dirs(), p.cfg.Pool())
 		if err != nil {
 			return err
 		}
@@ -96,12 +117,30 @@ func (p *Pod) dropIDs() error {
 	return err
 }
 
-func openAllocator(cfg *Config) (*uidmap.Allocator, error) {
-	return uidmap.Open(filepath.Join(cfg.StateDir, "ids"), cfg.Pool())
+// openAllocator opens the host's ranges. Versions before had some in each state directory.
+func openAllocator(d Dirs, p uidmap.Pool) (*uidmap.Allocator, error) {
+	a, err := uidmap.Open(uidmap.HostDir, p)
+	if err == nil {
+		a.Heed(filepath.Join(d.State, "ids"))
+	}
+	return a, err
 }
 
 // startable tells why no container starts on this kernel; a test has another.
 var startable = feature.Startable
+
+// explained is an error of Create, or what the kernel lacks for any container, or what keeps
+// this process from making one.
+func explained(err error) error {
+	lacks := startable()
+	if lacks == nil {
+		return err
+	}
+	if around := Surroundings(); errors.Is(lacks, unix.EPERM) && len(around) > 0 {
+		return fmt.Errorf("%w; this process cannot make containers: %s; run containerd as the host's root, outside of containers, with all capabilities", err, strings.Join(around, "; "))
+	}
+	return lacks
+}
 
 // Create makes a container up to the point just before its execve: all its
 // namespaces exist and its pid is known. After an error nothing is left.
@@ -128,23 +167,21 @@ func (p *Pod) Create(ctx context.Context, r CreateRequest) (*Container, error) {
 		return nil, err
 	}
 	c := &Container{pod: p, cfg: p.cfg, spec: spec, plan: pl, reading: make(chan struct{}, homeReaders), rec: record{
-		Namespace: p.namespace, ID: r.ID, Sandbox: p.sandbox, Bundle: r.Bundle,
+		Namespace: p.namespace, ID: r.ID, Sandbox: p.sandbox, Bundle: r.Bundle, Data: p.cfg.DataDir,
 	}}
-	name, err := recordPath(p.cfg, p.namespace, r.ID)
+	name, err := recordPath(p.cfg.Dirs(), p.namespace, r.ID)
 	if err != nil {
 		return nil, err
 	}
 	// Callers that never run delete may come again, with a name whose shim has died.
-	if _, err := reclaimRecord(ctx, p.cfg, name); err != nil {
+	if _, err := reclaimRecord(ctx, p.cfg.Dirs(), name); err != nil {
 		return nil, fmt.Errorf("remove what is left of another container %s: %w", r.ID, err)
 	}
 	if exists(name) {
 		return nil, fmt.Errorf("container %s: %w in namespace %s; delete it first", r.ID, os.ErrExist, p.namespace)
 	}
 	if err := c.make(ctx, r); err != nil {
-		if lacks := startable(); lacks != nil {
-			err = lacks
-		}
+		err = explained(err)
 		p.mu.Unlock() // what undoes it takes the lock as Delete does
 		err = errors.Join(err, c.Delete(context.WithoutCancel(ctx)))
 		p.mu.Lock()

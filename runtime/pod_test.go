@@ -257,3 +257,16 @@ func TestJoinedMaps(t *testing.T) {
 		})
 	}
 }
+
+// TestStateDirsAreApart: configurations with state directories of their own do not give the
+// same ids to two pods, though these have the same name.
+func TestStateDirsAreApart(t *testing.T) {
+	var ids []uint32
+	for range 2 {
+		c := create(t, testPod(t, "pod"), CreateRequest{ID: "c1", Bundle: busybox(t, nil, "sleep", "1000")})
+		ids = append(ids, c.root().UID)
+	}
+	if ids[0] == ids[1] {
+		t.Errorf("both pods have the ids from %d on", ids[0])
+	}
+}

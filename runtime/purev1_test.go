@@ -28,7 +28,7 @@ func TestCgroup2NotMounted(t *testing.T) {
 		return
 	case "delete":
 		hideCgroup2(t)
-		if _, err := Cleanup(t.Context(), versionOneConfig(dir), "test", "c1", ""); err != nil {
+		if _, err := Cleanup(t.Context(), versionOneConfig(dir).Dirs(), "test", "c1"); err != nil {
 			t.Error(err)
 		}
 		return

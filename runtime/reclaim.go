@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -29,10 +30,23 @@ const (
 
 // Reclaim removes what dead shims left, for callers that never run delete (CRI-O): of
 // their containers, by the records; storage folders whose record a reboot has taken;
-// journals of chowned trees that there are no more. It returns what it removed.
+// journals of chowned trees that there are no more. It looks at the directories of all
+// configurations that were used since the host has booted, and at more. It returns what it
+// removed.
 //
 // It can be called at any time, beside all else.
-func Reclaim(ctx context.Context, cfg *Config) (removed []string, err error) {
+func Reclaim(ctx context.Context, more ...Dirs) (removed []string, err error) {
+	var errs []error
+	known := KnownDirs(more...)
+	for _, d := range known {
+		list, err := d.reclaim(ctx, known)
+		removed, errs = append(removed, list...), append(errs, err)
+	}
+	return removed, errors.Join(append(errs, forgetDirs())...)
+}
+
+// reclaim is Reclaim of these directories; known are all that there are.
+func (d Dirs) reclaim(ctx context.Context, known []Dirs) (removed []string, err error) {
 	var errs []error
 	note := func(what string, err error) {
 		if err != nil {
@@ -41,25 +55,25 @@ func Reclaim(ctx context.Context, cfg *Config) (removed []string, err error) {
 			removed = append(removed, what)
 		}
 	}
-	records, err := filepath.Glob(globEscaped(cfg.StateDir) + "/containers/*/*.json")
+	records, err := filepath.Glob(globEscaped(d.State) + "/containers/*/*.json")
 	if err != nil {
 		return nil, err
 	}
 	for _, name := range records {
-		if done, err := reclaimRecord(ctx, cfg, name); done || err != nil {
+		if done, err := reclaimRecord(ctx, d, name); done || err != nil {
 			note("the container of "+name, err)
 		}
 	}
-	folders, err := filepath.Glob(globEscaped(cfg.DataDir) + "/storage/*/*")
+	folders, err := filepath.Glob(globEscaped(d.Data) + "/storage/*/*")
 	if err != nil {
 		return nil, err
 	}
 	for _, dir := range folders {
-		if done, err := reclaimStorage(ctx, cfg, dir); done || err != nil {
+		if done, err := reclaimStorage(ctx, known, dir); done || err != nil {
 			note(dir, err)
 		}
 	}
-	gone, err := uidmap.ForgetGone(filepath.Join(cfg.DataDir, "chown"))
+	gone, err := uidmap.Settle(d.journals())
 	for _, root := range gone {
 		note("the journal of "+root, nil)
 	}
@@ -73,7 +87,7 @@ func globEscaped(p string) string {
 
 // reclaimRecord removes the container of a record whose shim is dead; a shim in
 // another pid namespace is not ours to judge.
-func reclaimRecord(ctx context.Context, cfg *Config, name string) (bool, error) {
+func reclaimRecord(ctx context.Context, d Dirs, name string) (bool, error) {
 	dead := func() (*record, bool) {
 		r, err := readRecord(name)
 		return r, err == nil && r.PIDNS == ownPIDNamespace() && !r.Shim.alive()
@@ -93,7 +107,7 @@ func reclaimRecord(ctx context.Context, cfg *Config, name string) (bool, error) 
 	if !ok {
 		return false, nil
 	}
-	return true, r.reclaim(ctx, cfg)
+	return true, r.reclaim(ctx, d)
 }
 
 // lockRecord waits until nobody else removes the container of a record;
@@ -140,18 +154,22 @@ func same(f *os.File, name string) bool {
 	return err == nil && os.SameFile(a, b)
 }
 
-// reclaimStorage removes a storage folder of which there is no record.
-func reclaimStorage(ctx context.Context, cfg *Config, dir string) (bool, error) {
-	name, err := recordPath(cfg, filepath.Base(filepath.Dir(dir)), filepath.Base(dir))
-	if err != nil || exists(name) {
-		return false, err
+// reclaimStorage removes a storage folder of which there is no record. Two configurations
+// may have a data directory in common, so all are looked at.
+func reclaimStorage(ctx context.Context, known []Dirs, dir string) (bool, error) {
+	namespace, id := filepath.Base(filepath.Dir(dir)), filepath.Base(dir)
+	recorded := func() bool {
+		return slices.ContainsFunc(known, func(d Dirs) bool { return d.Holds(namespace, id) })
+	}
+	if recorded() {
+		return false, nil
 	}
 	unlock, err := lockStorage(dir, unix.LOCK_NB)
 	if err != nil {
 		return false, nil // a container with its record elsewhere; gone
 	}
 	defer unlock()
-	if exists(name) { // made meanwhile, by a Create that waits for the lock
+	if recorded() { // made meanwhile, by a Create that waits for the lock
 		return false, nil
 	}
 	if err := tree.RemoveAll(ctx, nil, dir); err != nil {
@@ -218,11 +236,11 @@ func newStorage(ctx context.Context, dir string) (unlock func(), err error) {
 
 // ReclaimLater has a shim call Reclaim once, when nobody waits for it, unless another
 // one has just done so. A warning tells of what is left.
-func ReclaimLater(cfg *Config) (stop func()) {
+func ReclaimLater() (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	t := time.AfterFunc(reclaimAfter, func() {
 		defer cancel()
-		if err := reclaimOnce(ctx, cfg); err != nil && ctx.Err() == nil {
+		if err := reclaimOnce(ctx); err != nil && ctx.Err() == nil {
 			slog.Warn(err.Error())
 		}
 	})
@@ -232,8 +250,8 @@ func ReclaimLater(cfg *Config) (stop func()) {
 	}
 }
 
-func reclaimOnce(ctx context.Context, cfg *Config) error {
-	dir := filepath.Join(cfg.StateDir, "reclaim")
+func reclaimOnce(ctx context.Context) error {
+	dir := filepath.Join(hostDir, "reclaim")
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}
@@ -250,7 +268,7 @@ func reclaimOnce(ctx context.Context, cfg *Config) error {
 	if _, err := lock.WriteAt([]byte("\n"), 0); err != nil { // its time tells the others
 		return err
 	}
-	_, err = Reclaim(ctx, cfg)
+	_, err = Reclaim(ctx)
 	return err
 }
 

@@ -40,7 +40,7 @@ func dies(t *testing.T, c *Container) {
 		t.Fatal(err)
 	}
 	c.rec.Shim.Pid = dead.ProcessState.Pid()
-	if err := c.rec.write(c.cfg); err != nil {
+	if err := c.rec.write(c.cfg.Dirs()); err != nil {
 		t.Fatal(err)
 	}
 	for _, end := range c.holds {
@@ -58,7 +58,7 @@ func TestReclaim(t *testing.T) {
 	elsewhere.rec.PIDNS++
 	dies(t, elsewhere)
 	dies(t, lost)
-	record, err := recordPath(p.cfg, "test", "alive")
+	record, err := recordPath(p.cfg.Dirs(), "test", "alive")
 	if err == nil {
 		err = os.Rename(record, record+".kept")
 	}
@@ -75,7 +75,7 @@ func TestReclaim(t *testing.T) {
 	var removed []string
 	for range 4 {
 		wg.Go(func() {
-			list, err := Reclaim(t.Context(), p.cfg)
+			list, err := Reclaim(t.Context())
 			if err != nil {
 				t.Error(err)
 			}
@@ -86,7 +86,7 @@ func TestReclaim(t *testing.T) {
 	}
 	wg.Wait()
 	slices.Sort(removed)
-	name, _ := recordPath(p.cfg, "test", "lost")
+	name, _ := recordPath(p.cfg.Dirs(), "test", "lost")
 	if got, want := strings.Join(slices.Compact(slices.Clone(removed)), " "), old+" the container of "+name; got != want {
 		t.Errorf("removed %q, want %q", removed, want)
 	}
@@ -114,12 +114,15 @@ func TestReclaim(t *testing.T) {
 // TestReclaimOnce: of many shims one looks, and not again for a while.
 func TestReclaimOnce(t *testing.T) {
 	cfg := testPod(t, "pod").cfg
+	if err := cfg.Dirs().register(); err != nil {
+		t.Fatal(err)
+	}
 	left := filepath.Join(cfg.DataDir, "storage/test/c1")
 	for i := range 2 {
 		if err := os.MkdirAll(left, 0o700); err != nil {
 			t.Fatal(err)
 		}
-		if err := reclaimOnce(t.Context(), cfg); err != nil {
+		if err := reclaimOnce(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		if there := exists(left); there != (i == 1) {
@@ -136,8 +139,8 @@ func TestReclaimedWhileCleaned(t *testing.T) {
 	var wg sync.WaitGroup
 	for range 3 {
 		wg.Go(func() {
-			_, err := Cleanup(t.Context(), p.cfg, "test", "c1", "")
-			_, err2 := Reclaim(t.Context(), p.cfg)
+			_, err := Cleanup(t.Context(), p.cfg.Dirs(), "test", "c1")
+			_, err2 := Reclaim(t.Context())
 			if err := errors.Join(err, err2); err != nil {
 				t.Error(err)
 			}

@@ -40,6 +40,8 @@ type record struct {
 	// workdir (package mirror).
 	Mirror     string `json:"mirror,omitempty"`
 	MirrorWork string `json:"mirror_work,omitempty"`
+	// Data is the data directory, "" in records of versions before.
+	Data string `json:"data_dir,omitempty"`
 	// IDOwner is the name under which the pod's ids are recorded, "" if the
 	// container has none of ours.
 	IDOwner string `json:"id_owner,omitempty"`
@@ -64,20 +66,20 @@ const (
 	maxLine   = maxRecord / 8
 )
 
-func recordPath(cfg *Config, namespace, id string) (string, error) {
+func recordPath(d Dirs, namespace, id string) (string, error) {
 	for _, s := range []string{namespace, id} {
 		if s == "" || s == "." || s == ".." || strings.ContainsAny(s, "/\x00") || len(s) > 200 {
 			return "", fmt.Errorf("%q is no name of a container or namespace: give one without slashes, of 200 characters at most", s)
 		}
 	}
-	return filepath.Join(cfg.StateDir, "containers", namespace, id+".json"), nil
+	return filepath.Join(d.State, "containers", namespace, id+".json"), nil
 }
 
 // write appends the record's present state to its file, as a line: an append
 // costs a tenth of a replacement, and a crash leaves the line before. It begins
 // a line of its own, whatever a write that failed has left.
-func (r *record) write(cfg *Config) error {
-	name, err := recordPath(cfg, r.Namespace, r.ID)
+func (r *record) write(d Dirs) error {
+	name, err := recordPath(d, r.Namespace, r.ID)
 	if err != nil {
 		return err
 	}
@@ -161,8 +163,8 @@ func parseRecord(name string, b []byte) (*record, error) {
 }
 
 // remove deletes the record and, with the last one, its namespace's folder.
-func (r *record) remove(cfg *Config) error {
-	name, err := recordPath(cfg, r.Namespace, r.ID)
+func (r *record) remove(d Dirs) error {
+	name, err := recordPath(d, r.Namespace, r.ID)
 	if err != nil {
 		return err
 	}
@@ -173,12 +175,30 @@ func (r *record) remove(cfg *Config) error {
 	return nil
 }
 
-// others counts the records of all containers but this one, those of other namespaces and of
-// containers that are being made or removed included.
-func (r *record) others(cfg *Config) (int, error) {
-	all := filepath.Join(cfg.StateDir, "containers")
+// others counts the records of all containers of the host but this one, those of other
+// namespaces and configurations and of containers that are being made or removed included.
+func (r *record) others(d Dirs) (int, error) {
+	n := 0
+	seen := map[string]bool{}
+	for _, k := range KnownDirs(d) {
+		if seen[k.State] {
+			continue
+		}
+		seen[k.State] = true
+		m, err := k.Containers()
+		if err != nil {
+			return 0, err
+		}
+		n += m
+	}
+	return max(0, n-1), nil
+}
+
+// Containers counts the records of containers in the state directory.
+func (d Dirs) Containers() (int, error) {
+	all := filepath.Join(d.State, "containers")
 	namespaces, err := os.ReadDir(all)
-	if err != nil {
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return 0, err
 	}
 	n := 0
@@ -201,14 +221,29 @@ func (r *record) others(cfg *Config) (int, error) {
 			}
 		}
 	}
-	return max(0, n-1), nil
+	return n, nil
+}
+
+// journals are the directories that can have the journal of the record's tree. Versions
+// before did not record which it is.
+func (r *record) journals(d Dirs) []string {
+	if r.Data != "" {
+		return []string{Dirs{Data: r.Data}.journals()}
+	}
+	var out []string
+	for _, k := range KnownDirs(d) {
+		if dir := k.journals(); !slices.Contains(out, dir) {
+			out = append(out, dir)
+		}
+	}
+	return out
 }
 
 // siblings are the records of the same sandbox, r's own excluded. One that is
 // damaged could be a sibling's, and counts as such: what the sandbox's
 // containers share stays while one of them may be there.
-func (r *record) siblings(cfg *Config) ([]*record, error) {
-	name, err := recordPath(cfg, r.Namespace, r.ID)
+func (r *record) siblings(d Dirs) ([]*record, error) {
+	name, err := recordPath(d, r.Namespace, r.ID)
 	if err != nil {
 		return nil, err
 	}

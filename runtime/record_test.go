@@ -142,35 +142,35 @@ func FuzzRecord(f *testing.F) {
 // TestDamagedRecords: a container of which nothing was recorded yet is cleaned up, a
 // damaged record is told of, and counts as a sibling.
 func TestDamagedRecords(t *testing.T) {
-	cfg := &Config{StateDir: t.TempDir(), DataDir: t.TempDir()}
+	d := Dirs{State: t.TempDir(), Data: t.TempDir()}
 	r := someRecords()[0]
 	r.Shim, r.IDOwner, r.Storage = processID{}, "", ""
-	if err := r.write(cfg); err != nil {
+	if err := r.write(d); err != nil {
 		t.Fatal(err)
 	}
-	dir := filepath.Join(cfg.StateDir, "containers", "ns")
+	dir := filepath.Join(d.State, "containers", "ns")
 	for name, content := range map[string]string{"empty": "", "begun": "\n0123", "damaged": "\n01234567 {}\n"} {
 		if err := os.WriteFile(filepath.Join(dir, name+".json"), []byte(content), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
-	siblings, err := r.siblings(cfg)
+	siblings, err := r.siblings(d)
 	if err != nil || len(siblings) != 1 || siblings[0].Sandbox != "pod" {
 		t.Errorf("siblings are %+v, %v", siblings, err)
 	}
 	for _, id := range []string{"empty", "begun", "c1"} {
-		if _, err := Cleanup(t.Context(), cfg, "ns", id, ""); err != nil {
+		if _, err := Cleanup(t.Context(), d, "ns", id); err != nil {
 			t.Errorf("%s: %v", id, err)
 		}
 		if _, err := os.Lstat(filepath.Join(dir, id+".json")); err == nil {
 			t.Errorf("the record %s is still there", id)
 		}
 	}
-	if _, err := Cleanup(t.Context(), cfg, "ns", "damaged", ""); err == nil || !strings.Contains(err.Error(), "remove the file") {
+	if _, err := Cleanup(t.Context(), d, "ns", "damaged"); err == nil || !strings.Contains(err.Error(), "remove the file") {
 		t.Errorf("the damaged record's error is %v", err)
 	}
 	r.Annotations = map[string]string{"a": strings.Repeat("x", maxLine)}
-	if err := r.write(cfg); err == nil || !strings.Contains(err.Error(), "annotations") {
+	if err := r.write(d); err == nil || !strings.Contains(err.Error(), "annotations") {
 		t.Errorf("a record too large to be read back was written (%v)", err)
 	}
 }

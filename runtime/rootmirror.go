@@ -21,7 +21,7 @@ func (c *Container) openMirror(root *os.File, upper *uidmap.Upper) error {
 	}
 	c.mirror.Store(m)
 	c.rec.Mirror, c.rec.MirrorWork = upper.Caller, upper.CallerWork
-	return c.rec.write(c.cfg)
+	return c.rec.write(c.cfg.Dirs())
 }
 
 // shareRoot is what can be done without a mirror.

@@ -175,11 +175,11 @@ func abortAll(ids uidmap.Map) {
 
 // grip is that of a running container's.
 func (c *Container) grip() *grip {
-	return &grip{id: c.rec.ID, cgroup: c.cgroup, ids: c.plan.IDs.UID, alone: func() bool { return c.rec.alone(c.cfg) }}
+	return &grip{id: c.rec.ID, cgroup: c.cgroup, ids: c.plan.IDs.UID, alone: func() bool { return c.rec.alone(c.cfg.Dirs()) }}
 }
 
 // grip is that of what a dead shim left.
-func (r *record) grip(cfg *Config, cg *cgroup.Cgroup) *grip {
+func (r *record) grip(d Dirs, cg *cgroup.Cgroup) *grip {
 	ids := r.UID
 	if ids == nil { // of a shim that did not record them
 		threads, _ := cg.Threads()
@@ -190,15 +190,15 @@ func (r *record) grip(cfg *Config, cg *cgroup.Cgroup) *grip {
 			}
 		}
 	}
-	return &grip{id: r.ID, cgroup: cg, ids: ids, alone: func() bool { return r.alone(cfg) }}
+	return &grip{id: r.ID, cgroup: cg, ids: ids, alone: func() bool { return r.alone(d) }}
 }
 
 // alone tells whether no other container has the ids of this one's. Ids of the caller may be
 // anybody's.
-func (r *record) alone(cfg *Config) bool {
+func (r *record) alone(d Dirs) bool {
 	if r.IDOwner == "" {
 		return false
 	}
-	siblings, err := r.siblings(cfg)
+	siblings, err := r.siblings(d)
 	return err == nil && !slices.ContainsFunc(siblings, func(s *record) bool { return s.IDOwner == r.IDOwner })
 }

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"sysbox/runtime"
 	"sysbox/runtime/feature"
 )
 
@@ -49,12 +50,38 @@ func TestCheckConfig(t *testing.T) {
 			t.Fatal(err)
 		}
 		var out strings.Builder
-		err := checkConfig(&out)
+		_, err := checkConfig(&out)
 		if (err == nil) != (c.fails == "") || err != nil && !strings.Contains(err.Error(), c.fails) {
 			t.Errorf("%s: %v; want %q", c.text, err, c.fails)
 		}
 		if out.String() != c.says {
 			t.Errorf("%s: %q; want %q", c.text, out.String(), c.says)
 		}
+	}
+}
+
+// TestCheckOtherStateDir: containers that were made with another state_dir are told of.
+func TestCheckOtherStateDir(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("makes a container, which takes root")
+	}
+	cfg, err := runtime.LoadConfig()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg.StateDir = t.TempDir()
+	if err := runtime.Try(t.Context(), cfg); err != nil {
+		t.Fatal(err)
+	}
+	record := filepath.Join(cfg.StateDir, "containers/ns/c1.json")
+	if err := os.MkdirAll(filepath.Dir(record), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(record, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var out strings.Builder
+	if _, err := checkConfig(&out); err != nil || !strings.Contains(out.String(), "another state_dir: "+cfg.StateDir+", with records of 1 containers\n") {
+		t.Errorf("%v: %q", err, out.String())
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"time"
 
 	task "github.com/containerd/containerd/api/runtime/task/v2"
@@ -29,20 +30,13 @@ func remove(f flags, stdout io.Writer) error {
 	if err != nil {
 		return err
 	}
-	switch path, err := bundle.ReadConfigPath(dir); {
-	case err == nil:
-		os.Setenv("SYSBOX_CONFIG_FILE", path)
-	case !errors.Is(err, fs.ErrNotExist):
-		// Another configuration has other folders, where nothing would be found.
-		return fmt.Errorf("find the configuration that container %s was made with: %w; write its path to the file", f.id, err)
-	}
-	cfg, err := runtime.LoadConfig()
+	dirs, err := findDirs(f, dir)
 	if err != nil {
-		return err
+		return fmt.Errorf("clean up container %s: %w", f.id, err)
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), deleteTimeout)
 	defer cancel()
-	exit, err := cleanup(ctx, cfg, f, dir)
+	exit, err := cleanup(ctx, dirs, f, dir)
 	if err != nil {
 		return fmt.Errorf("clean up container %s: %w", f.id, err)
 	}
@@ -62,17 +56,47 @@ func remove(f flags, stdout io.Writer) error {
 	return err
 }
 
+// findDirs tells where the container's record is. The bundle says so; where it does not, as
+// in one of a version before, all places are looked at where it may be. The configuration is
+// the last of them: it may have changed since, or be broken.
+func findDirs(f flags, dir string) (runtime.Dirs, error) {
+	state, data, damaged := bundle.ReadDirs(dir)
+	if damaged == nil {
+		return runtime.Dirs{State: state, Data: data}, nil
+	}
+	path, err := bundle.ReadConfigPath(dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		damaged = err
+	}
+	configured, err := runtime.ConfiguredDirs(path)
+	if err != nil {
+		configured = runtime.DefaultDirs()
+	}
+	found, ok := runtime.FindDirs(f.namespace, f.id, dir, configured)
+	switch _, made := os.Stat(filepath.Join(dir, bundle.InitPid)); {
+	case ok:
+		return found, nil
+	case made != nil:
+		return configured, nil // the shim was killed, or refused the container, before it made anything
+	case !errors.Is(damaged, fs.ErrNotExist):
+		return configured, fmt.Errorf("nothing tells where its record is: %w; remove the container as docs/configuration.md says, section Changing state_dir", damaged)
+	case err != nil:
+		return configured, fmt.Errorf("nothing tells where its record is, and the configuration cannot be asked: %w; correct the configuration, and run containerd-shim-sysbox-v1 reclaim", err)
+	}
+	return configured, nil
+}
+
 // cleanup calls the runtime and gives up waiting at ctx's end, whatever the
 // kernel does to a blocked call: the process exits next, and containerd may
 // call again. What exit.json says of init's end wins over the runtime's guess.
-func cleanup(ctx context.Context, cfg *runtime.Config, f flags, dir string) (bundle.Exit, error) {
+func cleanup(ctx context.Context, d runtime.Dirs, f flags, dir string) (bundle.Exit, error) {
 	type result struct {
 		exit runtime.Exit
 		err  error
 	}
 	done := make(chan result, 1)
 	go func() {
-		e, err := runtime.Cleanup(ctx, cfg, f.namespace, f.id, dir)
+		e, err := runtime.Cleanup(ctx, d, f.namespace, f.id)
 		done <- result{e, err}
 	}()
 	var r result

@@ -15,11 +15,13 @@ func reclaim(w io.Writer) error {
 	if os.Getuid() != 0 {
 		return errors.New("reclaim removes what containers left, which takes root; run it with sudo")
 	}
-	cfg, err := runtime.LoadConfig()
-	if err != nil {
-		return err
+	// Containers of versions before are known by the configuration alone.
+	configured, unread := runtime.ConfiguredDirs("")
+	if unread != nil {
+		configured = runtime.DefaultDirs()
+		fmt.Fprintf(w, "the directories of containers made since the host has booted are looked at, but not those of the configuration: %v\n", unread)
 	}
-	removed, err := runtime.Reclaim(context.Background(), cfg)
+	removed, err := runtime.Reclaim(context.Background(), configured)
 	for _, r := range removed {
 		fmt.Fprintf(w, "removed %s\n", r)
 	}

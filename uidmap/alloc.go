@@ -6,10 +6,13 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"unicode/utf8"
 
 	"golang.org/x/sys/unix"
+
+	"sysbox/runtime/sys"
 )
 
 // ErrHeld: another living process holds the owner's range.
@@ -24,9 +27,14 @@ var ErrInUse = errors.New("processes still use the range")
 // All changes are made under the flock of the file "lock", whose content is a
 // hint: the signature of the pool and the number of the range to try next.
 type Allocator struct {
-	dir  *os.File
-	pool func() (*slots, error)
+	dir    *os.File
+	pool   func() (*slots, error)
+	former string // where a version before keeps ranges, see Heed; "" for nowhere
 }
+
+// HostDir is the directory from which all shims of a host take ranges. It is not to be
+// configured: two directories would give out the same ids.
+const HostDir = "/run/sysbox/ids"
 
 // Open makes the folder of records if need be. The folder must be on a file
 // system that is empty after a reboot, as ranges don't outlive processes.
@@ -91,24 +99,21 @@ func (l *Lease) Release() error {
 	if l.f == nil {
 		return nil
 	}
-	err := l.alloc.locked(func(*os.File) error {
-		// ReleaseOwner may have removed the record, and another may have made
-		// one of the same name.
-		ours, err := l.f.Stat()
-		if err != nil {
-			return err
-		}
-		if now, err := os.Lstat(l.alloc.path(recordName(l.r))); err != nil || !os.SameFile(ours, now) {
-			return nil
-		}
-		return l.alloc.remove(l.r, l.owner)
-	})
-	if err != nil {
+	if err := l.alloc.locked(func(*os.File) error { return l.release() }); err != nil {
 		return fmt.Errorf("release the ids %v of %s: %w", l.r, l.owner, err)
 	}
 	l.f.Close()
 	l.f = nil
 	return nil
+}
+
+// release removes the record. The allocator is locked.
+func (l *Lease) release() error {
+	// ReleaseOwner may have removed it, and another may have made one of the same name.
+	if !sys.SameFile(l.f, l.alloc.path(recordName(l.r))) {
+		return nil
+	}
+	return l.alloc.remove(l.r, l.owner)
 }
 
 // Acquire takes a range for an owner, a name such as "k8s.io/POD". An owner
@@ -127,6 +132,9 @@ func (a *Allocator) Acquire(owner string) (*Lease, error) {
 	}
 	var out *Lease
 	err = a.locked(func(lock *os.File) error {
+		if err := a.survey(pool); err != nil {
+			return err
+		}
 		f, r, err := a.find(owner)
 		if err == nil {
 			if flock(f, unix.LOCK_EX|unix.LOCK_NB) != nil {
@@ -145,7 +153,7 @@ func (a *Allocator) Acquire(owner string) (*Lease, error) {
 			// Left to its processes; Reclaim will find it.
 			f.Close()
 		}
-		out, err = a.next(lock, pool, owner)
+		out, err = a.withFormer(owner, func(taken []Range) (*Lease, error) { return a.next(lock, pool, owner, taken) })
 		return err
 	})
 	if err != nil {
@@ -154,49 +162,59 @@ func (a *Allocator) Acquire(owner string) (*Lease, error) {
 	return out, nil
 }
 
-// next takes the first free range from the hint on.
-func (a *Allocator) next(lock *os.File, pool *slots, owner string) (*Lease, error) {
+// next takes the first free range from the hint on; taken are some that are not free
+// though they have no record here.
+func (a *Allocator) next(lock *os.File, pool *slots, owner string, taken []Range) (*Lease, error) {
 	sig, from := readHint(lock)
 	if sig != pool.signature() {
 		from = 0
 	}
-	l, i, err := a.scan(pool, owner, from, sig == pool.signature())
-	if errors.Is(err, errFull) {
+	l, i, err := a.scan(pool, owner, from, sig == pool.signature(), taken)
+	if isFull(err) {
 		if err := a.reclaim(nil); err != nil {
 			return nil, err
 		}
-		l, i, err = a.scan(pool, owner, 0, false)
+		l, i, err = a.scan(pool, owner, 0, false, taken)
 	}
 	if err != nil {
-		if errors.Is(err, errFull) {
-			return nil, fmt.Errorf("%s: all %d ranges of %d ids are taken; delete containers, or make the pool larger (the lines of ids.subid_user in /etc/subuid and /etc/subgid, or ids.pool_start and ids.pool_size in the configuration) or the ranges smaller (ids.range_size)", pool.name, pool.count, pool.size)
-		}
 		return nil, err
 	}
 	return l, a.writeHint(lock, pool, i+1)
 }
 
-var errFull = errors.New("no free range")
+// fullError: no range of the pool is free.
+type fullError struct{ pool *slots }
+
+func (e fullError) Error() string {
+	return fmt.Sprintf("%s: all %d ranges of %d ids are taken; delete containers, or make the pool larger (the lines of ids.subid_user in /etc/subuid and /etc/subgid, or ids.pool_start and ids.pool_size in the configuration) or the ranges smaller (ids.range_size)", e.pool.name, e.pool.count, e.pool.size)
+}
+
+func isFull(err error) bool { return errors.As(err, new(fullError)) }
 
 // scan tries the ranges from number from on, round the pool once. Where all
 // records are known to be of this pool (same), a range is free if its record's
 // name is; else, after a change of the pool, each is compared with all.
-func (a *Allocator) scan(pool *slots, owner string, from int, same bool) (*Lease, int, error) {
-	var taken []Range
+func (a *Allocator) scan(pool *slots, owner string, from int, same bool, taken []Range) (*Lease, int, error) {
 	if !same {
-		var err error
-		if taken, err = a.records(); err != nil {
+		list, err := a.records()
+		if err != nil {
 			return nil, 0, err
 		}
+		taken = slices.Concat(taken, list)
 	}
-next:
+	taken = merge(taken)
 	for n := range pool.count {
 		i := (from + n) % pool.count
 		r := pool.at(i)
-		for _, t := range taken {
-			if t.overlaps(r) {
-				continue next
+		// The first of the taken ones that ends behind r's beginning.
+		k, _ := slices.BinarySearchFunc(taken, r.HostID, func(t Range, id uint32) int {
+			if t.end() <= uint64(id) {
+				return -1
 			}
+			return 1
+		})
+		if k < len(taken) && taken[k].overlaps(r) {
+			continue
 		}
 		if same {
 			if _, err := os.Lstat(a.path(recordName(r))); err == nil {
@@ -212,7 +230,7 @@ next:
 		}
 		return &Lease{alloc: a, owner: owner, r: r, f: f}, i, nil
 	}
-	return nil, 0, errFull
+	return nil, 0, fullError{pool}
 }
 
 func readHint(lock *os.File) (sig uint64, next int) {
@@ -295,6 +313,13 @@ func (a *Allocator) ReleaseOwner(owner string) error {
 	})
 	if err != nil {
 		return fmt.Errorf("release the ids of %s: %w", owner, err)
+	}
+	// A version before may have given the owner its range.
+	switch old, err := a.openFormer(false); {
+	case err != nil:
+		return fmt.Errorf("release the ids of %s: %w", owner, err)
+	case old != nil:
+		return errors.Join(old.ReleaseOwner(owner), old.Close())
 	}
 	return nil
 }

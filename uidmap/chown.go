@@ -39,8 +39,14 @@ func shift(journalDir, root string, open *os.File, uid, gid Map) error {
 		if dir == nil {
 			return fs.ErrNotExist
 		}
-		if j.State != "" && (j.State == stateReverting || j.UID.String() != uid.String() || j.GID.String() != gid.String()) {
+		others := j.State != "" && (j.UID.String() != uid.String() || j.GID.String() != gid.String())
+		if others || j.State == stateReverting {
 			if err := j.revert(dir); err != nil {
+				return err
+			}
+		}
+		if others { // whose ids the journal will no longer tell
+			if err := syncTree(dir); err != nil {
 				return err
 			}
 		}
@@ -53,7 +59,8 @@ func shift(journalDir, root string, open *os.File, uid, gid Map) error {
 // so it can be called again, after a crash as well. Nothing is done if there
 // is no journal of the tree, or no tree any more.
 //
-// The container's processes must have ended.
+// The container's processes must have ended. The journal stays until [Settle], since the
+// owners are not waited for to be on disk.
 func Revert(journalDir, root string) error {
 	if !hasJournal(journalDir, root) {
 		return nil
@@ -69,9 +76,11 @@ func Revert(journalDir, root string) error {
 	})
 }
 
-// ForgetGone removes the journals of trees that are gone, whose names it returns. One
-// with which the folder above its own is gone is kept: a disk may be missing.
-func ForgetGone(journalDir string) (roots []string, err error) {
+// Settle removes the journals that Revert has left, once the owners are on disk, which may
+// take seconds, and those of trees that are gone, whose names it returns. One with which the
+// folder above its own is gone is kept: a disk may be missing. What another process is at is
+// left to it.
+func Settle(journalDir string) (gone []string, err error) {
 	entries, err := os.ReadDir(journalDir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
@@ -86,18 +95,48 @@ func ForgetGone(journalDir string) (roots []string, err error) {
 		if err != nil || !readSummed(b, j, &j.Sum) || journalPath(journalDir, j.Root) != name {
 			continue // being removed, or damaged, which the tree's next user is told
 		}
-		if _, err := os.Lstat(j.Root); !errors.Is(err, fs.ErrNotExist) {
+		_, missing := os.Lstat(j.Root)
+		if missing == nil {
+			if j.State != stateReverting {
+				continue
+			}
+			if err := settle(journalDir, j.Root); err != nil && !errors.Is(err, errBusy) {
+				return gone, err
+			}
 			continue
 		}
-		if _, err := os.Lstat(filepath.Dir(filepath.Dir(j.Root))); err != nil {
+		if _, err := os.Lstat(filepath.Dir(filepath.Dir(j.Root))); err != nil || !errors.Is(missing, fs.ErrNotExist) {
 			continue
 		}
 		if err := Revert(journalDir, j.Root); err != nil {
-			return roots, err
+			return gone, err
 		}
-		roots = append(roots, j.Root)
+		gone = append(gone, j.Root)
 	}
-	return roots, nil
+	return gone, nil
+}
+
+// settle ends a journal in the state "reverting". A Revert may have been killed, so the tree
+// is walked once more.
+func settle(journalDir, root string) error {
+	return withRoot(journalDir, root, nil, func(j *journal, dir *os.File) error {
+		if j.State != stateReverting || dir == nil {
+			return nil // another Shift has begun, or the tree has gone
+		}
+		if err := j.revert(dir); err != nil {
+			return err
+		}
+		if err := syncTree(dir); err != nil {
+			return err
+		}
+		return j.remove()
+	})
+}
+
+// syncTree waits until all owners in the tree are on disk, and with them whatever else was
+// written to the file system.
+func syncTree(dir *os.File) error {
+	return os.NewSyscallError("syncfs", unix.Syncfs(int(dir.Fd())))
 }
 
 // checkShiftable refuses maps by which a shifted id cannot be told from one
@@ -176,9 +215,6 @@ func (j *journal) shift(dir *os.File, uid, gid Map) error {
 	if err := c.tree(dir); err != nil {
 		return err
 	}
-	if err := unix.Syncfs(int(dir.Fd())); err != nil {
-		return os.NewSyscallError("syncfs", err)
-	}
 	if err := j.write(stateShifted); err != nil {
 		return err
 	}
@@ -198,8 +234,5 @@ func (j *journal) revert(dir *os.File) error {
 	if err := c.tree(dir); err != nil {
 		return err
 	}
-	if err := unix.Syncfs(int(dir.Fd())); err != nil {
-		return os.NewSyscallError("syncfs", err)
-	}
-	return j.remove()
+	return j.dropLog()
 }

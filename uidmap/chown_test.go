@@ -141,9 +141,7 @@ func TestShiftAndRevert(t *testing.T) {
 	if after := listing(t, tree); after != before {
 		t.Errorf("after revert:\n%s\nbefore:\n%s", after, before)
 	}
-	if left, _ := os.ReadDir(dir + "/journal"); len(left) > 0 {
-		t.Errorf("left: %v", left)
-	}
+	noFiles(t, dir+"/journal")
 }
 
 // TestKilledWhileShifting: killed at any moment of shift and revert, and then
@@ -176,15 +174,15 @@ func TestKilledWhileShifting(t *testing.T) {
 	}
 }
 
-// TestForgetGone: the journal of a removed tree goes, that of one whose disk is missing
-// and that of one that is there stay.
-func TestForgetGone(t *testing.T) {
+// TestSettle: the journals of a removed tree and of one that was reverted go, those of one
+// whose disk is missing and of one that a container may use stay.
+func TestSettle(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Skip("changes owners, which takes root")
 	}
 	dir := t.TempDir()
 	var roots []string
-	for _, name := range []string{"removed", "there", "disk/snapshots/away"} {
+	for _, name := range []string{"removed", "there", "disk/snapshots/away", "reverted"} {
 		root := filepath.Join(dir, name, "fs")
 		if err := os.MkdirAll(root, 0o755); err != nil {
 			t.Fatal(err)
@@ -199,7 +197,8 @@ func TestForgetGone(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	got, err := ForgetGone(dir + "/journal")
+	must(t, Revert(dir+"/journal", roots[3]))
+	got, err := Settle(dir + "/journal")
 	if err != nil || len(got) != 1 || got[0] != roots[0] {
 		t.Errorf("forgot %v, %v; want %s", got, err, roots[0])
 	}

@@ -17,9 +17,29 @@ import (
 )
 
 // A journal is two files: "HASH.json" says what is being done to which tree,
-// and "HASH.log" what a chown is about to take from a file. It is on disk
-// before the tree is changed. "HASH.lock" is there while someone works on it;
-// the tree itself may be on a file system without flock for folders (NFS).
+// and "HASH.log" what a chown is about to take from a file. "HASH.lock" is there while
+// someone works on it; the tree itself may be on a file system without flock for folders
+// (NFS).
+//
+// The power may be cut at any time, and the tree may lie on another disk than the journal, or
+// on a file system that does not write in order (btrfs after an fsync). What is waited for is
+// what the way back needs, and no more: a sync of the whole file system would wait for all
+// that others have written to it.
+//
+//  1. A state is on disk before the first file is changed in it: else host's ids would be in
+//     a tree of which nothing says whose they are.
+//  2. A file's line of the log is on disk before its owner changes, which takes its setuid
+//     bits and capabilities away.
+//  3. A file of the log has got these back, on disk (fsync), before the log goes, with the
+//     state "shifted" or at the end of Revert: with the log alone they could be given back.
+//  4. Owners of all other files are waited for by nobody, in either direction: which files
+//     are done is seen by their ids, and walking the tree again finishes what a power cut
+//     has undone. For that the journal stays behind Revert, in the state "reverting".
+//  5. It is given up, by Settle, or replaced by one with other ids, by Shift, only when all
+//     owners are on disk (syncfs): only it tells whose the ids are. Settle runs when nobody
+//     waits; Shift seldom comes that soon, with other ids, to the same tree.
+//
+// That HASH.json or the log is gone need not be on disk: with it, what is done is done again.
 type journal struct {
 	Root     string
 	UID, GID Map
@@ -111,6 +131,8 @@ func openJournal(dir, root string) (*journal, error) {
 	return j, nil
 }
 
+var errBusy = errors.New("another process is at it")
+
 // takeLock makes and locks the lock file; close removes it if the journal has
 // ended, so the one that was locked may be gone by then.
 func (j *journal) takeLock() error {
@@ -121,7 +143,7 @@ func (j *journal) takeLock() error {
 		}
 		if err := flock(f, unix.LOCK_EX|unix.LOCK_NB); err != nil {
 			f.Close()
-			return fmt.Errorf("another process is at it: lock %s: %w", f.Name(), err)
+			return fmt.Errorf("%w: lock %s: %w", errBusy, f.Name(), err)
 		}
 		ours, err := f.Stat()
 		if err != nil {
@@ -250,15 +272,17 @@ func (j *journal) dropLog() error {
 }
 
 func (j *journal) remove() error {
-	j.State = ""
-	if err := os.Remove(j.path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	// The log first: without the journal it would be taken for what another one has left.
+	if err := j.dropLog(); err != nil {
 		return err
 	}
 	step()
-	if err := syncDir(filepath.Dir(j.path)); err != nil {
+	if err := os.Remove(j.path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	return j.dropLog()
+	j.State = ""
+	step()
+	return nil
 }
 
 func syncDir(dir string) error {

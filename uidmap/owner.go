@@ -84,7 +84,22 @@ func (c *chowner) object(h int, st *unix.Stat_t, path func() string) error {
 		}
 		step()
 	}
-	return nil
+	if kind == unix.S_IFREG && (newUID || newGID || interrupted) {
+		return syncFile(h)
+	}
+	return nil // nobody executes what is no regular file, and a device is not to be opened
+}
+
+// syncFile waits until a regular file is on disk, with its owner, mode and attributes; h is
+// an O_PATH handle.
+func syncFile(h int) error {
+	// A lease on the file must not hold it up.
+	f, err := os.OpenFile(procFD(h), os.O_RDONLY|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return f.Sync()
 }
 
 // procFD is a path for calls that take no O_PATH handle. It leads to the

@@ -9,6 +9,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -108,13 +109,15 @@ func (a *Allocator) write(r Range, owner string) (*os.File, error) {
 		return undo(err)
 	}
 	index := a.path(indexName(owner))
-	if err := os.Symlink(recordName(r), index); err != nil {
-		// A record of the owner's that is gone or was given to another.
-		if err = os.Remove(index); err == nil {
-			err = os.Symlink(recordName(r), index)
-		}
-		if err != nil {
-			return undo(err)
+	if owner != "" {
+		if err := os.Symlink(recordName(r), index); err != nil {
+			// A record of the owner's that is gone or was given to another.
+			if err = os.Remove(index); err == nil {
+				err = os.Symlink(recordName(r), index)
+			}
+			if err != nil {
+				return undo(err)
+			}
 		}
 	}
 	err = unix.Renameat2(int(a.dir.Fd()), unfinished, int(a.dir.Fd()), recordName(r), unix.RENAME_NOREPLACE)
@@ -133,6 +136,11 @@ func (a *Allocator) remove(r Range, owner string) error {
 	name := recordName(r)
 	if err := os.Remove(a.path(name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
+	}
+	if a.former != "" {
+		if link, err := os.Readlink(filepath.Join(a.former, name)); err == nil && link == a.path(name) {
+			os.Remove(filepath.Join(a.former, name)) // if it stays, rangesBut removes it
+		}
 	}
 	if owner == "" {
 		return nil

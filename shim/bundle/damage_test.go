@@ -45,6 +45,10 @@ var files = []file{
 	}},
 	{Address, func(dir string) error { return WriteAddress(dir, "unix:///run/s/"+strings.Repeat("0a", 32)) }, ReadAddress},
 	{ConfigPath, func(dir string) error { return WriteConfigPath(dir, "/etc/other config.toml") }, ReadConfigPath},
+	{Dirs, func(dir string) error { return WriteDirs(dir, "/run/sysbox two", "/var/lib/\"sysbox\"") }, func(dir string) (string, error) {
+		state, data, err := ReadDirs(dir)
+		return state + "\x00" + data, err
+	}},
 }
 
 // TestCutFiles: a file that ends before its end is an error, never another content.
@@ -122,6 +126,17 @@ func FuzzFiles(f *testing.F) {
 		case Address:
 			if got != string(b) || !strings.HasPrefix(got, "unix:///") || strings.ContainsRune(got, 0) {
 				t.Errorf("%q is read as %q", b, got)
+			}
+		case Dirs:
+			state, data, err := ReadDirs(dir)
+			if err != nil || !filepath.IsAbs(state) || !filepath.IsAbs(data) {
+				t.Errorf("%q is read as %q and %q, %v", b, state, data, err)
+			}
+			if err := WriteDirs(dir, state, data); err != nil {
+				t.Fatal(err)
+			}
+			if s, d, err := ReadDirs(dir); err != nil || s != state || d != data {
+				t.Errorf("%q and %q came back as %q and %q, %v", state, data, s, d, err)
 			}
 		default:
 			if got+"\n" != string(b) {

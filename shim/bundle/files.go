@@ -9,6 +9,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"hash/crc32"
 	"io"
 	"os"
 	"path/filepath"
@@ -27,6 +28,7 @@ const (
 	InitPid    = "init.pid"
 	ExitStatus = "exit.json"
 	ConfigPath = "sysbox.config"
+	Dirs       = "sysbox.dirs"
 )
 
 // maxSmall bounds the files that we wrote and read back.
@@ -117,8 +119,39 @@ func ReadAddress(dir string) (string, error) {
 	return string(b), nil
 }
 
-// WriteConfigPath records the configuration file that Create's options named,
-// for the delete command, which gets no options.
+// dirs is what [Dirs] has: the checksum of the JSON in eight hexadecimal digits, a space, the
+// JSON, a newline. A path with one letter changed would be that of an empty directory.
+type dirs struct {
+	State string `json:"state_dir"`
+	Data  string `json:"data_dir"`
+}
+
+// WriteDirs records the state and the data directory with which the container is made, for
+// the delete command: the configuration may be another one by then. Both are absolute.
+func WriteDirs(dir, state, data string) error {
+	b, err := json.Marshal(dirs{state, data})
+	if err != nil {
+		return err
+	}
+	return writeLine(dir, Dirs, fmt.Sprintf("%08x %s", crc32.ChecksumIEEE(b), b))
+}
+
+// ReadDirs reads what WriteDirs wrote; fs.ErrNotExist in a bundle of a version before.
+func ReadDirs(dir string) (state, data string, err error) {
+	line, err := readLine(dir, Dirs)
+	if err != nil {
+		return "", "", err
+	}
+	var x dirs
+	sum, b, _ := strings.Cut(line, " ")
+	if sum != fmt.Sprintf("%08x", crc32.ChecksumIEEE([]byte(b))) || json.Unmarshal([]byte(b), &x) != nil || !filepath.IsAbs(x.State) || !filepath.IsAbs(x.Data) {
+		return "", "", fmt.Errorf("read %s: %q is not as it was written", filepath.Join(dir, Dirs), line)
+	}
+	return x.State, x.Data, nil
+}
+
+// WriteConfigPath records the configuration file that Create's options named. The delete
+// command of versions before reads it, which may be back after a downgrade.
 func WriteConfigPath(dir, path string) error { return writeLine(dir, ConfigPath, path) }
 
 // ReadConfigPath reads what WriteConfigPath wrote.

@@ -2,12 +2,14 @@ package task
 
 import (
 	"context"
+	"fmt"
 	"os"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"google.golang.org/protobuf/proto"
 
 	"sysbox/runtime"
+	"sysbox/shim/bundle"
 	"sysbox/shim/metrics"
 )
 
@@ -53,7 +55,8 @@ func RuntimePod(namespace, sandbox string) Pod {
 type pod struct {
 	namespace, sandbox string
 	real               lazy[*runtime.Pod]
-	stop               func() // the look for what others left; set with real
+	stop               func()       // the look for what others left; set with real
+	dirs               runtime.Dirs // set with real
 }
 
 func (p *pod) Create(ctx context.Context, r runtime.CreateRequest) (Container, error) {
@@ -62,11 +65,16 @@ func (p *pod) Create(ctx context.Context, r runtime.CreateRequest) (Container, e
 		if err != nil {
 			return nil, err
 		}
-		p.stop = runtime.ReclaimLater(cfg)
+		p.stop = runtime.ReclaimLater()
+		p.dirs = cfg.Dirs()
 		return runtime.NewPod(cfg, p.namespace, p.sandbox), nil
 	})
 	if err != nil {
 		return nil, err
+	}
+	// For the delete command, before anything is made.
+	if err := bundle.WriteDirs(r.Bundle, p.dirs.State, p.dirs.Data); err != nil {
+		return nil, fmt.Errorf("record the configuration's directories in the bundle: %w", err)
 	}
 	c, err := rp.Create(ctx, r)
 	if err != nil {

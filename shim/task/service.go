@@ -117,7 +117,7 @@ func (s *Service) Create(ctx context.Context, r *api.CreateTaskRequest) (_ *api.
 
 func (s *Service) create(ctx context.Context, r *api.CreateTaskRequest, o createOptions) (*box, error) {
 	if o.configPath != "" {
-		// Both this shim's first Create and a later delete command read it.
+		// This shim's first Create reads it.
 		os.Setenv("SYSBOX_CONFIG_FILE", o.configPath)
 		if err := bundle.WriteConfigPath(r.GetBundle(), o.configPath); err != nil {
 			return nil, err

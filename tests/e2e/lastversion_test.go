@@ -162,6 +162,7 @@ func killShimOf(t *testing.T, task containerd.Task) {
 	if err := syscall.Kill(parent, syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
+	gone(t, uint32(parent)) // until then reclaim takes it for a living one
 }
 
 // forgets waits until nothing in the shim's state has a container's name.

@@ -255,8 +255,9 @@ func names(dir string) ([]string, error) {
 	return out, nil
 }
 
-// standing are files that a state folder keeps between containers.
-var standing = []string{"lock"}
+// standing are files that a state folder keeps between containers: locks, and the link to
+// the ids of the host.
+var standing = []string{"lock", "ids"}
 
 func files(o Options) ([]string, error) {
 	var out []string
