@@ -9,12 +9,14 @@ import (
 	"os/exec"
 	"path/filepath"
 	"sync"
+	"syscall"
 	"testing"
 
 	"github.com/opencontainers/go-digest"
 
 	"sysbox/tests/harness"
 	"sysbox/tests/peers"
+	"sysbox/tests/private"
 )
 
 // host is where the registry listens, in a network namespace of the tests' own. One
@@ -53,7 +55,32 @@ func TestMain(m *testing.M) {
 			}
 		}
 		return nil
-	}, m.Run))
+	}, func() int {
+		if err := ownLib(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+		return m.Run()
+	}))
+}
+
+// ownLib puts a folder of this run's over /var/lib: containerd's client suite has its
+// containerd in /var/lib/containerd-test, always, and removes that folder in the end. It
+// is on the disk, as layers are large.
+func ownLib() error {
+	if private.Dir() == "" {
+		return nil
+	}
+	lib := filepath.Join(private.Dir(), "lib")
+	for _, dir := range []string{"cni", "sysbox"} {
+		if err := os.MkdirAll(filepath.Join(lib, dir), 0o755); err != nil {
+			return err
+		}
+	}
+	if err := syscall.Mount(lib, "/var/lib", "", syscall.MS_BIND, ""); err != nil {
+		return fmt.Errorf("mount %s on /var/lib: %w", lib, err)
+	}
+	return nil
 }
 
 func build(s peers.Suite) (string, error) {
