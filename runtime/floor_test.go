@@ -45,7 +45,7 @@ func TestFloor(t *testing.T) {
 			t.Run(c.name+", "+routine, func(t *testing.T) {
 				out, status := inside(t, routine, c.change)
 				want := "request_key: ENOKEY\nwith information: " + c.callout + "\nof a key that is there: found\nkeyctl that instantiates: EPERM\n" +
-					"log: 0 bytes\nits size: 0\nreading on: EPERM\nclearing: EPERM\nconsole: EPERM\n"
+					"log: 0 bytes\nits size: 0\nby a number with further bits: 0, 0\nreading on: EPERM\nclearing: EPERM\nconsole: EPERM\n"
 				if out != want || status != 0 {
 					t.Errorf("exit status %d, output\n%swant\n%s", status, out, want)
 				}
@@ -103,6 +103,11 @@ func init() {
 			return fmt.Errorf("the size of the log: %w", err)
 		}
 		fmt.Printf("its size: %d\n", n)
+		// The kernel takes an int and drops the rest of the register.
+		const further = 1 << 32
+		read, _, e1 := unix.Syscall(unix.SYS_SYSLOG, further|unix.SYSLOG_ACTION_READ_ALL, uintptr(unsafe.Pointer(&log[0])), uintptr(len(log)))
+		size, _, e2 := unix.Syscall(unix.SYS_SYSLOG, further|unix.SYSLOG_ACTION_SIZE_BUFFER, 0, 0)
+		fmt.Printf("by a number with further bits: %s, %s\n", answer(e1, fmt.Sprint(read)), answer(e2, fmt.Sprint(size)))
 		for _, c := range []struct {
 			name   string
 			action int

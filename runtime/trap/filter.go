@@ -52,8 +52,8 @@ var floor = []specs.LinuxSyscall{
 	errno("request_key", unix.ENOKEY, some(2)),
 	// What the kernel shows of its log to everybody where kernel.dmesg_restrict is 0: all of
 	// it, and its size. "No error" is 0 bytes here.
-	errno("syslog", 0, is(0, unix.SYSLOG_ACTION_READ_ALL)),
-	errno("syslog", 0, is(0, unix.SYSLOG_ACTION_SIZE_BUFFER)),
+	errno("syslog", 0, isInt(0, unix.SYSLOG_ACTION_READ_ALL)),
+	errno("syslog", 0, isInt(0, unix.SYSLOG_ACTION_SIZE_BUFFER)),
 }
 
 func errno(name string, e unix.Errno, when specs.LinuxSeccompArg) specs.LinuxSyscall {
@@ -77,9 +77,11 @@ func bits(index uint, mask, value uint64) specs.LinuxSeccompArg {
 	return specs.LinuxSeccompArg{Index: index, Op: specs.OpMaskedEqual, Value: mask, ValueTwo: value}
 }
 
-// is is the condition that an argument has a value.
-func is(index uint, value uint64) specs.LinuxSeccompArg {
-	return specs.LinuxSeccompArg{Index: index, Op: specs.OpEqualTo, Value: value}
+// isInt is the condition that an argument has a value where the kernel takes an int: it drops
+// what a caller has put into the upper half of the register, and a comparison of all of it
+// would let such a call through.
+func isInt(index uint, value uint32) specs.LinuxSeccompArg {
+	return bits(index, 1<<32-1, uint64(value))
 }
 
 // some is the condition that an argument is not 0.
