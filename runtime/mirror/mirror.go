@@ -34,6 +34,10 @@ type Mirror struct {
 	buffers sync.Pool
 	jobs    chan *request
 	workers atomic.Int32
+	// late is how many threads are in a call whose caller has been told that it took too long.
+	late atomic.Int32
+	// lookups are counted by the thread that reads calls.
+	lookups int
 	// shrinking: the kernel is being asked to forget names.
 	shrinking atomic.Bool
 	done      chan struct{}
@@ -229,15 +233,18 @@ func mountsOn(dirs ...string) (map[string][]string, error) {
 	}
 }
 
-// deadline is how long a caller waits for an answer: Docker holds the container's lock
-// meanwhile. idle is how long a thread waits for the next call.
+// deadline is how long a caller waits for an answer, and lateDeadline how long while a thread
+// is late: Docker holds the container's lock meanwhile, for all the calls of a copy. idle is
+// how long a thread waits for the next call.
 var (
-	deadline = time.Minute
-	idle     = 2 * time.Second
+	deadline     = time.Minute
+	lateDeadline = 5 * time.Second
+	idle         = 2 * time.Second
 )
 
 // threads bounds the threads of a mirror; what the container makes wait keeps one each.
-// queued is how many calls may wait for a thread.
+// queued is how many calls may wait for a thread. With all threads late, calls fail at once:
+// a caller that makes one after the other has waited a minute and a half by then.
 const (
 	threads = 8
 	queued  = 64
@@ -294,15 +301,26 @@ func (m *Mirror) take(r *request) {
 		r.free()
 		return
 	}
-	if r.opcode == opLookup && r.unique%1024 == 0 && m.nodes.count() > many {
-		go m.shrink()
+	if r.opcode == opLookup {
+		// Not by the call's number: of a caller that makes the same few calls over and over,
+		// those with a round number may be others each time.
+		if m.lookups++; m.lookups%512 == 0 && m.nodes.count() > many {
+			go m.shrink()
+		}
 	}
-	r.timer = time.AfterFunc(deadline, func() { r.answer(nil, unix.ETIMEDOUT) })
+	if m.late.Load() >= threads {
+		r.refuse()
+		return
+	}
+	wait := deadline
+	if m.late.Load() > 0 {
+		wait = lateDeadline
+	}
+	r.timer = time.AfterFunc(wait, r.expire)
 	select {
 	case m.jobs <- r:
 	default:
-		r.answer(nil, unix.EBUSY) // all threads wait for something
-		r.free()
+		r.refuse()
 		return
 	}
 	for n := m.workers.Load(); n < threads; n = m.workers.Load() {
@@ -335,8 +353,8 @@ func (m *Mirror) work() {
 			for {
 				select {
 				case r := <-m.jobs:
-					r.answer(m.do(r))
-					r.free()
+					r.work()
+					m.files.releaseLeft()
 					wait.Reset(idle)
 				case <-wait.C:
 					if m.nodes.count() > few {

@@ -316,6 +316,55 @@ func TestSilent(t *testing.T) {
 	must(t, silent.Close())
 }
 
+// TestLate: who makes one call after the other, as a copy does, waits for as many as there are
+// threads, and then no more; files that it closes meanwhile are closed in the end.
+func TestLate(t *testing.T) {
+	defer func(d, l time.Duration) { deadline, lateDeadline = d, l }(deadline, lateDeadline)
+	deadline, lateDeadline = 300*time.Millisecond, 30*time.Millisecond
+	behind, front, m := mirrored(t)
+	must(t, os.WriteFile(behind+"f", nil, 0o644))
+	f, err := os.Open(front + "f")
+	must(t, err)
+	silent, err := New(ids, ids) // which nobody serves
+	must(t, err)
+	m.root.Close()
+	m.root, err = os.OpenFile(fdPath(silent.mount), unix.O_PATH|unix.O_DIRECTORY, 0)
+	must(t, err)
+	for i := range 3 * threads {
+		_, err := os.Lstat(fmt.Sprintf("%s%d", front, i))
+		want := unix.ETIMEDOUT
+		if i >= threads {
+			want = unix.EBUSY
+		}
+		wantErr(t, fmt.Sprintf("call %d", i), err, want)
+	}
+	must(t, f.Close(), silent.Close())
+	open := func() int {
+		m.files.mu.Lock()
+		defer m.files.mu.Unlock()
+		return len(m.files.open)
+	}
+	for until := time.Now().Add(10 * time.Second); (open() > 0 || m.late.Load() > 0) && time.Now().Before(until); {
+		time.Sleep(10 * time.Millisecond)
+	}
+	if n := open(); n > 0 || m.late.Load() != 0 {
+		t.Errorf("%d files are open, %d threads late", n, m.late.Load())
+	}
+}
+
+// TestBelowItself: a folder that is moved below itself, as it can seem where the container
+// moves folders as well, has no path.
+func TestBelowItself(t *testing.T) {
+	var n nodes
+	n.init()
+	root := n.ids[rootID]
+	a := n.found(root, "a", unix.S_IFDIR, false)
+	b := n.found(a, "b", unix.S_IFDIR, false)
+	n.renamed(place{root, "a"}, place{b, "c"}, false)
+	_, err := n.path(b)
+	wantErr(t, "its path", err, unix.ENAMETOOLONG)
+}
+
 // TestAttach: over a folder and away, by itself and by others after the process's death.
 func TestAttach(t *testing.T) {
 	behind, _, m := mirrored(t)
@@ -408,6 +457,30 @@ func TestForgotten(t *testing.T) {
 }
 
 // FuzzRequest: no call, whatever its bytes, stops the mirror.
+// TestManyNames: a caller that looks at more names than many has the kernel forget them
+// meanwhile, however its calls are numbered.
+func TestManyNames(t *testing.T) {
+	for before := range 2 { // calls, which shift the numbers of the others
+		behind, front, m := mirrored(t)
+		must(t, os.WriteFile(behind+"0", nil, 0o644))
+		for range before {
+			_, err := os.Readlink(front + "0")
+			wantErr(t, "a file as a link", err, unix.EINVAL)
+		}
+		most := 0
+		for i := range many + 2048 {
+			name := fmt.Sprint("name", i)
+			must(t, os.Link(behind+"0", behind+name))
+			_, err := os.Lstat(front + name)
+			must(t, err)
+			most = max(most, m.nodes.count())
+		}
+		if most > many+1024 {
+			t.Errorf("%d names were kept, want %d or some more (%d calls before)", most, many, before)
+		}
+	}
+}
+
 func FuzzRequest(f *testing.F) {
 	f.Add(uint32(opLookup), uint64(1), []byte("f\x00"))
 	f.Add(uint32(opRename2), uint64(1), []byte("\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00f\x00../g\x00"))

@@ -116,21 +116,27 @@ func (t *nodes) renamed(from, to place, exchange bool) {
 	}
 }
 
-// path is where a node is, below the root.
-func (t *nodes) path(n *node) string {
+// path is where a node is, below the root. One that is longer than a path can be is an error,
+// and so is one without an end: a folder that the container moves while the caller does can
+// come below itself here.
+func (t *nodes) path(n *node) (string, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	var parts []string
+	length := 0
 	for ; n.parent != nil; n = n.parent {
+		if length += len(n.name) + 1; length > unix.PathMax {
+			return "", unix.ENAMETOOLONG
+		}
 		parts = append(parts, n.name)
 	}
 	if len(parts) == 0 {
-		return "."
+		return ".", nil
 	}
 	for i, j := 0, len(parts)-1; i < j; i, j = i+1, j-1 {
 		parts[i], parts[j] = parts[j], parts[i]
 	}
-	return strings.Join(parts, "/")
+	return strings.Join(parts, "/"), nil
 }
 
 // files are those that the caller has open.
@@ -138,6 +144,7 @@ type files struct {
 	mu   sync.Mutex
 	last uint64
 	open map[uint64]*os.File
+	left []uint64 // to be released by the next thread that is free
 }
 
 func (t *files) add(f *os.File) uint64 {
@@ -167,6 +174,23 @@ func (t *files) release(fh uint64) {
 	t.mu.Unlock()
 	if f != nil {
 		f.Close()
+	}
+}
+
+// leave leaves a file to releaseLeft.
+func (t *files) leave(fh uint64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.left = append(t.left, fh)
+}
+
+func (t *files) releaseLeft() {
+	t.mu.Lock()
+	left := t.left
+	t.left = nil
+	t.mu.Unlock()
+	for _, fh := range left {
+		t.release(fh)
 	}
 }
 

@@ -14,7 +14,11 @@ const beneath = unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_N
 
 // open opens what a node is now. flags get O_NOFOLLOW.
 func (m *Mirror) open(n *node, flags uint64) (*os.File, error) {
-	return sys.Openat2(m.root, m.nodes.path(n), unix.OpenHow{Flags: flags | unix.O_NOFOLLOW, Resolve: beneath})
+	path, err := m.nodes.path(n)
+	if err != nil {
+		return nil, err
+	}
+	return sys.Openat2(m.root, path, unix.OpenHow{Flags: flags | unix.O_NOFOLLOW, Resolve: beneath})
 }
 
 // handle opens the node of a call to look at it or change what it is, not its content.

@@ -77,7 +77,16 @@ type request struct {
 
 	answered atomic.Bool
 	timer    *time.Timer
+	state    atomic.Int32
 }
+
+// The states of a call.
+const (
+	waiting = iota // for a thread
+	working
+	late // working, and its caller has been told that it took too long
+	done
+)
 
 // parse reads the header. False for what is no call.
 func (r *request) parse() bool {
@@ -105,6 +114,40 @@ func (r *request) answer(data []byte, err error) {
 	// An error means that the call is not waited for any more.
 	_, _ = r.m.dev.Write(b)
 }
+
+// work does what a call asks for and answers it. One whose caller does not wait any more is
+// not begun: it would be done at a time when nobody expects it.
+func (r *request) work() {
+	defer r.free()
+	if !r.state.CompareAndSwap(waiting, working) && !r.releases() {
+		return
+	}
+	r.answer(r.m.do(r))
+	if r.state.Swap(done) == late {
+		r.m.late.Add(-1)
+	}
+}
+
+// expire answers a call that takes too long.
+func (r *request) expire() {
+	if !r.state.CompareAndSwap(waiting, done) && r.state.CompareAndSwap(working, late) {
+		r.m.late.Add(1) // before the answer, so that it holds for the caller's next call
+	}
+	r.answer(nil, unix.ETIMEDOUT)
+}
+
+// refuse answers a call for which there is no thread, as all wait for something.
+func (r *request) refuse() {
+	if r.releases() {
+		r.m.files.leave(r.u64(0))
+	}
+	r.answer(nil, unix.EBUSY)
+	r.free()
+}
+
+// releases tells of a call that the kernel makes once, whatever the answer is: the file would
+// stay open.
+func (r *request) releases() bool { return r.opcode == opRelease || r.opcode == opReleasedir }
 
 // free gives the buffer back. No slice of data may be used after.
 func (r *request) free() {
