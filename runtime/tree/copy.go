@@ -55,7 +55,7 @@ const maxLinks = 64 << 20
 // Budget is what may yet be copied.
 type Budget struct {
 	Files int64 // names, folders and links included
-	Bytes int64 // of files' data, holes not included
+	Bytes int64 // of files' data, holes not included, and of attributes' values
 }
 
 // ErrBudget is the error of a copy that is too large.
@@ -269,7 +269,7 @@ func (c *copier) attributes(src, dst *os.File, st *unix.Stat_t) error {
 	if err := unix.Fchmod(int(dst.Fd()), st.Mode&0o7777); err != nil {
 		return err
 	}
-	if err := copyXattrs(src, dst); err != nil {
+	if err := copyXattrs(src, dst, c.left); err != nil {
 		return err
 	}
 	return unix.UtimesNanoAt(int(dst.Fd()), "", []unix.Timespec{st.Atim, st.Mtim}, unix.AT_EMPTY_PATH)
@@ -280,7 +280,7 @@ func (c *copier) attributes(src, dst *os.File, st *unix.Stat_t) error {
 // "Nesting overlayfs mounts"), which would be marks where they are copied to.
 const notCopied = "trusted.overlay."
 
-func copyXattrs(src, dst *os.File) error {
+func copyXattrs(src, dst *os.File, left *Budget) error {
 	buf := make([]byte, 64<<10)
 	n, err := unix.Flistxattr(int(src.Fd()), buf)
 	if err != nil {
@@ -296,6 +296,9 @@ func copyXattrs(src, dst *os.File) error {
 		}
 		n, err := unix.Fgetxattr(int(src.Fd()), name, val)
 		if err == nil {
+			if err := left.takeBytes(int64(n)); err != nil {
+				return err
+			}
 			err = unix.Fsetxattr(int(dst.Fd()), name, val[:n], 0)
 		}
 		if err != nil && !errors.Is(err, unix.ENOTSUP) && !errors.Is(err, unix.ENODATA) {

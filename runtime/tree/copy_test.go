@@ -105,6 +105,22 @@ func TestBudget(t *testing.T) {
 	}
 }
 
+// TestBudgetOfAttributes: the values of extended attributes, which may be of 64 KiB each on
+// some file systems, are counted as files' data is.
+func TestBudgetOfAttributes(t *testing.T) {
+	from, to, dir := folders(t)
+	err := errors.Join(os.WriteFile(dir+"/f", nil, 0o600), unix.Setxattr(dir+"/f", "user.much", make([]byte, 2000), 0))
+	if errors.Is(err, unix.ENOTSUP) || os.Getuid() != 0 {
+		t.Skipf("sets attributes and gives owners to files: %v", err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := Copy(from, to, &Budget{Files: 5, Bytes: 1999}); !errors.Is(err, ErrBudget) {
+		t.Errorf("error %v", err)
+	}
+}
+
 // TestCopyMarks: what an image shows as an overlay's own mark is none in the copy.
 func TestCopyMarks(t *testing.T) {
 	from, to, dir := folders(t)
