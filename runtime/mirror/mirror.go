@@ -1,14 +1,11 @@
 package mirror
 
 import (
-	"bufio"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -178,59 +175,61 @@ func (m *Mirror) Close() error {
 
 // Remove unmounts from dir what a mirror has left there whose process is dead, with what is
 // mounted over that, and its guard from workdir. The calling thread must be in the mount
-// namespace of Attach's.
+// namespace of Attach's. A mirror that its own process detaches meanwhile is left to it.
 func Remove(dir, workdir string) error {
-	guard := path.Join(workdir, kernelsWork)
-	for {
-		mounts, err := mountsOn(dir, guard)
+	if workdir != "" {
+		if err := uncover(path.Join(workdir, kernelsWork), func(types []string) bool { return len(types) > 0 }); err != nil {
+			return err
+		}
+	}
+	return uncover(dir, func(types []string) bool { return slices.Contains(types, fsType) })
+}
+
+// maxCovers bounds how many mounts are taken off one directory: its mirror, and one for each
+// restart of the caller.
+const maxCovers = 1000
+
+// uncover unmounts what is on top of dir for as long as more says so of the types of the file
+// systems that are mounted there. What is on top is opened before it is looked what is there:
+// of two that unmount at once, none takes away what lies below.
+func uncover(dir string, more func(types []string) bool) error {
+	for range maxCovers {
+		top, err := sys.Openat2(nil, dir, unix.OpenHow{Flags: unix.O_PATH | unix.O_DIRECTORY | unix.O_NOFOLLOW})
+		if errors.Is(err, unix.ENOENT) {
+			return nil
+		}
 		if err != nil {
 			return err
 		}
-		var on string
-		switch {
-		case len(mounts[guard]) > 0 && workdir != "":
-			on = guard
-		case slices.Contains(mounts[dir], fsType):
-			on = dir
-		default:
-			return nil
+		types, err := mountedOn(dir)
+		if err == nil && more(types) {
+			err = sys.Unmount(fmt.Sprintf("/proc/thread-self/fd/%d", top.Fd()), unix.MNT_DETACH)
+			if errors.Is(err, unix.EINVAL) {
+				err = nil // it is unmounted already
+			}
+			top.Close()
+			if err != nil {
+				return err
+			}
+			continue
 		}
-		if err := sys.Unmount(on, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW); err != nil {
-			return err
-		}
+		top.Close()
+		return err
 	}
+	return fmt.Errorf("unmount what is on %s: there are more than %d mounts", dir, maxCovers)
 }
 
-// mountsOn returns the types of the file systems that are mounted on some folders.
-func mountsOn(dirs ...string) (map[string][]string, error) {
-	f, err := os.Open("/proc/thread-self/mountinfo")
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	shown := map[string]string{}
-	for _, dir := range dirs {
-		shown[strings.NewReplacer(`\`, `\134`, " ", `\040`, "\t", `\011`, "\n", `\012`).Replace(path.Clean(dir))] = dir
-	}
-	out := map[string][]string{}
-	r := bufio.NewReader(f)
-	for {
-		line, err := r.ReadString('\n')
-		if mount, super, ok := strings.Cut(line, " - "); ok {
-			kind, _, _ := strings.Cut(super, " ")
-			if fields := strings.Fields(mount); len(fields) > 4 {
-				if dir, ok := shown[fields[4]]; ok {
-					out[dir] = append(out[dir], kind)
-				}
-			}
-		}
-		if errors.Is(err, io.EOF) {
-			return out, nil
-		}
+// mountedOn returns the types of the file systems that are mounted on a directory.
+func mountedOn(dir string) (types []string, err error) {
+	for m, err := range sys.MountsOf("/proc/thread-self/mountinfo") {
 		if err != nil {
 			return nil, err
 		}
+		if m.Point == path.Clean(dir) {
+			types = append(types, m.Type)
+		}
 	}
+	return types, nil
 }
 
 // deadline is how long a caller waits for an answer, and lateDeadline how long while a thread

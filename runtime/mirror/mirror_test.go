@@ -531,3 +531,30 @@ func BenchmarkLookUp(b *testing.B) {
 		must(b, err)
 	}
 }
+
+// TestRemoveBeside: of a mirror that its own process detaches while others remove it, nothing
+// below is unmounted.
+func TestRemoveBeside(t *testing.T) {
+	over := t.TempDir()
+	must(t, unix.Mount("caller", over, "tmpfs", 0, ""))
+	defer unix.Unmount(over, unix.MNT_DETACH)
+	must(t, os.WriteFile(over+"/of the caller", nil, 0o600))
+	for range 50 {
+		_, _, m := mirrored(t)
+		must(t, m.Attach(over))
+		start := make(chan struct{})
+		errs := make(chan error)
+		for range 3 {
+			go func() { <-start; errs <- Remove(over, "") }()
+		}
+		go func() { <-start; errs <- m.Detach() }()
+		close(start)
+		for range 4 {
+			must(t, <-errs)
+		}
+		if _, err := os.Stat(over + "/of the caller"); err != nil {
+			t.Fatalf("what the caller has mounted is gone: %v", err)
+		}
+		must(t, m.Close())
+	}
+}
