@@ -102,7 +102,12 @@ func (c *Container) passwdNow(root *os.File) ([]byte, error) {
 	} else if err == unix.EAGAIN || err == unix.EINTR {
 		err = sys.Thread(func() error {
 			open := acting.Open(program.Int(acting.First), "etc/passwd", how)
-			f, err = acting.Fetch(c.joinFiles, map[int]int{acting.First: int(root.Fd())}, nil, program.Program{open}, "file", nil)
+			for range 3 { // EAGAIN: something was renamed meanwhile (openat2(2), RESOLVE_IN_ROOT)
+				f, err = acting.Fetch(c.joinFiles, map[int]int{acting.First: int(root.Fd())}, nil, program.Program{open}, "file", nil)
+				if !errors.Is(err, unix.EAGAIN) {
+					break
+				}
+			}
 			return err
 		})
 	}

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"sysbox/runtime/plan"
+	"sysbox/runtime/sys"
 )
 
 // maxDockerConfig bounds an image's /etc/docker/daemon.json, in bytes.
@@ -19,21 +20,24 @@ const maxDockerConfig = 64 << 10
 // a regular file: never a device, a FIFO or what a magic link leads to. The
 // type is looked at before the file is opened, as opening a device has effects.
 func openInRoot(root *os.File, p string) (*os.File, error) {
-	fd, err := unix.Openat2(int(root.Fd()), strings.TrimPrefix(p, "/"), &unix.OpenHow{
-		Flags:   unix.O_PATH | unix.O_CLOEXEC,
+	h, err := sys.Openat2(root, strings.TrimPrefix(p, "/"), unix.OpenHow{
+		Flags:   unix.O_PATH,
 		Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS,
 	})
 	if err != nil {
+		var e unix.Errno
+		if errors.As(err, &e) {
+			err = e
+		}
 		return nil, &os.PathError{Op: "open in the image", Path: p, Err: err}
 	}
-	h := os.NewFile(uintptr(fd), p)
 	defer h.Close()
 	var st unix.Stat_t
-	if err := unix.Fstat(fd, &st); err != nil || st.Mode&unix.S_IFMT != unix.S_IFREG {
+	if err := unix.Fstat(int(h.Fd()), &st); err != nil || st.Mode&unix.S_IFMT != unix.S_IFREG {
 		return nil, &os.PathError{Op: "open in the image", Path: p, Err: errors.New("not a regular file")}
 	}
 	// A lease on the file must not hold the reader up.
-	return os.OpenFile(fmt.Sprintf("/proc/self/fd/%d", fd), os.O_RDONLY|unix.O_NONBLOCK, 0)
+	return os.OpenFile(fmt.Sprintf("/proc/self/fd/%d", h.Fd()), os.O_RDONLY|unix.O_NONBLOCK, 0)
 }
 
 // addDockerRoot gives storage to the data-root that the image's Docker is told to use.
