@@ -136,7 +136,13 @@ func trialDir(ctx context.Context, parent string) (dir string, unlock func(), er
 		return "", nil, errors.Join(err, os.Remove(dir))
 	}
 	// The layers show the container what it may enter; below parent others may not look.
-	return dir, unlock, os.Chmod(dir, 0o711)
+	d, err := os.Open(dir)
+	if err != nil {
+		unlock()
+		return "", nil, err
+	}
+	defer d.Close()
+	return dir, unlock, d.Chmod(0o711)
 }
 
 // snapshots is where containerd has its own overlays' layers.

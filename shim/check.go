@@ -77,14 +77,14 @@ func tryContainer(w io.Writer, cfg *runtime.Config, lacks int) error {
 		}
 		return fmt.Errorf("no container starts here: %w", err)
 	case lacks > 0:
-		fmt.Fprintln(w, "yes   a container, nevertheless")
+		fmt.Fprintf(w, "yes   a container, nevertheless\n")
 		return fmt.Errorf("this host lacks %d of what no container should start without", lacks)
 	}
 	if missing := runtime.MissingCapabilities(); len(missing) > 0 {
-		fmt.Fprintln(w, "NO    a container that is sure to be made and stopped")
+		fmt.Fprintf(w, "NO    a container that is sure to be made and stopped\n")
 		return fmt.Errorf("this process lacks %s; run check, and containerd, with all capabilities (CapabilityBoundingSet of its service)", strings.Join(missing, ", "))
 	}
-	fmt.Fprintln(w, "yes   a container: one was made, has run a program, and was removed")
+	fmt.Fprintf(w, "yes   a container: one was made, has run a program, and was removed\n")
 	return nil
 }
 
