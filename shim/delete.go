@@ -79,9 +79,9 @@ func findDirs(f flags, dir string) (runtime.Dirs, error) {
 	case made != nil:
 		return configured, nil // the shim was killed, or refused the container, before it made anything
 	case !errors.Is(damaged, fs.ErrNotExist):
-		return configured, fmt.Errorf("nothing tells where its record is: %w; remove the container as docs/configuration.md says, section Changing state_dir", damaged)
+		return configured, fmt.Errorf("nothing tells where its record is: %w; put back the configuration that it was made with, and run containerd-shim-sysbox-v1 reclaim", damaged)
 	case err != nil:
-		return configured, fmt.Errorf("nothing tells where its record is, and the configuration cannot be asked: %w; correct the configuration, and run containerd-shim-sysbox-v1 reclaim", err)
+		return configured, fmt.Errorf("nothing tells where its record is, and the configuration cannot be asked: %w; put back the configuration that it was made with, and run containerd-shim-sysbox-v1 reclaim", err)
 	}
 	return configured, nil
 }

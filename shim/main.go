@@ -30,7 +30,7 @@ const maxStdin = 10 << 20
 const usage = `containerd-shim-sysbox-v1 is the containerd shim of system containers. containerd runs it,
 with the flags below; a person may run, as root,
 
-  containerd-shim-sysbox-v1 check      say what this host has of what is needed
+  containerd-shim-sysbox-v1 check      make a container, and say what this host lacks
   containerd-shim-sysbox-v1 reclaim    remove what dead shims left
 
 and, as anybody,
