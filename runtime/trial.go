@@ -135,14 +135,7 @@ func trialDir(ctx context.Context, parent string) (dir string, unlock func(), er
 	if unlock, err = lockStorage(dir, unix.LOCK_NB); err != nil {
 		return "", nil, errors.Join(err, os.Remove(dir))
 	}
-	// The layers show the container what it may enter; below parent others may not look.
-	d, err := os.Open(dir)
-	if err != nil {
-		unlock()
-		return "", nil, err
-	}
-	defer d.Close()
-	return dir, unlock, d.Chmod(0o711)
+	return dir, unlock, nil
 }
 
 // snapshots is where containerd has its own overlays' layers.
