@@ -150,9 +150,18 @@ func (m *Mirror) Detach() error {
 	}
 	var err error
 	if m.guard != nil {
-		err = sys.Unmount(fdPath(m.guard), unix.MNT_DETACH)
+		err = detach(m.guard)
 	}
-	return errors.Join(err, sys.Unmount(fdPath(m.mount), unix.MNT_DETACH))
+	return errors.Join(err, detach(m.mount))
+}
+
+// detach unmounts an open mount; it may be unmounted already, by [Remove] of another process.
+func detach(mount *os.File) error {
+	err := sys.Unmount(fdPath(mount), unix.MNT_DETACH)
+	if errors.Is(err, unix.EINVAL) {
+		return nil
+	}
+	return err
 }
 
 // Close detaches the mirror and ends it: who still uses it gets ENOTCONN.
@@ -203,10 +212,7 @@ func uncover(dir string, more func(types []string) bool) error {
 		}
 		types, err := mountedOn(dir)
 		if err == nil && more(types) {
-			err = sys.Unmount(fmt.Sprintf("/proc/thread-self/fd/%d", top.Fd()), unix.MNT_DETACH)
-			if errors.Is(err, unix.EINVAL) {
-				err = nil // it is unmounted already
-			}
+			err = detach(top)
 			top.Close()
 			if err != nil {
 				return err

@@ -543,7 +543,7 @@ func TestRemoveBeside(t *testing.T) {
 		_, _, m := mirrored(t)
 		must(t, m.Attach(over))
 		start := make(chan struct{})
-		errs := make(chan error)
+		errs := make(chan error, 4)
 		for range 3 {
 			go func() { <-start; errs <- Remove(over, "") }()
 		}
