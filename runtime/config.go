@@ -95,15 +95,19 @@ func LoadConfig() (*Config, error) {
 	if err := decodeConfig(text, c); err != nil {
 		return nil, fmt.Errorf("configuration %s, %w", name, err)
 	}
-	if c.policy, err = c.Settings.policy(name, keyLines(text)); err != nil {
+	lines := keyLines(text)
+	if c.policy, err = c.Settings.policy(name, lines); err != nil {
 		return nil, err
 	}
-	return c, c.check(name)
+	return c, c.check(name, lines)
 }
 
-func (c *Config) check(name string) error {
+// check refuses values that have the right type, but cannot be used. An error names
+// the file and the line, which lines has by the key.
+func (c *Config) check(name string, lines map[string]int) error {
 	wrong := func(key string, value any, wayOut string) error {
-		return fmt.Errorf("configuration %s: %s is %#v; %s", name, key, value, wayOut)
+		set, _, _ := strings.Cut(key, "[") // without the index of a list
+		return fmt.Errorf("configuration %s, line %d: %s is %#v; %s", name, lines[set], key, value, wayOut)
 	}
 	for _, d := range [][2]string{{"state_dir", c.StateDir}, {"data_dir", c.DataDir}} {
 		if !filepath.IsAbs(d[1]) {
@@ -130,8 +134,13 @@ func (c *Config) check(name string) error {
 	if c.IDs.Size < 65536 {
 		return wrong("ids.range_size", int(c.IDs.Size), "give 65536 or more")
 	}
+	for key, value := range map[string]uint32{"ids.pool_start": c.IDs.PoolStart, "ids.pool_size": c.IDs.PoolSize} {
+		if lines[key] != 0 && value == 0 {
+			return wrong(key, 0, "give 1 or more, or remove the line to have the default pool")
+		}
+	}
 	if c.IDs.PoolStart != 0 && c.IDs.PoolSize == 0 {
-		return wrong("ids.pool_start", int(c.IDs.PoolStart), "give ids.pool_size as well, or none of the two")
+		return wrong("ids.pool_start", int(c.IDs.PoolStart), "give ids.pool_size as well, or neither")
 	}
 	for i, m := range c.Modules {
 		if m == "" || strings.ContainsAny(m, "/. \t") {
