@@ -130,7 +130,7 @@ func checkConfig(w io.Writer) (*runtime.Config, error) {
 			return nil, err
 		}
 		if n > 0 && d.State != cfg.StateDir {
-			fmt.Fprintf(w, "another state_dir: %s, with records of %d containers\n", d.State, n)
+			fmt.Fprintf(w, "another state_dir: %s, containers recorded: %d\n", d.State, n)
 		}
 	}
 	return cfg, nil

@@ -81,7 +81,7 @@ func TestCheckOtherStateDir(t *testing.T) {
 		t.Fatal(err)
 	}
 	var out strings.Builder
-	if _, err := checkConfig(&out); err != nil || !strings.Contains(out.String(), "another state_dir: "+cfg.StateDir+", with records of 1 containers\n") {
+	if _, err := checkConfig(&out); err != nil || !strings.Contains(out.String(), "another state_dir: "+cfg.StateDir+", containers recorded: 1\n") {
 		t.Errorf("%v: %q", err, out.String())
 	}
 }
