@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"sysbox/runtime/sys"
+	"sysbox/tests/leak"
 	"sysbox/tests/pace"
 )
 
@@ -130,7 +131,7 @@ func (r *rig) leftFiles() (out []string) {
 	}
 	for _, dir := range []string{"run", "lib"} {
 		_ = filepath.WalkDir(filepath.Join(r.dir, dir), func(p string, d fs.DirEntry, err error) error {
-			if err == nil && !d.IsDir() && d.Name() != "lock" {
+			if err == nil && !d.IsDir() && !slices.Contains(leak.Standing, d.Name()) {
 				rel, _ := filepath.Rel(r.dir, p)
 				out = append(out, "file "+rel)
 			}

@@ -255,15 +255,15 @@ func names(dir string) ([]string, error) {
 	return out, nil
 }
 
-// standing are files that a state folder keeps between containers: locks, and the link to
+// Standing are names of files that a state folder keeps between containers: locks, and the link to
 // the ids of the host.
-var standing = []string{"lock", "ids"}
+var Standing = []string{"lock", "ids"}
 
 func files(o Options) ([]string, error) {
 	var out []string
 	for _, dir := range o.Dirs {
 		err := filepath.WalkDir(dir, func(p string, d fs.DirEntry, err error) error {
-			if err == nil && !d.IsDir() && !slices.Contains(standing, d.Name()) {
+			if err == nil && !d.IsDir() && !slices.Contains(Standing, d.Name()) {
 				out = append(out, p)
 			}
 			return nil
