@@ -35,8 +35,8 @@ var differences = []difference{
 
 	// The life of a container
 	{"a whole life", "delete action", "old crio", "137, 137", "5, 5", recorded},
-	{"a whole life", "files in the bundle", "new", "[exit.json init.pid log.json options.json runtime s]", "[address exit.json init.pid]", "there is no runc whose options, log and name were to be kept"},
-	{"a whole life", "files in the bundle", "old crio", "[address init.pid log.json options.json runtime]", "[address exit.json init.pid]", "there is no runc whose options, log and name were to be kept"},
+	{"a whole life", "files in the bundle", "new", "[exit.json init.pid log.json options.json runtime s]", "[address exit.json init.pid sysbox.dirs]", "there is no runc whose options, log and name were to be kept; sysbox.dirs names the directories that delete goes by"},
+	{"a whole life", "files in the bundle", "old crio", "[address init.pid log.json options.json runtime]", "[address exit.json init.pid sysbox.dirs]", "there is no runc whose options, log and name were to be kept; sysbox.dirs names the directories that delete goes by"},
 	{"unknown containers and processes", "checkpoint", "", "NotFound", "Unimplemented", "it is not implemented for any container"},
 	{"unknown containers and processes", "close of an unknown process", "", "Unknown", "NotFound", byCode},
 	{"calls in the wrong state", "pause when created | pause when paused | pause when stopped | resume when created | resume when running | resume when stopped | start when running | start when stopped | delete when running | delete when paused | add when stopped | update when stopped", "", "Unknown", "FailedPrecondition", byCode},
