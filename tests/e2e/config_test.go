@@ -84,10 +84,7 @@ func TestConfigurationBrokenSinceUpgrade(t *testing.T) {
 	if why := skipped(); why != "" {
 		t.Skip(why)
 	}
-	last, err := peers.OldShim(peers.LastShim)
-	if err != nil {
-		t.Fatal(err)
-	}
+	last := lastShim(t)
 	this, err := peers.Shim()
 	if err != nil {
 		t.Fatal(err)

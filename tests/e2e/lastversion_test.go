@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -80,6 +81,19 @@ func startReplaceable(t *testing.T, shim string) *replaceable {
 	return h
 }
 
+// lastShim is the directory of the shim's version before this one.
+func lastShim(t *testing.T) string {
+	t.Helper()
+	dir, err := peers.OldShim(peers.LastShim)
+	if errors.Is(err, peers.ErrNoHistory) {
+		t.Skip("needs the repository's history, with the version before")
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
 // TestLastVersion: what one version of the shim has on disk and running, the other lists,
 // deletes and reclaims, after an upgrade as after a downgrade; and ids that the one has
 // given out the other does not give out again.
@@ -87,10 +101,7 @@ func TestLastVersion(t *testing.T) {
 	if why := skipped(); why != "" {
 		t.Skip(why)
 	}
-	last, err := peers.OldShim(peers.LastShim)
-	if err != nil {
-		t.Fatal(err)
-	}
+	last := lastShim(t)
 	this, err := peers.Shim()
 	if err != nil {
 		t.Fatal(err)

@@ -9,6 +9,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -78,6 +79,9 @@ func prepare() error {
 		if _, err := build(); err != nil {
 			return err
 		}
+	}
+	if _, err := peers.OldShim(peers.LastShim); err != nil && !errors.Is(err, peers.ErrNoHistory) {
+		return err
 	}
 	if err := cniPrepared(); err != nil {
 		return err

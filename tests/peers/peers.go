@@ -7,6 +7,7 @@ package peers
 import (
 	"crypto/sha256"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -232,7 +233,11 @@ func installAs(dir, pkg, variable string, env ...string) error {
 // ids and sockets a host may have when this one is installed.
 const LastShim = "d68a1fbce9a3"
 
-// OldShim builds the shim of a commit of this repository and returns its folder.
+// ErrNoHistory: the repository was cloned without the commit that is asked for.
+var ErrNoHistory = errors.New("the repository was cloned without its history")
+
+// OldShim builds the shim of a commit of this repository and returns its folder. The error
+// wraps [ErrNoHistory] where the commit is not there.
 func OldShim(commit string) (string, error) {
 	return Once("shim-"+commit, func(dir string) error {
 		root, err := Repository()
@@ -244,10 +249,15 @@ func OldShim(commit string) (string, error) {
 			return err
 		}
 		defer os.RemoveAll(src)
+		look := exec.Command("git", "cat-file", "-e", commit+"^{commit}")
+		look.Dir = root
+		if out, err := look.CombinedOutput(); err != nil {
+			return fmt.Errorf("find commit %s: %w: %w\n%s", commit, ErrNoHistory, err, out)
+		}
 		cmd := exec.Command("sh", "-c", `git archive "$1" | tar -x -C "$2"`, "sh", commit, src)
 		cmd.Dir = root
 		if out, err := cmd.CombinedOutput(); err != nil {
-			return fmt.Errorf("take commit %s out of the repository, which must be cloned with its history: %w\n%s", commit, err, out)
+			return fmt.Errorf("take commit %s out of the repository: %w\n%s", commit, err, out)
 		}
 		return goIn(src, "build", "-trimpath", "-ldflags="+strip, "-o", filepath.Join(dir, shimName), "./cmd/"+shimName)
 	})

@@ -37,14 +37,16 @@ func main() {
 // expectedSkips are tests that may skip even in CI, by package and name, each
 // for what the machine lacks. They run in the virtual machine (tests/vm).
 var expectedSkips = map[string]string{
-	"sysbox/runtime TestTrap32":           "needs a kernel that runs 32-bit programs",
-	"sysbox/runtime TestModuleOfTheList":  "loads a module into the host's kernel",
-	"sysbox/runtime/cgroup TestScope":     "needs systemd as the host's init",
-	"sysbox/tests/e2e TestAppArmor":       "needs a kernel with AppArmor",
-	"sysbox/tests/e2e TestModprobe":       "loads modules into the host's kernel",
-	"sysbox/tests/e2e TestNFSOfTheKernel": "loads modules into the host's kernel",
-	"sysbox/tests/e2e TestSELinux":        "needs a kernel with SELinux",
-	"sysbox/tests/e2e TestSystemdDriver":  "needs systemd as the host's init",
+	"sysbox/runtime TestTrap32":                            "needs a kernel that runs 32-bit programs",
+	"sysbox/runtime TestModuleOfTheList":                   "loads a module into the host's kernel",
+	"sysbox/runtime/cgroup TestScope":                      "needs systemd as the host's init",
+	"sysbox/tests/e2e TestAppArmor":                        "needs a kernel with AppArmor",
+	"sysbox/tests/e2e TestLastVersion":                     "needs the repository's history",
+	"sysbox/tests/e2e TestConfigurationBrokenSinceUpgrade": "needs the repository's history",
+	"sysbox/tests/e2e TestModprobe":                        "loads modules into the host's kernel",
+	"sysbox/tests/e2e TestNFSOfTheKernel":                  "loads modules into the host's kernel",
+	"sysbox/tests/e2e TestSELinux":                         "needs a kernel with SELinux",
+	"sysbox/tests/e2e TestSystemdDriver":                   "needs systemd as the host's init",
 }
 
 // machineSkips are those that may skip in the virtual machine.
