@@ -81,6 +81,10 @@ func TestSmoke(t *testing.T) {
 			t.Errorf("%s %s: %s\n%s", e.Action, e.Package, e.Test, said[e.Test])
 		}
 	}
+	if err != nil {
+		// What is said after the last test: of leaks, and why a package has failed.
+		t.Logf("the packages' own words:\n%s", said[""])
+	}
 	for _, n := range smoke {
 		if !passed[n] {
 			t.Errorf("%s did not pass", n)
