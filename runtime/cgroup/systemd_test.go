@@ -26,6 +26,11 @@ func TestScope(t *testing.T) {
 	}
 	holder := exec.Command("sleep", "600")
 	start(t, holder)
+	t.Cleanup(func() { // systemd keeps a slice that it made for a scope
+		if out, err := exec.Command("systemctl", "stop", slice+".slice").CombinedOutput(); err != nil {
+			t.Errorf("systemctl stop %s.slice: %v: %s", slice, err, out)
+		}
+	})
 	c := create(t, Config{Path: path, HolderPID: holder.Process.Pid, Resources: &specs.LinuxResources{
 		Memory: &specs.LinuxMemory{Limit: ptr(int64(64 << 20))},
 		CPU:    &specs.LinuxCPU{Quota: ptr(int64(25000)), Period: ptr(uint64(100000))},
