@@ -4,7 +4,7 @@ SHELL := /bin/bash
 GO ?= go
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 REVISION ?= $(shell git rev-parse HEAD 2>/dev/null)
-LDFLAGS := -s -w -X sysbox/shim.Version=$(VERSION) -X sysbox/shim.Revision=$(REVISION)
+LDFLAGS := -s -w -X sysbox/shim/version.Version=$(VERSION) -X sysbox/shim/version.Revision=$(REVISION)
 SHIM := bin/containerd-shim-sysbox-v1
 GOFUMPT := mvdan.cc/gofumpt@v0.12.0
 LINT_VERSION := v2.15.0
@@ -53,7 +53,7 @@ test-upstream: install build ## containerd's own client and CRI suites (TEST_UPS
 
 KERNEL ?= newest
 VMTESTS := ./uidmap ./runtime ./runtime/cgroup ./runtime/feature ./runtime/hooks ./runtime/process ./runtime/program \
-	./runtime/seccomp ./runtime/sys ./runtime/trap ./shim ./tests/conformance
+	./runtime/seccomp ./runtime/sys ./runtime/trap ./shim ./shim/admin ./tests/conformance
 
 # Of the end-to-end tests the machine, which is some ten times slower, leaves out those of
 # inner software and of callers' versions, the crowds, and the faults at every call.

@@ -9,7 +9,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -21,31 +20,11 @@ import (
 
 	"sysbox/tests/leak"
 	"sysbox/tests/pace"
+	"sysbox/tests/peers"
 )
 
 // patience ends a test that would hang; no outcome depends on it.
 var patience = 30 * time.Second * pace.Patience()
-
-// shimDir names the folder of a command that is there already.
-const shimDir = "SYSBOX_SHIM_DIR"
-
-// buildOnce compiles the command that containerd runs, unless SYSBOX_SHIM_DIR has it.
-var buildOnce = sync.OnceValues(func() (string, error) {
-	if dir := os.Getenv(shimDir); dir != "" {
-		return filepath.Join(dir, "containerd-shim-sysbox-v1"), nil
-	}
-	dir, err := os.MkdirTemp("", "sysbox-shim")
-	if err != nil {
-		return "", err
-	}
-	bin := filepath.Join(dir, "containerd-shim-sysbox-v1")
-	cmd := exec.Command("go", "build", "-o", bin, "sysbox/cmd/containerd-shim-sysbox-v1")
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("build the command: %w\n%s", err, out)
-	}
-	return bin, nil
-})
 
 // asOther is what the test binary does when it is run as another user: it
 // connects to the socket, asks, and reports by its exit code.
@@ -55,11 +34,7 @@ func TestMain(m *testing.M) {
 	if path := os.Getenv(asOther); path != "" {
 		os.Exit(connectAsOther(path))
 	}
-	os.Exit(leak.Main(m, "", func() {
-		if bin, err := buildOnce(); err == nil && os.Getenv(shimDir) == "" {
-			os.RemoveAll(filepath.Dir(bin))
-		}
-	}))
+	os.Exit(leak.Prepared(peers.PrepareShim, m, ""))
 }
 
 // caller runs the shim's command as a container manager does.
@@ -83,7 +58,7 @@ func newCaller(t *testing.T) *caller {
 // newCommand is a caller whose commands end without a daemon.
 func newCommand(t *testing.T) *caller {
 	t.Helper()
-	bin, err := buildOnce()
+	shim, err := peers.Shim()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -92,7 +67,7 @@ func newCommand(t *testing.T) *caller {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
-	return &caller{t: t, bin: bin, namespace: fmt.Sprintf("sysbox-test-%d", os.Getpid()), sockets: dir}
+	return &caller{t: t, bin: filepath.Join(shim, "containerd-shim-sysbox-v1"), namespace: fmt.Sprintf("sysbox-test-%d", os.Getpid()), sockets: dir}
 }
 
 // bundle makes a bundle for a container of a pod.

@@ -1,10 +1,10 @@
 // Package shim is the command containerd-shim-sysbox-v1 as containerd, CRI-O
 // and Docker know it: its actions start and delete, its answers to -info and
-// -v, and the daemon that serves the task API.
+// -v, the daemon that serves the task API, and an administrator's commands.
 //
 // This package itself only reads the command line and answers. The parts are
-// in the packages below: bootstrap (start), daemon, task, stdio, event,
-// bundle. What does not belong in any of them is how a container is made,
+// in the packages below: bootstrap (start), daemon, task, metrics, stdio, event,
+// bundle, admin, features (-info), version. What does not belong in any of them is how a container is made,
 // which is package runtime's.
 package shim
 
@@ -15,24 +15,28 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
 	"sysbox/runtime/fill"
 	"sysbox/runtime/text"
+	"sysbox/shim/admin"
 	"sysbox/shim/bootstrap"
 	"sysbox/shim/daemon"
+	"sysbox/shim/features"
+	"sysbox/shim/version"
 )
 
 // maxStdin bounds what callers send on stdin: options, bootstrap parameters.
 const maxStdin = 10 << 20
 
-const usage = `containerd-shim-sysbox-v1 is the containerd shim of system containers. containerd runs it,
+const usageHead = `containerd-shim-sysbox-v1 is the containerd shim of system containers. containerd runs it,
 with the flags below; a person may run, as root,
 
-  containerd-shim-sysbox-v1 check      make a container, and say what this host lacks
-  containerd-shim-sysbox-v1 reclaim    remove what dead shims left
+`
 
+const usageTail = `
 and, as anybody,
 
   containerd-shim-sysbox-v1 -v
@@ -40,6 +44,17 @@ and, as anybody,
 containerd's call is: containerd-shim-sysbox-v1 [flags] start|delete
 
 `
+
+// usage is what -help says before the flags.
+func usage() string {
+	s := strings.Builder{}
+	s.WriteString(usageHead)
+	for _, c := range admin.Commands {
+		fmt.Fprintf(&s, "  containerd-shim-sysbox-v1 %-10s %s\n", c.Name, c.Summary)
+	}
+	s.WriteString(usageTail)
+	return s.String()
+}
 
 // flags are those that containerd passes, and our own for the daemon.
 type flags struct {
@@ -62,7 +77,7 @@ func Main(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 		return 2
 	}
 	if err := run(f, action, stdin, stdout); err != nil {
-		fmt.Fprintf(stderr, "%s: %s\n", Name, text.Line(err.Error()))
+		fmt.Fprintf(stderr, "%s: %s\n", version.Name, text.Line(err.Error()))
 		return 1
 	}
 	return 0
@@ -73,7 +88,7 @@ func parse(args []string, stderr io.Writer) (flags, string, error) {
 	s := flag.NewFlagSet("containerd-shim-sysbox-v1", flag.ContinueOnError)
 	s.SetOutput(stderr)
 	s.Usage = func() {
-		_, _ = io.WriteString(stderr, usage)
+		_, _ = io.WriteString(stderr, usage())
 		s.PrintDefaults()
 	}
 	s.StringVar(&f.namespace, "namespace", "", "containerd `namespace` of the container")
@@ -98,29 +113,28 @@ func extra(s *flag.FlagSet) error {
 		return nil
 	}
 	err := fmt.Errorf("%q comes behind the action %s: flags come before it, and there is one action", s.Arg(1), s.Arg(0))
-	fmt.Fprintf(s.Output(), "%s: %v\n", Name, err)
+	fmt.Fprintf(s.Output(), "%s: %v\n", version.Name, err)
 	return err
 }
 
 func run(f flags, action string, stdin io.Reader, stdout io.Writer) error {
 	switch {
 	case f.version:
-		_, err := fmt.Fprintf(stdout, "containerd-shim-sysbox-v1\n  version:  %s\n", Version)
-		if err == nil && Revision != "" {
-			_, err = fmt.Fprintf(stdout, "  revision: %s\n", Revision)
+		_, err := fmt.Fprintf(stdout, "containerd-shim-sysbox-v1\n  version:  %s\n", version.Version)
+		if err == nil && version.Revision != "" {
+			_, err = fmt.Fprintf(stdout, "  revision: %s\n", version.Revision)
 		}
 		return err
 	case f.info:
-		return writeInfo(stdout)
+		return features.WriteInfo(stdout)
+	}
+	if c, ok := admin.Find(action); ok { // a person's, not containerd's
+		return c.Run(stdout)
 	}
 	switch action {
-	case "check": // a person's, not containerd's
-		return check(stdout)
-	case "reclaim": // a person's, too
-		return reclaim(stdout)
 	case "start", "delete", "":
 	default:
-		return fmt.Errorf("action is %q; the actions are start and delete, which containerd asks for, and check and reclaim; see -help", action)
+		return fmt.Errorf("action is %q; the actions are start and delete, which containerd asks for, and %s; see -help", action, admin.Names())
 	}
 	if f.namespace == "" {
 		return errors.New("-namespace is empty; containerd, which runs this program, passes it, as in -namespace k8s.io; a person may run `containerd-shim-sysbox-v1 check`, see -help")

@@ -15,7 +15,7 @@ import (
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 
-	"sysbox/shim"
+	"sysbox/shim/features"
 )
 
 // TestEveryField: each field of the specification's types has a row, or lies in a section
@@ -80,12 +80,12 @@ func TestEveryValue(t *testing.T) {
 	for _, r := range Table() {
 		cases = append(cases, strings.FieldsFunc(r.Case, func(c rune) bool { return c == ' ' || c == ',' })...)
 	}
-	for _, o := range shim.Features().MountOptions {
+	for _, o := range features.Supported().MountOptions {
 		if !slices.Contains(cases, o) {
 			t.Errorf("the mount option %s has no row", o)
 		}
 	}
-	for _, k := range shim.Features().Hooks {
+	for _, k := range features.Supported().Hooks {
 		if !slices.ContainsFunc(hookKinds, func(h struct {
 			name, status, namespace string
 			of                      func(*specs.Hooks) *[]specs.Hook

@@ -8,13 +8,13 @@ import (
 
 	"github.com/opencontainers/runtime-spec/specs-go/features"
 
-	"sysbox/shim"
+	supported "sysbox/shim/features"
 )
 
 // TestInfo: -info says of each value what the table does: one that a row has honoured is in
 // its list, and one that no row has honoured is not.
 func TestInfo(t *testing.T) {
-	f := shim.Features()
+	f := supported.Supported()
 	lists := map[string][]string{
 		"mounts[].options":                   f.MountOptions,
 		"linux.namespaces[].type":            f.Linux.Namespaces,
@@ -83,5 +83,5 @@ func TestInfoIsWhole(t *testing.T) {
 			}
 		}
 	}
-	walk(reflect.ValueOf(shim.Features()), reflect.TypeFor[features.Features]().Name())
+	walk(reflect.ValueOf(supported.Supported()), reflect.TypeFor[features.Features]().Name())
 }

@@ -1,8 +1,6 @@
 package harness
 
 import (
-	"os"
-
 	"sysbox/tests/peers"
 	"sysbox/tests/private"
 )
@@ -16,10 +14,6 @@ func Private(prepare func() error, run func() int) int {
 				return err
 			}
 		}
-		shim, err := peers.Shim()
-		if err != nil {
-			return err
-		}
-		return os.Setenv("SYSBOX_SHIM_DIR", shim)
+		return peers.PrepareShim()
 	}, run)
 }

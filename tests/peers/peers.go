@@ -265,9 +265,13 @@ func OldShim(commit string) (string, error) {
 
 const shimName = "containerd-shim-sysbox-v1"
 
-// Shim builds the shim from the sources at hand and returns its folder.
+// shimDir names the folder of a shim that is there already.
+const shimDir = "SYSBOX_SHIM_DIR"
+
+// Shim builds the shim from the sources at hand and returns its folder, unless
+// SYSBOX_SHIM_DIR has it.
 func Shim() (string, error) {
-	if dir := os.Getenv("SYSBOX_SHIM_DIR"); dir != "" {
+	if dir := os.Getenv(shimDir); dir != "" {
 		return dir, nil
 	}
 	root, err := Repository()
@@ -281,4 +285,14 @@ func Shim() (string, error) {
 		return "", fmt.Errorf("build the shim: %w\n%s", err, out)
 	}
 	return filepath.Join(root, "bin"), nil
+}
+
+// PrepareShim builds the shim now, and once: from then on [Shim] returns that folder, in
+// this process and in those that it starts.
+func PrepareShim() error {
+	dir, err := Shim()
+	if err != nil {
+		return err
+	}
+	return os.Setenv(shimDir, dir)
 }

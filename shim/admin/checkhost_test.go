@@ -1,4 +1,4 @@
-package shim
+package admin
 
 import (
 	"os"
@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"sysbox/tests/leak"
+	"sysbox/tests/peers"
 )
 
 // checkOn runs the command check in a mount namespace of its own that a script has prepared;
@@ -17,11 +18,11 @@ func checkOn(t *testing.T, script string) (text string, no bool) {
 	if os.Getuid() != 0 {
 		t.Skip("makes a container, which takes root")
 	}
-	bin, err := buildOnce()
+	dir, err := peers.Shim()
 	if err != nil {
 		t.Fatal(err)
 	}
-	out, err := exec.CommandContext(t.Context(), "unshare", "--mount", "--propagation", "private", "sh", "-ec", script, "sh", bin, "check").CombinedOutput()
+	out, err := exec.CommandContext(t.Context(), "unshare", "--mount", "--propagation", "private", "sh", "-ec", script, "sh", filepath.Join(dir, "containerd-shim-sysbox-v1"), "check").CombinedOutput()
 	return string(out), err != nil
 }
 

@@ -1,4 +1,9 @@
-package shim
+// Package features is the answer to -info: what the runtime can do, in containerd's and the
+// runtime specification's words.
+//
+// What does not belong here: whether this host has what a container needs (package admin and
+// runtime/feature).
+package features
 
 import (
 	"encoding/json"
@@ -7,26 +12,27 @@ import (
 
 	"github.com/containerd/containerd/api/types"
 	"github.com/opencontainers/runtime-spec/specs-go"
-	"github.com/opencontainers/runtime-spec/specs-go/features"
+	spec "github.com/opencontainers/runtime-spec/specs-go/features"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
 
 	"sysbox/runtime/feature"
+	"sysbox/shim/version"
 )
 
 // featuresURL is the type under which containerd looks for the features.
 const featuresURL = "types.containerd.io/opencontainers/runtime-spec/1/features/Features"
 
-// writeInfo answers -info. The options on stdin are not read: what the
+// WriteInfo answers -info: it writes containerd's RuntimeInfo, a protobuf. The options on stdin are not read: what the
 // runtime can do does not depend on them.
-func writeInfo(w io.Writer) error {
-	f, err := json.Marshal(Features())
+func WriteInfo(w io.Writer) error {
+	f, err := json.Marshal(Supported())
 	if err != nil {
 		return err
 	}
 	b, err := proto.Marshal(&types.RuntimeInfo{
-		Name:     Name,
-		Version:  &types.RuntimeVersion{Version: Version, Revision: Revision},
+		Name:     version.Name,
+		Version:  &types.RuntimeVersion{Version: version.Version, Revision: version.Revision},
 		Features: &anypb.Any{TypeUrl: featuresURL, Value: f},
 	})
 	if err != nil {
@@ -36,31 +42,31 @@ func writeInfo(w io.Writer) error {
 	return err
 }
 
-// Features is what the runtime can do, features.md of the runtime
+// Supported is what the runtime can do, features.md of the runtime
 // specification. containerd's CRI grants hostUsers: false only if the user
 // namespace and idmapped mounts are in it, recursive read-only mounts only if
 // rro is.
-func Features() *features.Features {
+func Supported() *spec.Features {
 	yes, no := new(bool), new(bool)
 	*yes = true
-	return &features.Features{
+	return &spec.Features{
 		OCIVersionMin: "1.0.0",
 		OCIVersionMax: specs.Version,
 		Hooks:         []string{"prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"},
 		MountOptions:  mountOptions,
 
 		PotentiallyUnsafeConfigAnnotations: ownAnnotations,
-		Linux: &features.Linux{
+		Linux: &spec.Linux{
 			Namespaces:      []string{"cgroup", "ipc", "mount", "network", "pid", "time", "user", "uts"},
 			Capabilities:    capabilities,
-			Cgroup:          &features.Cgroup{V1: yes, V2: yes, Systemd: yes, SystemdUser: no, Rdma: yes},
-			Seccomp:         &features.Seccomp{Enabled: yes, Actions: seccompActions, Operators: seccompOperators, Archs: seccompArchs, KnownFlags: seccompFlags, SupportedFlags: supportedFlags()},
-			Apparmor:        &features.Apparmor{Enabled: yes},
-			Selinux:         &features.Selinux{Enabled: yes},
-			IntelRdt:        &features.IntelRdt{Enabled: no, Schemata: no, Monitoring: no},
-			MemoryPolicy:    &features.MemoryPolicy{Modes: memoryModes, Flags: memoryFlags},
-			MountExtensions: &features.MountExtensions{IDMap: &features.IDMap{Enabled: yes}},
-			NetDevices:      &features.NetDevices{Enabled: yes},
+			Cgroup:          &spec.Cgroup{V1: yes, V2: yes, Systemd: yes, SystemdUser: no, Rdma: yes},
+			Seccomp:         &spec.Seccomp{Enabled: yes, Actions: seccompActions, Operators: seccompOperators, Archs: seccompArchs, KnownFlags: seccompFlags, SupportedFlags: supportedFlags()},
+			Apparmor:        &spec.Apparmor{Enabled: yes},
+			Selinux:         &spec.Selinux{Enabled: yes},
+			IntelRdt:        &spec.IntelRdt{Enabled: no, Schemata: no, Monitoring: no},
+			MemoryPolicy:    &spec.MemoryPolicy{Modes: memoryModes, Flags: memoryFlags},
+			MountExtensions: &spec.MountExtensions{IDMap: &spec.IDMap{Enabled: yes}},
+			NetDevices:      &spec.NetDevices{Enabled: yes},
 		},
 	}
 }

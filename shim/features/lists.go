@@ -1,4 +1,4 @@
-package shim
+package features
 
 // The lists of -info, sorted as the specification's own tables.
 

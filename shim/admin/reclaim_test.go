@@ -1,4 +1,4 @@
-package shim
+package admin_test
 
 import (
 	"bytes"
@@ -6,6 +6,8 @@ import (
 	"os"
 	"strings"
 	"testing"
+
+	"sysbox/shim"
 )
 
 // TestReclaimAction: the command says what it removed, and then that nothing is left.
@@ -24,7 +26,7 @@ func TestReclaimAction(t *testing.T) {
 	t.Setenv("SYSBOX_CONFIG_FILE", dir+"/config")
 	for _, want := range []string{"removed " + left + "\n", "nothing is left of dead shims\n"} {
 		var out, errs bytes.Buffer
-		if code := Main([]string{"shim", "reclaim"}, strings.NewReader(""), &out, &errs); code != 0 || out.String() != want || errs.Len() > 0 {
+		if code := shim.Main([]string{"shim", "reclaim"}, strings.NewReader(""), &out, &errs); code != 0 || out.String() != want || errs.Len() > 0 {
 			t.Errorf("exit code %d, %q, %q; want %q", code, out.String(), errs.String(), want)
 		}
 	}
