@@ -112,7 +112,7 @@ func run(cfg Config, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	task.Register(srv, service)
+	register(srv, service)
 	served := make(chan error, 1)
 	go func() { served <- srv.Serve(context.Background(), listener) }()
 	go watchIdle(func() bool { return callers.none() && service.Empty() }, shutdown, idleLook)

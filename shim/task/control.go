@@ -41,7 +41,7 @@ func (s *Service) Kill(ctx context.Context, r *api.KillRequest) (*emptypb.Empty,
 
 // thawToDie resumes a paused container that was killed: under cgroup v1 a
 // frozen process does not die (freezer-subsystem.txt).
-func (c *box) thawToDie(ctx context.Context) error {
+func (c *container) thawToDie(ctx context.Context) error {
 	c.mu.Lock()
 	paused := c.paused
 	c.mu.Unlock()
@@ -69,7 +69,7 @@ func (s *Service) Pause(ctx context.Context, r *api.PauseRequest) (*emptypb.Empt
 	return &emptypb.Empty{}, nil
 }
 
-func (c *box) pause(ctx context.Context) error {
+func (c *container) pause(ctx context.Context) error {
 	c.mu.Lock()
 	err := c.init.state.may("pause")
 	if err == nil && (c.paused || c.pausing) {
@@ -102,7 +102,7 @@ func (s *Service) Resume(ctx context.Context, r *api.ResumeRequest) (*emptypb.Em
 	return &emptypb.Empty{}, nil
 }
 
-func (c *box) resume(ctx context.Context) error {
+func (c *container) resume(ctx context.Context) error {
 	c.mu.Lock()
 	err := c.init.state.may("resume")
 	if err == nil && !c.paused {
@@ -139,7 +139,7 @@ func (s *Service) Update(ctx context.Context, r *api.UpdateTaskRequest) (*emptyp
 	return &emptypb.Empty{}, nil
 }
 
-func (c *box) update(ctx context.Context, r *api.UpdateTaskRequest) error {
+func (c *container) update(ctx context.Context, r *api.UpdateTaskRequest) error {
 	if u := r.GetResources().GetTypeUrl(); u != "" && !strings.HasSuffix(u, resourcesURL) {
 		return fmt.Errorf("resources are of type %q; give %s: %w", u, resourcesURL, errdefs.ErrInvalidArgument)
 	}

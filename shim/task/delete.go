@@ -39,7 +39,7 @@ func (s *Service) Delete(ctx context.Context, r *api.DeleteRequest) (*api.Delete
 	return res, nil
 }
 
-func (c *box) deleteInit(ctx context.Context, p *process) error {
+func (c *container) deleteInit(ctx context.Context, p *process) error {
 	st, err := c.lockToDelete(p)
 	if err != nil {
 		return err
@@ -85,7 +85,7 @@ func (c *box) deleteInit(ctx context.Context, p *process) error {
 	return nil
 }
 
-func (c *box) deleteExec(ctx context.Context, p *process) error {
+func (c *container) deleteExec(ctx context.Context, p *process) error {
 	if _, err := c.lockToDelete(p); err != nil {
 		return err
 	}
@@ -101,7 +101,7 @@ func (c *box) deleteExec(ctx context.Context, p *process) error {
 }
 
 // lockToDelete returns with the lifecycle locked, unless there is an error.
-func (c *box) lockToDelete(p *process) (state, error) {
+func (c *container) lockToDelete(p *process) (state, error) {
 	p.lifecycle.Lock()
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -113,7 +113,7 @@ func (c *box) lockToDelete(p *process) (state, error) {
 }
 
 // drain waits for the process's last output and then ends its streams.
-func (c *box) drain(ctx context.Context, p *process) {
+func (c *container) drain(ctx context.Context, p *process) {
 	ctx, cancel := context.WithTimeout(ctx, drainTimeout)
 	defer cancel()
 	p.io.Drain(ctx)
@@ -124,7 +124,7 @@ func (c *box) drain(ctx context.Context, p *process) {
 }
 
 // finish sets the last state and wakes who waits for an exec that was never started.
-func (c *box) finish(p *process) {
+func (c *container) finish(p *process) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if p.state == created { // status 0, as with runc's shim
@@ -138,7 +138,7 @@ func (c *box) finish(p *process) {
 // only answers.
 func (s *Service) Shutdown(context.Context, *api.ShutdownRequest) (*emptypb.Empty, error) {
 	s.mu.Lock()
-	s.ending = s.ending || len(s.boxes) == 0
+	s.ending = s.ending || len(s.containers) == 0
 	ending := s.ending
 	s.mu.Unlock()
 	if ending {

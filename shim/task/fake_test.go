@@ -24,16 +24,16 @@ import (
 // fakePod makes containers of nothing, with faults and delays that the kernel
 // cannot be made to show at will.
 type fakePod struct {
-	mu        sync.Mutex
-	create    func() error
-	boxes     map[string]*fakeBox
-	requests  []runtime.CreateRequest
-	ownPIDs   bool
-	startErr  error
-	duringRun func(p *fakeProcess)                        // called inside Start and Exec, when the process runs
-	onExec    func(p *fakeProcess, r runtime.ExecRequest) // called inside Exec
-	execErr   error                                       // of Exec, which onExec may set
-	all       []*fakeBox                                  // guarded by mu
+	mu         sync.Mutex
+	create     func() error
+	containers map[string]*fakeContainer
+	requests   []runtime.CreateRequest
+	ownPIDs    bool
+	startErr   error
+	duringRun  func(p *fakeProcess)                        // called inside Start and Exec, when the process runs
+	onExec     func(p *fakeProcess, r runtime.ExecRequest) // called inside Exec
+	execErr    error                                       // of Exec, which onExec may set
+	all        []*fakeContainer                            // guarded by mu
 }
 
 func (f *fakePod) Create(_ context.Context, r runtime.CreateRequest) (Container, error) {
@@ -45,15 +45,15 @@ func (f *fakePod) Create(_ context.Context, r runtime.CreateRequest) (Container,
 			return nil, err
 		}
 	}
-	b := &fakeBox{pod: f, init: newFakeProcess(1000 + len(f.boxes)*100)}
-	f.boxes[r.ID] = b
+	b := &fakeContainer{pod: f, init: newFakeProcess(1000 + len(f.containers)*100)}
+	f.containers[r.ID] = b
 	f.all = append(f.all, b)
 	return b, nil
 }
 
 func (f *fakePod) Close() error { return nil }
 
-type fakeBox struct {
+type fakeContainer struct {
 	pod      *fakePod
 	mu       sync.Mutex
 	init     *fakeProcess
@@ -66,9 +66,9 @@ type fakeBox struct {
 	update   *specs.LinuxResources
 }
 
-func (b *fakeBox) Init() Process { return b.init }
+func (b *fakeContainer) Init() Process { return b.init }
 
-func (b *fakeBox) Start(context.Context) error {
+func (b *fakeContainer) Start(context.Context) error {
 	if b.pod.startErr != nil {
 		b.init.end(1)
 		return b.pod.startErr
@@ -79,7 +79,7 @@ func (b *fakeBox) Start(context.Context) error {
 	return nil
 }
 
-func (b *fakeBox) Exec(_ context.Context, r runtime.ExecRequest) (Process, error) {
+func (b *fakeContainer) Exec(_ context.Context, r runtime.ExecRequest) (Process, error) {
 	if b.pod.startErr != nil {
 		return nil, b.pod.startErr
 	}
@@ -99,29 +99,29 @@ func (b *fakeBox) Exec(_ context.Context, r runtime.ExecRequest) (Process, error
 	return p, nil
 }
 
-func (b *fakeBox) Pause(context.Context) error  { return nil }
-func (b *fakeBox) Resume(context.Context) error { b.resumed++; return nil }
-func (b *fakeBox) Update(_ context.Context, r *specs.LinuxResources) error {
+func (b *fakeContainer) Pause(context.Context) error  { return nil }
+func (b *fakeContainer) Resume(context.Context) error { b.resumed++; return nil }
+func (b *fakeContainer) Update(_ context.Context, r *specs.LinuxResources) error {
 	b.update = r
 	return nil
 }
 
-func (b *fakeBox) OOMKills() uint64 {
+func (b *fakeContainer) OOMKills() uint64 {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.oomKills
 }
 
-func (b *fakeBox) Stats() (proto.Message, error) {
+func (b *fakeContainer) Stats() (proto.Message, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return &cgroup1.Metrics{MemoryOomControl: &cgroup1.MemoryOomControl{OomKill: b.oomKills}}, nil
 }
-func (b *fakeBox) OwnPIDNamespace() bool        { return b.pod.ownPIDs }
-func (b *fakeBox) WatchOOM(f func()) error      { b.oom = f; return nil }
-func (b *fakeBox) Delete(context.Context) error { b.deleted = true; return nil }
+func (b *fakeContainer) OwnPIDNamespace() bool        { return b.pod.ownPIDs }
+func (b *fakeContainer) WatchOOM(f func()) error      { b.oom = f; return nil }
+func (b *fakeContainer) Delete(context.Context) error { b.deleted = true; return nil }
 
-func (b *fakeBox) Pids(context.Context) ([]int, error) {
+func (b *fakeContainer) Pids(context.Context) ([]int, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	pids := []int{b.init.pid}
@@ -131,7 +131,7 @@ func (b *fakeBox) Pids(context.Context) ([]int, error) {
 	return pids, nil
 }
 
-func (b *fakeBox) SignalAll(_ context.Context, sig int) error {
+func (b *fakeContainer) SignalAll(_ context.Context, sig int) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.killed = append(b.killed, sig)
@@ -234,7 +234,7 @@ type rig struct {
 func newRig(t *testing.T) *rig {
 	r := &rig{
 		t:    t,
-		pod:  &fakePod{boxes: map[string]*fakeBox{}, ownPIDs: true},
+		pod:  &fakePod{containers: map[string]*fakeContainer{}, ownPIDs: true},
 		rec:  &recorder{},
 		stop: make(chan struct{}),
 	}

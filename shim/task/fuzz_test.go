@@ -79,7 +79,7 @@ func FuzzRequests(f *testing.F) {
 		}
 		if err == nil {
 			a, _ := json.Marshal(want)
-			if b, _ := json.Marshal(r.pod.boxes["box"].update); string(a) != string(b) {
+			if b, _ := json.Marshal(r.pod.containers["box"].update); string(a) != string(b) {
 				t.Errorf("update with %s reached the container as %s", a, b)
 			}
 		}

@@ -7,7 +7,7 @@ import (
 
 // tellOOM publishes an OOM kill, unless the container's end is published:
 // callers look for the reason when they hear of the exit.
-func (c *box) tellOOM() {
+func (c *container) tellOOM() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.init.state == stopped || c.init.state == deleted {
@@ -20,7 +20,7 @@ func (c *box) tellOOM() {
 // oomBeforeExit makes sure that an OOM kill is told before the exit that it
 // caused. The kernel tells of both at the same moment by two ways, and the
 // exit's may be the quicker.
-func (c *box) oomBeforeExit(status int) {
+func (c *container) oomBeforeExit(status int) {
 	if status != 128+int(unix.SIGKILL) {
 		return
 	}

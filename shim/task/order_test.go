@@ -14,12 +14,12 @@ func TestOrderOfALife(t *testing.T) {
 	r.start("box", "")
 	r.exec("box", "e")
 	r.start("box", "e")
-	r.pod.boxes["box"].execs[0].end(3)
+	r.pod.containers["box"].execs[0].end(3)
 	if w := r.wait("box", "e"); w.ExitStatus != 3 || w.ExitedAt == nil {
 		t.Errorf("wait for the exec gave %v", w)
 	}
 	r.delete("box", "e")
-	r.pod.boxes["box"].init.end(7)
+	r.pod.containers["box"].init.end(7)
 	if w := r.wait("box", ""); w.ExitStatus != 7 {
 		t.Errorf("wait gave %v", w)
 	}
@@ -27,7 +27,7 @@ func TestOrderOfALife(t *testing.T) {
 		t.Errorf("delete gave %v", d)
 	}
 	r.want("create box", "start box", "exec-added e", "exec-started e", "exit e", "exit box", "delete box")
-	if !r.pod.boxes["box"].deleted {
+	if !r.pod.containers["box"].deleted {
 		t.Error("the runtime's container was not deleted")
 	}
 }
@@ -68,7 +68,7 @@ func TestInitExitIsLast(t *testing.T) {
 	r.start("box", "")
 	r.exec("box", "e")
 	r.start("box", "e")
-	b := r.pod.boxes["box"]
+	b := r.pod.containers["box"]
 	b.init.end(0)
 	for { // until the shim knows of init's end
 		c, _ := r.find("box")
@@ -95,7 +95,7 @@ func TestRestIsKilled(t *testing.T) {
 	r.start("box", "")
 	r.exec("box", "e")
 	r.start("box", "e")
-	r.pod.boxes["box"].init.end(0)
+	r.pod.containers["box"].init.end(0)
 	if w := r.wait("box", ""); w.ExitStatus != 0 {
 		t.Errorf("init's status is %d", w.ExitStatus)
 	}
@@ -110,7 +110,7 @@ func TestOOMBeforeExit(t *testing.T) {
 			r := newRig(t)
 			r.create("box")
 			r.start("box", "")
-			b := r.pod.boxes["box"]
+			b := r.pod.containers["box"]
 			b.oomKills = 1
 			if when == "before" {
 				b.oom()
@@ -163,6 +163,6 @@ func TestFailedStart(t *testing.T) {
 	}
 	r.delete("box", "e")
 	// Init's exit does not wait for an exec that never ran.
-	r.pod.boxes["box"].init.end(0)
+	r.pod.containers["box"].init.end(0)
 	r.wait("box", "")
 }

@@ -20,7 +20,7 @@ import (
 // the container's mu, which guards the fields and is never held over a call
 // of the runtime.
 type process struct {
-	c        *box
+	c        *container
 	execID   string // empty: init
 	streams  stdio.Config
 	spec     *specs.Process // an exec's
@@ -42,7 +42,7 @@ type process struct {
 	starting chan struct{}
 }
 
-func newProcess(c *box, execID string, streams stdio.Config) *process {
+func newProcess(c *container, execID string, streams stdio.Config) *process {
 	return &process{
 		c: c, execID: execID, streams: streams, terminal: streams.Terminal,
 		io: stdio.New(streams), done: make(chan struct{}),

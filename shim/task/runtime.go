@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"sync"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"google.golang.org/protobuf/proto"
@@ -54,21 +55,34 @@ func RuntimePod(namespace, sandbox string) Pod {
 
 type pod struct {
 	namespace, sandbox string
-	real               lazy[*runtime.Pod]
-	stop               func()       // the look for what others left; set with real
-	dirs               runtime.Dirs // set with real
+
+	mu   sync.Mutex
+	real *runtime.Pod // guarded by mu; nil until a Create has read the configuration
+	// Set with real.
+	stop func() // ends the look for what others left
+	dirs runtime.Dirs
+}
+
+// open makes the Pod of package runtime with the first Create. An error is not remembered: the
+// configuration may be mended by the next.
+func (p *pod) open() (*runtime.Pod, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.real != nil {
+		return p.real, nil
+	}
+	cfg, err := runtime.LoadConfig()
+	if err != nil {
+		return nil, err
+	}
+	p.stop = runtime.ReclaimLater()
+	p.dirs = cfg.Dirs()
+	p.real = runtime.NewPod(cfg, p.namespace, p.sandbox)
+	return p.real, nil
 }
 
 func (p *pod) Create(ctx context.Context, r runtime.CreateRequest) (Container, error) {
-	rp, err := p.real.get(func() (*runtime.Pod, error) {
-		cfg, err := runtime.LoadConfig()
-		if err != nil {
-			return nil, err
-		}
-		p.stop = runtime.ReclaimLater()
-		p.dirs = cfg.Dirs()
-		return runtime.NewPod(cfg, p.namespace, p.sandbox), nil
-	})
+	rp, err := p.open()
 	if err != nil {
 		return nil, err
 	}
@@ -80,37 +94,40 @@ func (p *pod) Create(ctx context.Context, r runtime.CreateRequest) (Container, e
 	if err != nil {
 		return nil, err
 	}
-	return container{c, metrics.NewReader(c.Cgroup())}, nil
+	return runtimeContainer{c, metrics.NewReader(c.Cgroup())}, nil
 }
 
 func (p *pod) Close() error {
-	if rp, ok := p.real.peek(); ok {
-		p.stop()
-		return rp.Close()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.real == nil {
+		return nil
 	}
-	return nil
+	p.stop()
+	return p.real.Close()
 }
 
-type container struct {
+// runtimeContainer makes a runtime.Container a Container.
+type runtimeContainer struct {
 	*runtime.Container
 	metrics *metrics.Reader
 }
 
 // Stats answers until Delete, from the last state if the processes are gone.
-func (c container) Stats() (proto.Message, error) { return c.metrics.Read() }
+func (c runtimeContainer) Stats() (proto.Message, error) { return c.metrics.Read() }
 
 // OOMKills also reads what Stats returns after the end of the last process, with which
 // systemd removes the cgroup: the task service asks at each exit by SIGKILL.
-func (c container) OOMKills() uint64 {
+func (c runtimeContainer) OOMKills() uint64 {
 	if c.Cgroup().State().Unit != "" {
 		_, _ = c.metrics.Read()
 	}
 	return c.Container.OOMKills()
 }
 
-func (c container) Init() Process { return c.Container.Init() }
+func (c runtimeContainer) Init() Process { return c.Container.Init() }
 
-func (c container) Exec(ctx context.Context, r runtime.ExecRequest) (Process, error) {
+func (c runtimeContainer) Exec(ctx context.Context, r runtime.ExecRequest) (Process, error) {
 	p, err := c.Container.Exec(ctx, r)
 	if err != nil {
 		return nil, err

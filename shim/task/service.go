@@ -37,9 +37,9 @@ type Service struct {
 	shutdown  func()
 
 	mu sync.Mutex
-	// boxes by id, guarded by mu. nil: being created, and unknown to all but
+	// containers by id, guarded by mu. nil: being created, and unknown to all but
 	// a second Create.
-	boxes map[string]*box
+	containers map[string]*container
 	// ending: the shim goes away, and nothing may begin. Guarded by mu.
 	ending bool
 }
@@ -47,20 +47,20 @@ type Service struct {
 // NewService returns a service without containers. shutdown is called when
 // the last container is gone and the caller wants the shim to end.
 func NewService(namespace string, pod Pod, events Publisher, log *slog.Logger, shutdown func()) *Service {
-	return &Service{namespace: namespace, pod: pod, events: events, log: log, shutdown: shutdown, boxes: map[string]*box{}}
+	return &Service{namespace: namespace, pod: pod, events: events, log: log, shutdown: shutdown, containers: map[string]*container{}}
 }
 
 // find returns a container.
-func (s *Service) find(id string) (*box, error) {
+func (s *Service) find(id string) (*container, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if c := s.boxes[id]; c != nil {
+	if c := s.containers[id]; c != nil {
 		return c, nil
 	}
 	return nil, fmt.Errorf("container %s was not created: %w", id, errdefs.ErrNotFound)
 }
 
-func (s *Service) findProcess(id, execID string) (*box, *process, error) {
+func (s *Service) findProcess(id, execID string) (*container, *process, error) {
 	c, err := s.find(id)
 	if err != nil {
 		return nil, nil, err
@@ -76,20 +76,20 @@ func (s *Service) reserve(id string) error {
 	if s.ending {
 		return fmt.Errorf("container %s: the pod's shim is ending since its last container is gone: start another shim and try again: %w", id, errdefs.ErrFailedPrecondition)
 	}
-	if _, ok := s.boxes[id]; ok {
+	if _, ok := s.containers[id]; ok {
 		return fmt.Errorf("container %s: %w", id, errdefs.ErrAlreadyExists)
 	}
-	s.boxes[id] = nil
+	s.containers[id] = nil
 	return nil
 }
 
-func (s *Service) set(id string, c *box) {
+func (s *Service) set(id string, c *container) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if c == nil {
-		delete(s.boxes, id)
+		delete(s.containers, id)
 	} else {
-		s.boxes[id] = c
+		s.containers[id] = c
 	}
 }
 
@@ -115,7 +115,7 @@ func (s *Service) Create(ctx context.Context, r *api.CreateTaskRequest) (_ *api.
 	return &api.CreateTaskResponse{Pid: uint32(c.init.pid)}, nil
 }
 
-func (s *Service) create(ctx context.Context, r *api.CreateTaskRequest, o createOptions) (*box, error) {
+func (s *Service) create(ctx context.Context, r *api.CreateTaskRequest, o createOptions) (*container, error) {
 	if o.configPath != "" {
 		// This shim's first Create reads it.
 		os.Setenv("SYSBOX_CONFIG_FILE", o.configPath)
@@ -123,7 +123,7 @@ func (s *Service) create(ctx context.Context, r *api.CreateTaskRequest, o create
 			return nil, err
 		}
 	}
-	c := &box{s: s, id: r.GetID(), bundle: r.GetBundle(), execs: map[string]*process{}}
+	c := &container{s: s, id: r.GetID(), bundle: r.GetBundle(), execs: map[string]*process{}}
 	c.init = newProcess(c, "", stdio.Config{
 		ID: r.GetID(), Namespace: s.namespace,
 		Stdin: r.GetStdin(), Stdout: r.GetStdout(), Stderr: r.GetStderr(),
@@ -156,7 +156,7 @@ func (s *Service) create(ctx context.Context, r *api.CreateTaskRequest, o create
 }
 
 // adopt takes over what the runtime has made.
-func (s *Service) adopt(c *box, r *api.CreateTaskRequest) error {
+func (s *Service) adopt(c *container, r *api.CreateTaskRequest) error {
 	p := c.init
 	p.rt = c.rt.Init()
 	p.pid = p.rt.Pid()
@@ -185,14 +185,14 @@ func (s *Service) adopt(c *box, r *api.CreateTaskRequest) error {
 func (s *Service) Empty() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return len(s.boxes) == 0
+	return len(s.containers) == 0
 }
 
 // Known tells whether a pid is of a process that the service waits for.
 func (s *Service) Known(pid int) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, c := range s.boxes {
+	for _, c := range s.containers {
 		if c == nil {
 			continue
 		}

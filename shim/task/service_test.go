@@ -98,7 +98,7 @@ func TestKillOfPaused(t *testing.T) {
 	ctx := t.Context()
 	r.create("box")
 	r.start("box", "")
-	b := r.pod.boxes["box"]
+	b := r.pod.containers["box"]
 	if _, err := r.Pause(ctx, &api.PauseRequest{ID: "box"}); err != nil {
 		t.Fatal(err)
 	}
@@ -177,7 +177,7 @@ func TestExitFile(t *testing.T) {
 		t.Errorf("init.pid is %d, %v", pid, err)
 	}
 	r.start("box", "")
-	r.pod.boxes["box"].init.end(42)
+	r.pod.containers["box"].init.end(42)
 	r.wait("box", "")
 	if e, err := bundle.ReadExit(dir); err != nil || e.Status != 42 || e.Pid != 1000 || e.At.IsZero() {
 		t.Errorf("exit.json is %+v, %v", e, err)
@@ -243,7 +243,7 @@ func TestUpdate(t *testing.T) {
 	_, err := r.Update(t.Context(), &api.UpdateTaskRequest{ID: "box", Resources: &anypb.Any{
 		TypeUrl: "types.containerd.io/" + resourcesURL, Value: []byte(`{"pids":{"limit":7}}`),
 	}})
-	if err != nil || r.pod.boxes["box"].update.Pids == nil {
+	if err != nil || r.pod.containers["box"].update.Pids == nil {
 		t.Errorf("update: %v", err)
 	}
 	_, err = r.Update(t.Context(), &api.UpdateTaskRequest{ID: "box", Resources: &anypb.Any{TypeUrl: "windows", Value: []byte(`{}`)}})

@@ -36,7 +36,7 @@ func (s *Service) Start(ctx context.Context, r *api.StartRequest) (*api.StartRes
 	return &api.StartResponse{Pid: uint32(p.pid)}, nil
 }
 
-func (c *box) startInit(ctx context.Context, p *process) error {
+func (c *container) startInit(ctx context.Context, p *process) error {
 	c.mu.Lock()
 	err := p.state.may("start")
 	c.mu.Unlock()
@@ -56,7 +56,7 @@ func (c *box) startInit(ctx context.Context, p *process) error {
 	return nil
 }
 
-func (c *box) startExec(ctx context.Context, p *process) error {
+func (c *container) startExec(ctx context.Context, p *process) error {
 	if err := c.mayStartExec(p); err != nil {
 		return err
 	}
@@ -76,7 +76,7 @@ func (c *box) startExec(ctx context.Context, p *process) error {
 }
 
 // mayStartExec counts the exec as living if it may start.
-func (c *box) mayStartExec(p *process) error {
+func (c *container) mayStartExec(p *process) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if err := p.state.may("start"); err != nil {
@@ -93,7 +93,7 @@ func (c *box) mayStartExec(p *process) error {
 	return nil
 }
 
-func (c *box) runExec(ctx context.Context, p *process) (Process, error) {
+func (c *container) runExec(ctx context.Context, p *process) (Process, error) {
 	if err := p.io.Open(ctx); err != nil {
 		return nil, err
 	}
@@ -124,7 +124,7 @@ func (s *Service) Exec(_ context.Context, r *api.ExecProcessRequest) (*emptypb.E
 // processURL is the type under which callers send an exec's process.
 const processURL = "opencontainers/runtime-spec/1/Process"
 
-func (c *box) addExec(r *api.ExecProcessRequest) error {
+func (c *container) addExec(r *api.ExecProcessRequest) error {
 	if r.GetExecID() == "" || r.GetExecID() == c.id {
 		return fmt.Errorf("exec_id is %q: give one that is not empty and not the container's: %w", r.GetExecID(), errdefs.ErrInvalidArgument)
 	}

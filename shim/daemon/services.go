@@ -1,19 +1,21 @@
-package task
+package daemon
 
 import (
 	"context"
 
 	api "github.com/containerd/containerd/api/runtime/task/v2"
 	"github.com/containerd/ttrpc"
+
+	"sysbox/shim/task"
 )
 
-var _ api.TTRPCTaskService = (*Service)(nil)
+var _ api.TTRPCTaskService = (*task.Service)(nil)
 
-// Register serves both versions of the task API. Their messages have the same
+// register serves both versions of the task API. Their messages have the same
 // names and numbers, so that the wire's bytes are the same, and version 2's Go
 // types serve for both: version 3's package would bring gRPC along, some
 // megabytes of memory that nothing here uses.
-func Register(srv *ttrpc.Server, s *Service) {
+func register(srv *ttrpc.Server, s *task.Service) {
 	desc := &ttrpc.ServiceDesc{Methods: map[string]ttrpc.Method{
 		"State":      method(s.State),
 		"Create":     method(s.Create),

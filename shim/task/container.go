@@ -23,8 +23,8 @@ import (
 // the kernel cannot hide that the container is over.
 const execGrace = 20 * time.Second
 
-// box is one container of the shim's pod.
-type box struct {
+// container is one container of the shim's pod.
+type container struct {
 	s      *Service
 	id     string
 	bundle string
@@ -45,7 +45,7 @@ type box struct {
 }
 
 // find returns init for "", else the exec.
-func (c *box) find(execID string) (*process, error) {
+func (c *container) find(execID string) (*process, error) {
 	if execID == "" {
 		return c.init, nil
 	}
@@ -60,7 +60,7 @@ func (c *box) find(execID string) (*process, error) {
 
 // watchInit publishes init's exit. Last of all exits of the container: those
 // of its execs come first.
-func (c *box) watchInit() {
+func (c *container) watchInit() {
 	p := c.init
 	e, err := p.rt.Wait(context.Background())
 	if err != nil {
@@ -99,7 +99,7 @@ func (c *box) watchInit() {
 }
 
 // watchExec publishes an exec's exit.
-func (c *box) watchExec(p *process) {
+func (c *container) watchExec(p *process) {
 	e, err := p.rt.Wait(context.Background())
 	if err != nil {
 		c.s.log.Error("wait for an exec", "id", c.id, "exec", p.execID, "err", err)
@@ -116,7 +116,7 @@ func (c *box) watchExec(p *process) {
 }
 
 // left counts an exec's end. The caller holds mu.
-func (c *box) left() {
+func (c *container) left() {
 	if c.live--; c.live == 0 && c.quiet != nil {
 		close(c.quiet)
 	}
@@ -124,7 +124,7 @@ func (c *box) left() {
 
 // publishExit makes state and event change at once, so that who learns of the
 // exit by either finds the other true. The caller holds mu.
-func (c *box) publishExit(p *process, e runtime.Exit) {
+func (c *container) publishExit(p *process, e runtime.Exit) {
 	c.s.events.Publish(&events.TaskExit{
 		ContainerID: c.id,
 		ID:          p.name(),
@@ -151,7 +151,7 @@ func isGone(err error) bool {
 }
 
 // pidOfExec maps host pids to exec ids.
-func (c *box) pidOfExec() map[int]string {
+func (c *container) pidOfExec() map[int]string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	m := make(map[int]string, len(c.execs))
