@@ -12,6 +12,8 @@ import (
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
+
+	"sysbox/tests/testcontainer"
 )
 
 // agent is a seccomp agent (runtime-spec, linux.seccomp.listenerPath) that answers mkdir
@@ -130,7 +132,7 @@ func TestSeccompAgent(t *testing.T) {
 		w, text := pipe(t)
 		const script = "mkdir /x; /bin/busybox true && echo on"
 		const want = "mkdir: can't create directory '/x': Directory not empty\non\n"
-		c := create(t, testPod(t, "pod"), CreateRequest{ID: "c1", Bundle: busybox(t, a.asks(noNewPrivileges), "sh", "-c", script+"; until [ -e /end ]; do sleep 0.1; done"), Stdio: Stdio{Stdout: w, Stderr: w}})
+		c := create(t, testPod(t, "pod"), CreateRequest{ID: "c1", Bundle: testcontainer.Busybox(t, a.asks(noNewPrivileges), "sh", "-c", script+"; until [ -e /end ]; do sleep 0.1; done"), Stdio: Stdio{Stdout: w, Stderr: w}})
 		if err := c.Start(t.Context()); err != nil {
 			t.Fatal(err)
 		}
@@ -162,7 +164,7 @@ func TestSeccompAgent(t *testing.T) {
 // TestSeccompAgentIsNotThere: without its agent nothing runs, and the error says so.
 func TestSeccompAgentIsNotThere(t *testing.T) {
 	a := newAgent(t)
-	c := create(t, testPod(t, "pod"), CreateRequest{ID: "c1", Bundle: busybox(t, a.asks(true), "sleep", "1000")})
+	c := create(t, testPod(t, "pod"), CreateRequest{ID: "c1", Bundle: testcontainer.Busybox(t, a.asks(true), "sleep", "1000")})
 	a.listener.Close()
 	err := c.Start(t.Context())
 	if err == nil || !strings.Contains(err.Error(), "listenerPath") || !errors.Is(err, os.ErrNotExist) {

@@ -1,10 +1,16 @@
 package runtime
 
 import (
-	"os"
-	"time"
-
 	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"sysbox/runtime/process"
+)
+
+// The processes of containers are package process's.
+type (
+	Process = process.Process
+	Stdio   = process.Stdio
+	Exit    = process.Exit
 )
 
 // RootfsMount is one mount that the caller hands over with Create, as in
@@ -15,14 +21,6 @@ type RootfsMount struct {
 	Source  string
 	Target  string
 	Options []string
-}
-
-// Stdio is the first three files of a process. A nil file is /dev/null. With
-// a terminal they are not used. The runtime gives pipes to the process's user
-// (fchown) so that /dev/stdout can be opened again in the container; it never
-// closes the files it was given.
-type Stdio struct {
-	Stdin, Stdout, Stderr *os.File
 }
 
 // CreateRequest is what Create needs besides the bundle's config.json.
@@ -45,12 +43,4 @@ type ExecRequest struct {
 	Process  *specs.Process
 	Terminal bool
 	Stdio    Stdio
-}
-
-// Exit is how a process ended.
-type Exit struct {
-	// Status is the exit code, or 128 + the signal's number.
-	Status int
-	// At is when the runtime learned of it.
-	At time.Time
 }

@@ -13,7 +13,9 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
+	"sysbox/runtime/config"
 	"sysbox/tests/pace"
+	"sysbox/tests/testcontainer"
 )
 
 // started runs a container whose init sleeps.
@@ -22,7 +24,7 @@ func started(t *testing.T, change func(*specs.Spec), args ...string) *Container 
 	if len(args) == 0 {
 		args = []string{"sleep", "1000"}
 	}
-	c := create(t, testPod(t, "pod"), CreateRequest{ID: "c1", Bundle: busybox(t, change, args...)})
+	c := create(t, testPod(t, "pod"), CreateRequest{ID: "c1", Bundle: testcontainer.Busybox(t, change, args...)})
 	if err := c.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -38,7 +40,7 @@ func TestSelfExe(t *testing.T) {
 	}
 	for _, target := range []string{"/proc/self/exe", "/bin/script"} {
 		t.Run("init "+target, func(t *testing.T) {
-			bundle := busybox(t, nil, target)
+			bundle := testcontainer.Busybox(t, nil, target)
 			script(filepath.Join(bundle, "rootfs"))
 			c := create(t, testPod(t, "pod"), CreateRequest{ID: "c1", Bundle: bundle})
 			if err := c.Start(t.Context()); err == nil {
@@ -54,9 +56,7 @@ func TestSelfExe(t *testing.T) {
 			echo $p >>/tried
 			(echo evil >$p/exe) && echo $p >>/written
 		done; done 2>/dev/null`)
-	old := slowDown
-	slowDown = slowly
-	defer func() { slowDown = old }()
+	c.cfg.Testing.Slow = slowly
 	for i := range 6 {
 		target := []string{"/proc/self/exe", "/bin/script"}[i%2]
 		p, err := c.Exec(t.Context(), ExecRequest{Process: &specs.Process{Args: []string{target}, Cwd: "/"}})
@@ -127,7 +127,7 @@ func TestHostileImages(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			bundle := busybox(t, nil, "true")
+			bundle := testcontainer.Busybox(t, nil, "true")
 			root := filepath.Join(bundle, "rootfs")
 			if err := c.spoil(root); err != nil {
 				t.Fatal(err)
@@ -166,9 +166,7 @@ func link(name, target string) func(string) error {
 // those that are on their way in included. Execs fail or hang, and nothing
 // else does.
 func TestStoppedFromInside(t *testing.T) {
-	old := stepDeadline
-	stepDeadline = 2 * time.Second
-	defer func() { stepDeadline = old }()
+	with(t, func(s *config.Testing) { s.StepDeadline = 2 * time.Second })
 	c := started(t, nil, "sh", "-c", `while :; do for p in /proc/[0-9]*; do p=${p#/proc/}; [ $p = $$ ] || kill -STOP $p; done; done 2>/dev/null`)
 	var stopped atomic.Int64
 	for range 20 { // until the attacker has had its turn
@@ -235,7 +233,7 @@ func TestMountRace(t *testing.T) {
 	made, raced := 0, 0
 	for range pace.Rounds(t, 30, 6) {
 		began := swaps.Load()
-		bundle := busybox(t, func(s *specs.Spec) {
+		bundle := testcontainer.Busybox(t, func(s *specs.Spec) {
 			s.Mounts = append(s.Mounts,
 				specs.Mount{Destination: "/shared", Type: "bind", Source: shared, Options: []string{"rbind"}},
 				specs.Mount{Destination: "/shared/a", Type: "bind", Source: evil, Options: []string{"rbind"}})
@@ -300,7 +298,7 @@ func TestShimScore(t *testing.T) {
 // open the memory, the files and the executable of each process it sees that
 // is not its own kind, by the container's own /proc.
 func TestInside(t *testing.T) {
-	bundle := busybox(t, nil, "sh", "-c", `while :; do for p in /proc/[0-9]*; do
+	bundle := testcontainer.Busybox(t, nil, "sh", "-c", `while :; do for p in /proc/[0-9]*; do
 		e=$(readlink $p/exe 2>/dev/null); case "$e" in ""|/bin/busybox) continue;; esac
 		echo "$p exe $e" >>/seen
 	done; for f in /proc/[0-9]*/fd/*; do
@@ -328,7 +326,7 @@ func TestInside(t *testing.T) {
 func TestVolumeOverRoot(t *testing.T) {
 	volume := t.TempDir()
 	for _, target := range []string{"/", "..", "/proc/../etc/.."} {
-		bundle := busybox(t, func(s *specs.Spec) {
+		bundle := testcontainer.Busybox(t, func(s *specs.Spec) {
 			s.Mounts = append(s.Mounts, specs.Mount{Destination: "/volume", Type: "bind", Source: volume, Options: []string{"rbind"}})
 		}, "true")
 		if err := os.Symlink(target, bundle+"/rootfs/volume"); err != nil {
@@ -362,7 +360,7 @@ func TestPointsInStrangersFolders(t *testing.T) {
 			if err := os.WriteFile(source, nil, 0o644); err != nil {
 				t.Fatal(err)
 			}
-			bundle := busybox(t, func(s *specs.Spec) {
+			bundle := testcontainer.Busybox(t, func(s *specs.Spec) {
 				s.Annotations = map[string]string{"io.sysbox.skip-uid-shift": "/volume"}
 				for _, m := range [][2]string{{"/volume", volume}, {c.file, source}, {c.folder, t.TempDir()}} {
 					s.Mounts = append(s.Mounts, specs.Mount{Destination: m[0], Type: "bind", Source: m[1], Options: []string{"rbind"}})

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"sysbox/tests/testcontainer"
 )
 
 // BenchmarkLife times the parts of a container's life without containerd.
@@ -14,7 +16,7 @@ func BenchmarkLife(b *testing.B) {
 		b.Skip("makes containers, which takes root")
 	}
 	p := testPod(b, "pod")
-	bundle := busybox(b, nil, "sleep", "1000")
+	bundle := testcontainer.Busybox(b, nil, "sleep", "1000")
 	var create, start, exec, del time.Duration
 	for b.Loop() {
 		t := time.Now()

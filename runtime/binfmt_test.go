@@ -8,13 +8,14 @@ import (
 	"strings"
 	"testing"
 
+	"sysbox/runtime/host"
 	"sysbox/runtime/sys"
 )
 
 // TestBinfmtOfTheHost: what a container registers, disables and removes in its table of
 // formats is not in the host's, also while the container runs.
 func TestBinfmtOfTheHost(t *testing.T) {
-	if !hostFacts().BinfmtMiscNS {
+	if !host.Facts().BinfmtMiscNS {
 		t.Skip("this kernel has no table of formats for a user namespace (Linux 6.7)")
 	}
 	formats := hostFormats(t)

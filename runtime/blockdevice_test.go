@@ -9,6 +9,8 @@ import (
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
+
+	"sysbox/tests/testcontainer"
 )
 
 // loopDevice is a block device of this many bytes, and its number.
@@ -59,7 +61,7 @@ func TestBlockDevice(t *testing.T) {
 	p := testPod(t, "pod")
 	p.cfg.BlockDevices = []string{path}
 	w, text := pipe(t)
-	bundle := busybox(t, withBlock(rdev), "sh", "-c", "stat -c '%F %a %u:%g' /dev/disk; echo written >/dev/disk; head -c 8 /dev/disk")
+	bundle := testcontainer.Busybox(t, withBlock(rdev), "sh", "-c", "stat -c '%F %a %u:%g' /dev/disk; echo written >/dev/disk; head -c 8 /dev/disk")
 	c := create(t, p, CreateRequest{ID: "c1", Bundle: bundle, Stdio: Stdio{Stdout: w, Stderr: w}})
 	if err := c.Start(t.Context()); err != nil {
 		t.Fatal(err)
@@ -71,7 +73,7 @@ func TestBlockDevice(t *testing.T) {
 	if b, err := os.ReadFile(path); err != nil || !strings.HasPrefix(string(b), "written\n") {
 		t.Errorf("the host reads %q, %v", b[:min(len(b), 10)], err)
 	}
-	bundle = busybox(t, withBlock(other), "true")
+	bundle = testcontainer.Busybox(t, withBlock(other), "true")
 	if _, err := p.Create(t.Context(), CreateRequest{ID: "c2", Bundle: bundle}); err == nil || !strings.Contains(err.Error(), "block_devices") {
 		t.Errorf("another device: %v", err)
 	}

@@ -17,7 +17,9 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
+	"sysbox/runtime/config"
 	"sysbox/runtime/program"
+	"sysbox/tests/testcontainer"
 )
 
 // childName is the name that a program's process has until it executes another.
@@ -148,7 +150,7 @@ func pause(d time.Duration) program.Call {
 // hides the sysctls.
 func TestRedirectedWrites(t *testing.T) {
 	next, w := lines(t)
-	c := create(t, testPod(t, "pod"), CreateRequest{ID: "c1", Bundle: busybox(t, func(s *specs.Spec) {
+	c := create(t, testPod(t, "pod"), CreateRequest{ID: "c1", Bundle: testcontainer.Busybox(t, func(s *specs.Spec) {
 		s.Linux.Sysctl = map[string]string{"net.ipv4.ip_forward": "1"}
 		s.Linux.MaskedPaths = append(s.Linux.MaskedPaths, "/proc/sys/net")
 	}, "sh", "-c", "mkdir -p /fake/self/attr && echo 0 >/fake/self/oom_score_adj && mount --bind /fake /proc && echo ready; sleep 1000"), Stdio: Stdio{Stdout: w, Stderr: w}})
@@ -182,7 +184,7 @@ func TestRedirectedWrites(t *testing.T) {
 func TestOOMBeforeStart(t *testing.T) {
 	limit, adj := int64(32<<20), 1000
 	p := testPod(t, "pod")
-	c := create(t, p, CreateRequest{ID: "c1", Bundle: busybox(t, func(s *specs.Spec) {
+	c := create(t, p, CreateRequest{ID: "c1", Bundle: testcontainer.Busybox(t, func(s *specs.Spec) {
 		s.Linux.Resources = &specs.LinuxResources{Memory: &specs.LinuxMemory{Limit: &limit}}
 		s.Process.OOMScoreAdj = &adj // before all others
 	}, "sleep", "1000")})
@@ -218,7 +220,7 @@ func TestOOMBeforeStart(t *testing.T) {
 	if err := c.Start(t.Context()); err == nil {
 		t.Error("Start went on")
 	}
-	next := create(t, p, CreateRequest{ID: "c2", Bundle: busybox(t, nil, "true")})
+	next := create(t, p, CreateRequest{ID: "c2", Bundle: testcontainer.Busybox(t, nil, "true")})
 	if err := next.Start(t.Context()); err != nil {
 		t.Error(err)
 	}
@@ -248,9 +250,7 @@ func memoryCgroup(t *testing.T, pid int) string {
 // sibling in the same pid namespace takes its time, the container's root tries to get
 // at the process that makes them.
 func TestChildrenAreOutOfReach(t *testing.T) {
-	old := slowDown
-	slowDown = slowly
-	defer func() { slowDown = old }()
+	with(t, func(s *config.Testing) { s.Slow = slowly })
 	p := testPod(t, "pod")
 	next, w := lines(t)
 	report := make(chan string, 1)
@@ -283,7 +283,7 @@ func TestChildrenAreOutOfReach(t *testing.T) {
 		wait(t, proc)
 	}
 	pidns := fmt.Sprintf("/proc/%d/ns/pid", c.Init().Pid())
-	sibling := create(t, p, CreateRequest{ID: "c2", Bundle: busybox(t, func(s *specs.Spec) { s.Linux.Namespaces[0].Path = pidns }, "true")})
+	sibling := create(t, p, CreateRequest{ID: "c2", Bundle: testcontainer.Busybox(t, func(s *specs.Spec) { s.Linux.Namespaces[0].Path = pidns }, "true")})
 	if err := sibling.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}

@@ -1,6 +1,7 @@
 package runtime
 
 import (
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -9,6 +10,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"sysbox/runtime/config"
+	"sysbox/runtime/state"
+	"sysbox/runtime/sys"
 	"sysbox/tests/pace"
 )
 
@@ -26,8 +30,7 @@ func TestChownedContainer(t *testing.T) {
 	if err := unix.Chmod(s.lower+"/etc/of-image", 0o4711); err != nil {
 		t.Fatal(err)
 	}
-	forceChown = true
-	defer func() { forceChown = false }()
+	with(t, func(s *config.Testing) { s.Chown = true })
 	owner := func(name string) uint32 {
 		t.Helper()
 		var st unix.Stat_t
@@ -49,7 +52,7 @@ func TestChownedContainer(t *testing.T) {
 		{func(c *Container) { // kill -9 of the shim
 			dies(t, c)
 			for range 2 {
-				if _, err := Cleanup(t.Context(), Dirs{State: c.cfg.StateDir, Data: "/configured/since"}, "test", "c1"); err != nil {
+				if _, err := Cleanup(t.Context(), slog.Default(), state.Dirs{State: c.cfg.StateDir, Data: "/configured/since"}, "test", "c1"); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -63,7 +66,7 @@ func TestChownedContainer(t *testing.T) {
 	for i, life := range lives {
 		os.Remove(s.upper + "/etc/done")
 		c, out := s.start(t, nil, "("+script+") 2>/dev/null; touch /etc/done; sleep 1000")
-		for deadline := time.Now().Add(20 * time.Second * pace.Patience()); !exists(s.upper+"/etc/done") && time.Now().Before(deadline); {
+		for deadline := time.Now().Add(20 * time.Second * pace.Patience()); !sys.Exists(s.upper+"/etc/done") && time.Now().Before(deadline); {
 			time.Sleep(5 * time.Millisecond)
 		}
 		root := c.root().UID
@@ -81,7 +84,7 @@ func TestChownedContainer(t *testing.T) {
 		if a, b, n := owner("/etc/of-image"), owner(docker+"/f"), owner("/etc/new"); a != 1000 || b != 1000 || n != 0 {
 			t.Errorf("life %d: after the delete the owners are %d, %d, %d", i, a, b, n)
 		}
-		if _, err := Reclaim(t.Context()); err != nil {
+		if _, err := Reclaim(t.Context(), slog.Default()); err != nil {
 			t.Fatal(err)
 		}
 		if left, _ := os.ReadDir(journals); len(left) > 0 {

@@ -3,12 +3,12 @@ package runtime
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -17,66 +17,27 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
+	"sysbox/runtime/config"
 	"sysbox/tests/pace"
 	"sysbox/tests/testcontainer"
 )
 
-// testIDs is a pool that hardly another process of the machine has: the end of a pod
-// waits for all who use its range.
-func testIDs() IDConfig {
-	const size = 1 << 22
-	return IDConfig{User: "sysbox-test-none", Size: 1 << 18, PoolStart: 0x40000000 + uint32(os.Getpid()%128)*size, PoolSize: size}
-}
-
 // testPod returns a pod with its state in a folder of the test's.
 func testPod(t testing.TB, name string) *Pod {
 	t.Helper()
-	if os.Getuid() != 0 {
-		t.Skip("makes containers, which takes root")
-	}
-	dir := t.TempDir()
-	cfg := &Config{
-		StateDir: filepath.Join(dir, "state"), DataDir: filepath.Join(dir, "data"),
-		IDs: testIDs(), Unshifted: "warn",
-	}
-	return NewPod(cfg, "test", name)
+	cfg := testcontainer.Config(t)
+	cfg.Testing = switches
+	return NewPod(cfg, slog.New(toDefault{}), "test", name)
 }
 
-// busybox makes a bundle whose root has busybox and nothing else.
-func busybox(t testing.TB, change func(*specs.Spec), args ...string) string {
-	t.Helper()
-	bundle := t.TempDir()
-	root := filepath.Join(bundle, "rootfs")
-	for _, d := range []string{"bin", "etc", "proc", "sys", "dev", "tmp", "root"} {
-		if err := os.MkdirAll(filepath.Join(root, d), 0o755); err != nil {
-			t.Fatal(err)
-		}
-	}
-	b, err := os.ReadFile("/bin/busybox")
-	if err != nil {
-		t.Fatalf("install busybox-static: %v", err)
-	}
-	if err := os.WriteFile(filepath.Join(root, "bin/busybox"), b, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	for _, a := range []string{"sh", "cat", "id", "ls", "sleep", "mount", "umount", "stat", "env", "hostname", "touch", "ps", "echo", "readlink", "unshare", "stty", "tty", "kill", "mknod", "grep", "head", "dd", "true", "false", "chown", "mkdir"} {
-		if err := os.Symlink("busybox", filepath.Join(root, "bin", a)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	os.WriteFile(filepath.Join(root, "etc/passwd"), []byte("root:x:0:0:root:/root:/bin/sh\nuser:x:1000:1000::/home/user:/bin/sh\n"), 0o644)
-	s := testcontainer.Spec(fmt.Sprintf("/sysbox-test-%d/%s", os.Getpid(), filepath.Base(bundle)), args...)
-	if change != nil {
-		change(s)
-	}
-	j, err := json.Marshal(s)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(filepath.Join(bundle, "config.json"), j, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return bundle
+// switches are those of pods that testPod makes from now on.
+var switches config.Testing
+
+// with sets switches until the test's end.
+func with(t testing.TB, set func(*config.Testing)) {
+	old := switches
+	set(&switches)
+	t.Cleanup(func() { switches = old })
 }
 
 // pipe collects what a process writes.
@@ -116,7 +77,7 @@ func run(t *testing.T, change func(*specs.Spec), args ...string) (string, int) {
 	t.Helper()
 	p := testPod(t, "pod")
 	w, text := pipe(t)
-	c := create(t, p, CreateRequest{ID: "c1", Bundle: busybox(t, change, args...), Stdio: Stdio{Stdout: w, Stderr: w}})
+	c := create(t, p, CreateRequest{ID: "c1", Bundle: testcontainer.Busybox(t, change, args...), Stdio: Stdio{Stdout: w, Stderr: w}})
 	if err := c.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -150,7 +111,7 @@ func TestContainerRuns(t *testing.T) {
 
 func TestExec(t *testing.T) {
 	p := testPod(t, "pod")
-	c := create(t, p, CreateRequest{ID: "c1", Bundle: busybox(t, nil, "sleep", "100")})
+	c := create(t, p, CreateRequest{ID: "c1", Bundle: testcontainer.Busybox(t, nil, "sleep", "100")})
 	if err := c.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -177,8 +138,7 @@ func TestExec(t *testing.T) {
 // TestProcOfOlderKernels: without the option pidns a helper makes proc, with
 // the same result.
 func TestProcOfOlderKernels(t *testing.T) {
-	forceProcHelper = true
-	defer func() { forceProcHelper = false }()
+	with(t, func(s *config.Testing) { s.ProcHelper = true })
 	out, status := run(t, nil, "sh", "-c", "echo $$; ls -d /proc/[0-9]*; stat -c %u /proc/1/status; umount /proc || echo locked; unshare -Urpf --mount-proc echo nested")
 	if status != 0 || !strings.HasPrefix(out, "1\n/proc/1\n") || !strings.Contains(out, "locked\nnested\n") {
 		t.Errorf("exit status %d, output %q", status, out)
@@ -190,8 +150,8 @@ func TestProcOfOlderKernels(t *testing.T) {
 func TestProcThatCannotBe(t *testing.T) {
 	for _, helper := range []bool{false, true} {
 		for range 20 { // two processes tell of it, in any order
-			forceProcHelper = helper
-			bundle := busybox(t, func(s *specs.Spec) {
+			switches.ProcHelper = helper
+			bundle := testcontainer.Busybox(t, func(s *specs.Spec) {
 				for i, m := range s.Mounts {
 					if m.Type == "proc" {
 						s.Mounts[i].Options = []string{"nonsense=1"}
@@ -199,7 +159,7 @@ func TestProcThatCannotBe(t *testing.T) {
 				}
 			}, "true")
 			_, err := testPod(t, "pod").Create(t.Context(), CreateRequest{ID: "c1", Bundle: bundle})
-			forceProcHelper = false
+			switches.ProcHelper = false
 			if err == nil || !strings.Contains(err.Error(), "proc") {
 				t.Fatalf("error %v, want one of proc", err)
 			}
@@ -227,6 +187,19 @@ func logged(t *testing.T) func() string {
 	}
 }
 
+// toDefault is a handler that hands on to slog's default of the moment.
+type toDefault struct{ attrs []slog.Attr }
+
+func (toDefault) Enabled(context.Context, slog.Level) bool { return true }
+func (h toDefault) Handle(ctx context.Context, r slog.Record) error {
+	return slog.Default().Handler().WithAttrs(h.attrs).Handle(ctx, r)
+}
+
+func (h toDefault) WithAttrs(a []slog.Attr) slog.Handler {
+	return toDefault{append(slices.Clip(h.attrs), a...)}
+}
+func (h toDefault) WithGroup(string) slog.Handler { return h }
+
 type writerFunc func([]byte) (int, error)
 
 func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
@@ -241,8 +214,8 @@ func nothingLeft(t *testing.T, p *Pod, bundle string) {
 		}
 		return nil
 	})
-	if p.lease != nil || p.users != 0 || p.userns != nil {
-		t.Errorf("the pod has ids still, of %d containers", p.users)
+	if p.ids.lease != nil || p.ids.users != 0 || p.ids.userns != nil {
+		t.Errorf("the pod has ids still, of %d containers", p.ids.users)
 	}
 	name := fmt.Sprintf("sysbox-test-%d/%s", os.Getpid(), filepath.Base(bundle))
 	for _, pattern := range []string{"/sys/fs/cgroup/", "/sys/fs/cgroup/*/"} {

@@ -3,21 +3,23 @@ package runtime_test
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"os"
 
 	"sysbox/runtime"
+	"sysbox/runtime/config"
 )
 
 // A pod makes containers from bundles. This needs root, and a bundle: a directory with a
 // config.json (runtime-spec, bundle.md) and the root file system that it names.
 func Example() {
-	cfg, err := runtime.LoadConfig()
+	cfg, err := config.Load("")
 	if err != nil {
 		fmt.Println(err)
 		return
 	}
 	ctx := context.Background()
-	pod := runtime.NewPod(cfg, "default", "sandbox")
+	pod := runtime.NewPod(cfg, slog.Default(), "default", "sandbox")
 	defer pod.Close()
 
 	// Create makes all namespaces, mounts and cgroups. Init waits before its execve.

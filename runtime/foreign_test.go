@@ -2,6 +2,7 @@ package runtime
 
 import (
 	"fmt"
+	"log/slog"
 	"strings"
 	"testing"
 
@@ -9,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"sysbox/runtime/sys"
+	"sysbox/tests/testcontainer"
 )
 
 // joining gives namespaces by path.
@@ -31,7 +33,7 @@ func joining(paths map[specs.LinuxNamespaceType]string, edit func(*specs.Spec)) 
 // pods): it has that one's message queues, and its host name. In another container's it can
 // make no queues (EOVERFLOW): the owner of the namespace does not have its ids.
 func TestForeignNamespaces(t *testing.T) {
-	donor := create(t, testPod(t, "a"), CreateRequest{ID: "donor", Bundle: busybox(t, nil, "sleep", "1000")})
+	donor := create(t, testPod(t, "a"), CreateRequest{ID: "donor", Bundle: testcontainer.Busybox(t, nil, "sleep", "1000")})
 	if err := donor.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -72,7 +74,7 @@ func TestForeignNamespaces(t *testing.T) {
 			}
 			script := "stat -f -c %T /dev/mqueue; touch /dev/mqueue/of-first; cat /dev/mqueue/of-first; touch /dev/mqueue/own || echo refused; hostname; cat /proc/sys/kernel/domainname; sleep 1000"
 			w, text := pipe(t)
-			first := create(t, p, CreateRequest{ID: "first", Bundle: busybox(t, joining(paths, set), "sh", "-c", script), Stdio: Stdio{Stdout: w, Stderr: w}})
+			first := create(t, p, CreateRequest{ID: "first", Bundle: testcontainer.Busybox(t, joining(paths, set), "sh", "-c", script), Stdio: Stdio{Stdout: w, Stderr: w}})
 			if err := first.Start(t.Context()); err != nil {
 				t.Fatal(err)
 			}
@@ -85,7 +87,7 @@ func TestForeignNamespaces(t *testing.T) {
 			}
 			// Another container there sees the same queues, in its own pod.
 			w2, text2 := pipe(t)
-			second := create(t, NewPod(p.cfg, "test", "c"), CreateRequest{ID: "second", Bundle: busybox(t, joining(paths, func(s *specs.Spec) { s.Hostname = "" }), "sh", "-c", "ls /dev/mqueue; hostname"), Stdio: Stdio{Stdout: w2, Stderr: w2}})
+			second := create(t, NewPod(p.cfg, slog.Default(), "test", "c"), CreateRequest{ID: "second", Bundle: testcontainer.Busybox(t, joining(paths, func(s *specs.Spec) { s.Hostname = "" }), "sh", "-c", "ls /dev/mqueue; hostname"), Stdio: Stdio{Stdout: w2, Stderr: w2}})
 			if err := second.Start(t.Context()); err != nil {
 				t.Fatal(err)
 			}

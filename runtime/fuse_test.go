@@ -23,7 +23,7 @@ import (
 // diskBundle is a bundle with a block device, and with a server of ext4, a script.
 func diskBundle(t *testing.T, rdev uint64, server string, change func(*specs.Spec), args ...string) string {
 	t.Helper()
-	bundle := busybox(t, func(s *specs.Spec) {
+	bundle := testcontainer.Busybox(t, func(s *specs.Spec) {
 		withBlock(rdev)(s)
 		s.Mounts = append(s.Mounts, specs.Mount{Destination: "/tmp", Type: "tmpfs", Source: "tmpfs", Options: []string{"mode=1777"}})
 		if change != nil {
@@ -185,9 +185,7 @@ func TestFUSEServerNeverReady(t *testing.T) {
 		return executed(t, c, "A=b", "mount", "-t", "ext4", "/dev/disk", "/mnt")
 	}
 
-	old := serverDeadline
-	defer func() { serverDeadline = old }()
-	serverDeadline = time.Hour
+	c.cfg.Testing.ServerDeadline = time.Hour
 	caller, _ := mounting()
 	if out := execScript(t, c, started+"mknod /root/n c 1 3 && mount --bind /dev /root && echo others"); out != "others\n" {
 		t.Errorf("while a server sets up: %s", out)
@@ -198,10 +196,10 @@ func TestFUSEServerNeverReady(t *testing.T) {
 		t.Errorf("after its caller's end: %s", out)
 	}
 
-	serverDeadline = time.Second
+	c.cfg.Testing.ServerDeadline = time.Second
 	caller, text := mounting()
 	exit := wait(t, caller)
-	serverDeadline = time.Hour
+	c.cfg.Testing.ServerDeadline = time.Hour
 	if out := text(); exit.Status == 0 || !strings.Contains(out, "I/O error") && !strings.Contains(out, "Input/output error") {
 		t.Errorf("after its time: exit status %d, %s", exit.Status, out)
 	}

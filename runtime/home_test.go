@@ -11,6 +11,8 @@ import (
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
+
+	"sysbox/runtime/config"
 )
 
 func init() {
@@ -70,7 +72,7 @@ func TestHomeInSilentOverlay(t *testing.T) {
 		t.Fatal(s)
 	}
 	home := make(chan string)
-	go func() { home <- c.homeNow(1000) }()
+	go func() { home <- c.homes.Now(c.init, 1000) }()
 	if s := next(); s != "asked" {
 		t.Fatal(s)
 	}
@@ -125,12 +127,9 @@ func TestHomeOfExec(t *testing.T) {
 	}
 }
 
-// TestHomeThatIsSilent: neither a file system that never answers nor readings that are
-// stuck keep an exec from starting.
+// TestHomeThatIsSilent: a file system that never answers does not keep an exec from starting.
 func TestHomeThatIsSilent(t *testing.T) {
-	old := homeDeadline
-	homeDeadline = 200 * time.Millisecond
-	defer func() { homeDeadline = old }()
+	with(t, func(s *config.Testing) { s.HomeDeadline = 200 * time.Millisecond })
 	next, w := lines(t)
 	c := create(t, testPod(t, "pod"), CreateRequest{ID: "c1", Bundle: insideBundle(t, "home silence", nil), Stdio: Stdio{Stdout: w, Stderr: w}})
 	if err := c.Start(t.Context()); err != nil {
@@ -139,18 +138,7 @@ func TestHomeThatIsSilent(t *testing.T) {
 	if s := next(); s != "silent" {
 		t.Fatal(s)
 	}
-	if got := c.homeNow(1000); got != "/" { // a shell would wait for its own files there
+	if got := c.homes.Now(c.init, 1000); got != "/" { // a shell would wait for its own files there
 		t.Errorf("by the silent file system: %q", got)
-	}
-	c = started(t, nil)
-	for range homeReaders {
-		c.reading <- struct{}{}
-	}
-	if got := homeOf(t, c, 1000); got != "/" {
-		t.Errorf("while all readers are stuck: %q", got)
-	}
-	<-c.reading
-	if got := homeOf(t, c, 1000); got != "/home/user" {
-		t.Errorf("when one is free: %q", got)
 	}
 }

@@ -10,6 +10,9 @@ import (
 	"testing"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"sysbox/runtime/sys"
+	"sysbox/tests/testcontainer"
 )
 
 // TestHooks: all six kinds run in their order, with the state on stdin, in
@@ -20,7 +23,7 @@ func TestHooks(t *testing.T) {
 		script := fmt.Sprintf(`printf '%s '"$(readlink /proc/self/ns/net) $(readlink /proc/self/ns/mnt) " >>%s; cat >>%s; echo >>%s`, kind, log, log, log)
 		return []specs.Hook{{Path: "/bin/sh", Args: []string{"sh", "-c", script}, Env: []string{"PATH=/usr/bin:/bin"}}}
 	}
-	bundle := busybox(t, func(s *specs.Spec) {
+	bundle := testcontainer.Busybox(t, func(s *specs.Spec) {
 		s.Hooks = &specs.Hooks{
 			Prestart: host("prestart"), CreateRuntime: host("createRuntime"), CreateContainer: host("createContainer"),
 			StartContainer: []specs.Hook{{Path: "/bin/sh", Args: []string{"sh", "-c", "cat >/started; readlink /proc/self/ns/net >>/started"}, Env: []string{"PATH=/bin"}}},
@@ -112,7 +115,7 @@ func TestFailedHook(t *testing.T) {
 			t.Run(kind+" "+c.name, func(t *testing.T) {
 				log := logged(t)
 				p := testPod(t, "pod")
-				bundle := busybox(t, func(s *specs.Spec) { s.Hooks = hookOf(kind, c.script, c.timeout) }, "sleep", "1000")
+				bundle := testcontainer.Busybox(t, func(s *specs.Spec) { s.Hooks = hookOf(kind, c.script, c.timeout) }, "sleep", "1000")
 				ctr, err := p.Create(t.Context(), CreateRequest{ID: "c1", Bundle: bundle})
 				if err == nil {
 					if kind != "startContainer" && kind != "poststart" {
@@ -148,7 +151,7 @@ func TestFailedHook(t *testing.T) {
 // TestHookIsConfined: what an image has in the place of a startContainer hook is confined as
 // the container is.
 func TestHookIsConfined(t *testing.T) {
-	bundle := busybox(t, func(s *specs.Spec) {
+	bundle := testcontainer.Busybox(t, func(s *specs.Spec) {
 		caps := []string{"CAP_CHOWN", "CAP_DAC_OVERRIDE"}
 		s.Process.Env = append(s.Process.Env, "SYSBOX_SYSCONT_MODE=FALSE")
 		s.Process.Capabilities = &specs.LinuxCapabilities{Bounding: caps, Effective: caps, Permitted: caps}
@@ -168,7 +171,7 @@ func TestHookIsConfined(t *testing.T) {
 	if string(said) != want {
 		t.Errorf("the hook is %q, want %q, %v", said, want, err)
 	}
-	if exists(bundle + "/rootfs/made") {
+	if sys.Exists(bundle + "/rootfs/made") {
 		t.Error("the hook could do what the profile denies")
 	}
 }

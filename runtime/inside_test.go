@@ -42,7 +42,7 @@ func TestMain(m *testing.M) {
 // insideBundle is a bundle whose init is a routine of this binary.
 func insideBundle(t testing.TB, routine string, change func(*specs.Spec)) string {
 	t.Helper()
-	bundle := busybox(t, func(s *specs.Spec) {
+	bundle := testcontainer.Busybox(t, func(s *specs.Spec) {
 		s.Process.Env = append(s.Process.Env, insideEnv+"="+routine, pace.Variable+"="+os.Getenv(pace.Variable))
 		if change != nil {
 			change(s)

@@ -16,6 +16,7 @@ import (
 	"sysbox/runtime/plan"
 	"sysbox/runtime/program"
 	"sysbox/runtime/sys"
+	"sysbox/tests/testcontainer"
 )
 
 // TestTreeIsLocked: what the host mounted cannot be taken away, made writable
@@ -121,7 +122,7 @@ func TestRefusedAtCreate(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			p := testPod(t, "pod")
-			bundle := busybox(t, c.change, "true")
+			bundle := testcontainer.Busybox(t, c.change, "true")
 			_, err := p.Create(t.Context(), CreateRequest{ID: "c1", Bundle: bundle})
 			if err == nil || !strings.Contains(err.Error(), c.want) {
 				t.Errorf("error %v, want one with %q", err, c.want)
@@ -134,7 +135,7 @@ func TestRefusedAtCreate(t *testing.T) {
 // TestUpdateRefusesTheHost: an update of limits cannot open what Create refuses.
 func TestUpdateRefusesTheHost(t *testing.T) {
 	p := testPod(t, "pod")
-	c := create(t, p, CreateRequest{ID: "c1", Bundle: busybox(t, nil, "true")})
+	c := create(t, p, CreateRequest{ID: "c1", Bundle: testcontainer.Busybox(t, nil, "true")})
 	for name, r := range map[string]specs.LinuxDeviceCgroup{
 		"everything": {Allow: true, Access: "rwm"},
 		"disks":      {Allow: true, Type: "b", Access: "r"},
@@ -166,7 +167,7 @@ func TestUnshiftableBind(t *testing.T) {
 		log := logged(t)
 		p := testPod(t, "pod")
 		p.cfg.Unshifted = unshifted
-		c, err := p.Create(t.Context(), CreateRequest{ID: "c1", Bundle: busybox(t, change, "true")})
+		c, err := p.Create(t.Context(), CreateRequest{ID: "c1", Bundle: testcontainer.Busybox(t, change, "true")})
 		if (err != nil) != refused {
 			t.Errorf("%s: %v", unshifted, err)
 		}
@@ -202,7 +203,7 @@ func TestSeccomp(t *testing.T) {
 		want := "not empty\n159\nSeccomp:\t2\n"
 		p := testPod(t, "pod")
 		w, text := pipe(t)
-		bundle := busybox(t, change, "sleep", "1000")
+		bundle := testcontainer.Busybox(t, change, "sleep", "1000")
 		if err := os.Symlink("busybox", filepath.Join(bundle, "rootfs/bin/ln")); err != nil {
 			t.Fatal(err)
 		}
@@ -239,7 +240,7 @@ func TestNothingToExecute(t *testing.T) {
 		{"./sh", "/bin", ""},
 		{"sh", "/", ""},
 	} {
-		bundle := busybox(t, func(s *specs.Spec) { s.Process.Cwd = c.cwd }, c.arg, "-c", "true")
+		bundle := testcontainer.Busybox(t, func(s *specs.Spec) { s.Process.Cwd = c.cwd }, c.arg, "-c", "true")
 		ctr, err := testPod(t, "pod").Create(t.Context(), CreateRequest{ID: "c1", Bundle: bundle})
 		if err == nil {
 			if err := ctr.Delete(t.Context()); err != nil {
@@ -256,9 +257,7 @@ func TestNothingToExecute(t *testing.T) {
 // as happens where others use the processors, is told of in the same words.
 func TestNothingToExecuteAtOnce(t *testing.T) {
 	c := started(t, nil, "sleep", "1000")
-	old := slowDown
-	defer func() { slowDown = old }()
-	slowDown = func(p program.Program) program.Program {
+	c.cfg.Testing.Slow = func(p program.Program) program.Program {
 		i := slices.IndexFunc(p, func(c program.Call) bool { return c.Name == "report the pid" })
 		if i < 0 {
 			t.Error("no step reports the pid")

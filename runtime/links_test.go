@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"sysbox/tests/testcontainer"
 )
 
 // TestLinks: the options of a bind that act on a symbolic link itself.
@@ -31,7 +33,7 @@ func TestLinks(t *testing.T) {
 		{"a link is mounted on a link", "link", "/etc/other", "src-nofollow,dest-nofollow", "readlink /etc/other", "passwd\n"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			bundle := busybox(t, func(s *specs.Spec) {
+			bundle := testcontainer.Busybox(t, func(s *specs.Spec) {
 				s.Mounts = append(s.Mounts, specs.Mount{
 					Destination: c.destination, Type: "bind", Source: filepath.Join(dir, c.source), Options: strings.Split(c.options, ","),
 				})
@@ -52,7 +54,7 @@ func TestLinks(t *testing.T) {
 			}
 		})
 	}
-	bundle := busybox(t, func(s *specs.Spec) {
+	bundle := testcontainer.Busybox(t, func(s *specs.Spec) {
 		s.Mounts = append(s.Mounts, specs.Mount{Destination: "/etc/passwd", Type: "bind", Source: filepath.Join(dir, "link"), Options: []string{"copy-symlink"}})
 	}, "true")
 	if _, err := testPod(t, "pod").Create(t.Context(), CreateRequest{ID: "c1", Bundle: bundle}); err == nil || !strings.Contains(err.Error(), "copy-symlink") {

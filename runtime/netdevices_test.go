@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"sysbox/runtime/sys"
+	"sysbox/tests/testcontainer"
 )
 
 // ip runs ip(8).
@@ -78,7 +79,7 @@ func TestNetDevicesGivenBack(t *testing.T) {
 			host := hostDevice(t)
 			before := ip(t, "-o", "-4", "addr", "show", "dev", host, "up")
 			p := testPod(t, "pod")
-			bundle := busybox(t, withNetDevice(host, c.spoil), "true")
+			bundle := testcontainer.Busybox(t, withNetDevice(host, c.spoil), "true")
 			if _, err := p.Create(t.Context(), CreateRequest{ID: "c1", Bundle: bundle}); err == nil || !strings.Contains(err.Error(), c.want) {
 				t.Errorf("error %v, want %s", err, c.want)
 			}
@@ -108,7 +109,7 @@ func TestNetDevicesOfJoined(t *testing.T) {
 	}
 	defer ns.Close()
 	p := testPod(t, "pod")
-	bundle := busybox(t, withNetDevice(host, func(s *specs.Spec) {
+	bundle := testcontainer.Busybox(t, withNetDevice(host, func(s *specs.Spec) {
 		s.Linux.Namespaces[4].Path = fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), ns.Fd())
 	}), "true")
 	c := create(t, p, CreateRequest{ID: "c1", Bundle: bundle})

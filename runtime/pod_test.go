@@ -1,31 +1,100 @@
 package runtime
 
 import (
+	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
+	"sysbox/tests/testcontainer"
 	"sysbox/uidmap"
 )
+
+// TestCreateTogether: containers of a new pod that are made at once, of which some cannot be
+// made, have one user namespace, and leave nothing. One id is one container's.
+func TestCreateTogether(t *testing.T) {
+	for range 5 {
+		p := testPod(t, "pod")
+		var bundles []string
+		for i := range 8 {
+			bundles = append(bundles, testcontainer.Busybox(t, func(s *specs.Spec) {
+				if i%2 == 1 {
+					s.Mounts = append(s.Mounts, specs.Mount{Destination: "/x", Type: "bind", Source: "/no-such", Options: []string{"bind"}})
+				}
+			}, "sleep", "1000"))
+		}
+		var wg sync.WaitGroup
+		var mu sync.Mutex
+		var made []*Container
+		refused := 0
+		for i := range 8 {
+			wg.Go(func() {
+				id := fmt.Sprintf("broken%d", i)
+				if i%2 == 0 {
+					id = fmt.Sprintf("c%d", i/4) // each twice
+				}
+				c, err := p.Create(t.Context(), CreateRequest{ID: id, Bundle: bundles[i]})
+				mu.Lock()
+				defer mu.Unlock()
+				switch {
+				case err == nil:
+					made = append(made, c)
+				case i%2 == 0 && errors.Is(err, os.ErrExist):
+					refused++
+				case i%2 == 0 || !strings.Contains(err.Error(), "/no-such"):
+					t.Errorf("container %d: %v", i, err)
+				}
+			})
+		}
+		wg.Wait()
+		if len(made) != 2 || refused != 2 {
+			t.Fatalf("%d were made and %d refused; want two of each", len(made), refused)
+		}
+		var shared []string
+		for _, c := range made {
+			ns, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/user", c.Init().Pid()))
+			if err != nil {
+				t.Error(err)
+			}
+			shared = append(shared, ns)
+		}
+		if shared[0] != shared[1] {
+			t.Errorf("two user namespaces, %v", shared)
+		}
+		for _, c := range made {
+			wg.Go(func() {
+				if err := c.Delete(t.Context()); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		wg.Wait()
+		for _, b := range bundles {
+			nothingLeft(t, p, b)
+		}
+	}
+}
 
 // TestPodShares: the containers of a pod have one user namespace and one
 // range; namespaces of the first can be joined by the second; the range goes
 // back with the last.
 func TestPodShares(t *testing.T) {
 	p := testPod(t, "pod")
-	first := create(t, p, CreateRequest{ID: "first", Bundle: busybox(t, nil, "sleep", "1000")})
+	first := create(t, p, CreateRequest{ID: "first", Bundle: testcontainer.Busybox(t, nil, "sleep", "1000")})
 	if err := first.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	w, text := pipe(t)
-	bundle := busybox(t, func(s *specs.Spec) {
+	bundle := testcontainer.Busybox(t, func(s *specs.Spec) {
 		for i, n := range s.Linux.Namespaces {
 			if n.Type == "network" || n.Type == "ipc" || n.Type == "uts" {
 				s.Linux.Namespaces[i].Path = fmt.Sprintf("/proc/%d/ns/%s", first.Init().Pid(), map[specs.LinuxNamespaceType]string{"network": "net", "ipc": "ipc", "uts": "uts"}[n.Type])
@@ -82,8 +151,8 @@ func TestPodsAreApart(t *testing.T) {
 		s.Mounts = append(s.Mounts, specs.Mount{Destination: "/shared", Type: "bind", Source: shared, Options: []string{"rbind"}})
 	}
 	a := testPod(t, "a")
-	b := NewPod(a.cfg, "test", "b")
-	c := create(t, a, CreateRequest{ID: "a", Bundle: busybox(t, skip, "sh", "-c", "umask 077; echo secret >/shared/file")})
+	b := NewPod(a.cfg, slog.Default(), "test", "b")
+	c := create(t, a, CreateRequest{ID: "a", Bundle: testcontainer.Busybox(t, skip, "sh", "-c", "umask 077; echo secret >/shared/file")})
 	if err := c.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -91,7 +160,7 @@ func TestPodsAreApart(t *testing.T) {
 		t.Fatalf("the writer ended with status %d", got)
 	}
 	w, text := pipe(t)
-	d := create(t, b, CreateRequest{ID: "b", Bundle: busybox(t, skip, "sh", "-c", "stat -c %u /shared/file; cat /shared/file; chown 0 /shared/file"), Stdio: Stdio{Stdout: w, Stderr: w}})
+	d := create(t, b, CreateRequest{ID: "b", Bundle: testcontainer.Busybox(t, skip, "sh", "-c", "stat -c %u /shared/file; cat /shared/file; chown 0 /shared/file"), Stdio: Stdio{Stdout: w, Stderr: w}})
 	if err := d.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -130,7 +199,7 @@ func TestJoinUserNamespace(t *testing.T) {
 		t.Fatal(err)
 	}
 	w, text := pipe(t)
-	bundle := busybox(t, func(s *specs.Spec) {
+	bundle := testcontainer.Busybox(t, func(s *specs.Spec) {
 		ids := []specs.LinuxIDMapping{{ContainerID: 0, HostID: 0x7a000000, Size: 65536}}
 		s.Linux.UIDMappings, s.Linux.GIDMappings = ids, ids
 		s.Linux.Namespaces = append(s.Linux.Namespaces, specs.LinuxNamespace{Type: "user", Path: fmt.Sprintf("/proc/%d/ns/user", holder.Process.Pid)})
@@ -169,9 +238,9 @@ func TestJoinUserNamespace(t *testing.T) {
 // execs.
 func TestCgroupNamespaceByPath(t *testing.T) {
 	p := testPod(t, "pod")
-	first := create(t, p, CreateRequest{ID: "c1", Bundle: busybox(t, nil, "sleep", "1000")})
+	first := create(t, p, CreateRequest{ID: "c1", Bundle: testcontainer.Busybox(t, nil, "sleep", "1000")})
 	path := fmt.Sprintf("/proc/%d/ns/cgroup", first.Init().Pid())
-	second := create(t, p, CreateRequest{ID: "c2", Bundle: busybox(t, func(s *specs.Spec) {
+	second := create(t, p, CreateRequest{ID: "c2", Bundle: testcontainer.Busybox(t, func(s *specs.Spec) {
 		s.Linux.Namespaces = append(s.Linux.Namespaces, specs.LinuxNamespace{Type: specs.CgroupNamespace, Path: path})
 	}, "sleep", "1000")})
 	if err := second.Start(t.Context()); err != nil {
@@ -188,7 +257,7 @@ func TestCgroupNamespaceByPath(t *testing.T) {
 	if err := os.Symlink("/proc/self/ns/cgroup", link); err != nil {
 		t.Fatal(err)
 	}
-	_, err = p.Create(t.Context(), CreateRequest{ID: "c3", Bundle: busybox(t, func(s *specs.Spec) {
+	_, err = p.Create(t.Context(), CreateRequest{ID: "c3", Bundle: testcontainer.Busybox(t, func(s *specs.Spec) {
 		s.Linux.Namespaces = append(s.Linux.Namespaces, specs.LinuxNamespace{Type: specs.CgroupNamespace, Path: link})
 	}, "true")})
 	if err == nil || !strings.Contains(err.Error(), "the host's own cgroup namespace") {
@@ -238,7 +307,7 @@ func TestJoinedMaps(t *testing.T) {
 				defer func() { _ = unix.Unmount(pin, unix.MNT_DETACH) }()
 				path = pin
 			}
-			bundle := busybox(t, func(s *specs.Spec) {
+			bundle := testcontainer.Busybox(t, func(s *specs.Spec) {
 				// A system container's cgroup would be given to the wrong ids.
 				s.Process.Env = append(s.Process.Env, "SYSBOX_SYSCONT_MODE=FALSE")
 				if c.spec != 0 {
@@ -263,10 +332,25 @@ func TestJoinedMaps(t *testing.T) {
 func TestStateDirsAreApart(t *testing.T) {
 	var ids []uint32
 	for range 2 {
-		c := create(t, testPod(t, "pod"), CreateRequest{ID: "c1", Bundle: busybox(t, nil, "sleep", "1000")})
+		c := create(t, testPod(t, "pod"), CreateRequest{ID: "c1", Bundle: testcontainer.Busybox(t, nil, "sleep", "1000")})
 		ids = append(ids, c.root().UID)
 	}
 	if ids[0] == ids[1] {
 		t.Errorf("both pods have the ids from %d on", ids[0])
+	}
+}
+
+// TestTooOld: a Create that fails where no container can start says that, in one line.
+func TestTooOld(t *testing.T) {
+	bundle := testcontainer.Busybox(t, func(s *specs.Spec) {
+		s.Mounts = append(s.Mounts, specs.Mount{Destination: "/x", Type: "bind", Source: "/no-such", Options: []string{"bind"}})
+	}, "true")
+	p := testPod(t, "pod")
+	p.cfg.Testing.Startable = func() error { return errors.New("use Linux 5.12 or newer") }
+	if _, err := p.Create(t.Context(), CreateRequest{ID: "c1", Bundle: bundle}); err == nil || err.Error() != "use Linux 5.12 or newer" {
+		t.Errorf("on a kernel that is too old: %v", err)
+	}
+	if _, err := testPod(t, "pod").Create(t.Context(), CreateRequest{ID: "c1", Bundle: bundle}); err == nil || !strings.Contains(err.Error(), "/no-such") {
+		t.Errorf("on this kernel: %v", err)
 	}
 }

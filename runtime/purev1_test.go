@@ -3,6 +3,7 @@ package runtime
 import (
 	"bytes"
 	"fmt"
+	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -13,7 +14,10 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
+	"sysbox/runtime/config"
+	"sysbox/runtime/host"
 	"sysbox/runtime/sys"
+	"sysbox/tests/testcontainer"
 )
 
 // TestCgroup2NotMounted: on a host that has mounted version 1 controllers alone, a
@@ -28,7 +32,7 @@ func TestCgroup2NotMounted(t *testing.T) {
 		return
 	case "delete":
 		hideCgroup2(t)
-		if _, err := Cleanup(t.Context(), versionOneConfig(dir).Dirs(), "test", "c1"); err != nil {
+		if _, err := Cleanup(t.Context(), slog.Default(), versionOneConfig(dir).Dirs(), "test", "c1"); err != nil {
 			t.Error(err)
 		}
 		return
@@ -36,7 +40,7 @@ func TestCgroup2NotMounted(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Skip("makes containers, which takes root")
 	}
-	if hostFacts().Cgroup1 == false {
+	if host.Facts().Cgroup1 == false {
 		t.Skip("this host has no version 1 controllers")
 	}
 	dir := t.TempDir()
@@ -87,11 +91,11 @@ func hideCgroup2(t *testing.T) {
 	}
 }
 
-func versionOneConfig(dir string) *Config {
-	return &Config{
+func versionOneConfig(dir string) *config.Config {
+	return &config.Config{
 		StateDir: filepath.Join(dir, "state"), DataDir: filepath.Join(dir, "data"),
 		// A pool of its own: Cleanup looks whether others still use a range.
-		IDs: IDConfig{User: "sysbox", Size: 1 << 18, PoolStart: 0x70000000, PoolSize: 1 << 19}, Unshifted: "warn",
+		IDs: config.IDs{User: "sysbox", Size: 1 << 18, PoolStart: 0x70000000, PoolSize: 1 << 19}, Unshifted: "warn",
 	}
 }
 
@@ -99,10 +103,10 @@ func versionOneConfig(dir string) *Config {
 func liveWithoutCgroup2(t *testing.T, dir string) {
 	// Its folder has to outlive this process.
 	bundle := filepath.Join(dir, "bundle")
-	if err := os.Rename(busybox(t, nil, "sleep", "1000"), bundle); err != nil {
+	if err := os.Rename(testcontainer.Busybox(t, nil, "sleep", "1000"), bundle); err != nil {
 		t.Fatal(err)
 	}
-	c, err := NewPod(versionOneConfig(dir), "test", "pod").Create(t.Context(), CreateRequest{ID: "c1", Bundle: bundle})
+	c, err := NewPod(versionOneConfig(dir), slog.Default(), "test", "pod").Create(t.Context(), CreateRequest{ID: "c1", Bundle: bundle})
 	if err != nil {
 		t.Fatal(err)
 	}

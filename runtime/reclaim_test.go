@@ -2,6 +2,7 @@ package runtime
 
 import (
 	"errors"
+	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -11,6 +12,9 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"sysbox/runtime/state"
+	"sysbox/runtime/sys"
 )
 
 // orphan makes a container with storage on the host whose shim is dead by its record.
@@ -40,25 +44,22 @@ func dies(t *testing.T, c *Container) {
 		t.Fatal(err)
 	}
 	c.rec.Shim.Pid = dead.ProcessState.Pid()
-	if err := c.rec.write(c.cfg.Dirs()); err != nil {
+	if err := c.rec.Write(c.cfg.Dirs()); err != nil {
 		t.Fatal(err)
 	}
-	for _, end := range c.holds {
-		end()
-	}
-	c.holds = nil
+	c.letGo()
 }
 
 // TestReclaim: what a dead shim has left is removed, by many at the same time, once;
 // nothing is touched of a container whose shim lives, though its record were lost.
 func TestReclaim(t *testing.T) {
 	p := testPod(t, "pod")
-	lost, alive := orphan(t, p, "lost"), orphan(t, NewPod(p.cfg, "test", "other"), "alive")
-	elsewhere := orphan(t, NewPod(p.cfg, "test", "third"), "elsewhere")
+	lost, alive := orphan(t, p, "lost"), orphan(t, NewPod(p.cfg, slog.Default(), "test", "other"), "alive")
+	elsewhere := orphan(t, NewPod(p.cfg, slog.Default(), "test", "third"), "elsewhere")
 	elsewhere.rec.PIDNS++
 	dies(t, elsewhere)
 	dies(t, lost)
-	record, err := recordPath(p.cfg.Dirs(), "test", "alive")
+	record, err := state.Path(p.cfg.Dirs(), "test", "alive")
 	if err == nil {
 		err = os.Rename(record, record+".kept")
 	}
@@ -75,7 +76,7 @@ func TestReclaim(t *testing.T) {
 	var removed []string
 	for range 4 {
 		wg.Go(func() {
-			list, err := Reclaim(t.Context())
+			list, err := Reclaim(t.Context(), slog.Default())
 			if err != nil {
 				t.Error(err)
 			}
@@ -86,7 +87,7 @@ func TestReclaim(t *testing.T) {
 	}
 	wg.Wait()
 	slices.Sort(removed)
-	name, _ := recordPath(p.cfg.Dirs(), "test", "lost")
+	name, _ := state.Path(p.cfg.Dirs(), "test", "lost")
 	if got, want := strings.Join(slices.Compact(slices.Clone(removed)), " "), old+" the container of "+name; got != want {
 		t.Errorf("removed %q, want %q", removed, want)
 	}
@@ -94,7 +95,7 @@ func TestReclaim(t *testing.T) {
 		t.Errorf("the container was removed %d times", n)
 	}
 	for _, gone := range []string{name, lost.rec.Storage, filepath.Dir(old)} {
-		if exists(gone) {
+		if sys.Exists(gone) {
 			t.Errorf("%s is there still", gone)
 		}
 	}
@@ -102,7 +103,7 @@ func TestReclaim(t *testing.T) {
 		t.Errorf("the dead shim's container ended with %d", exit.Status)
 	}
 	for _, c := range []*Container{alive, elsewhere} {
-		if err := unix.Kill(c.Init().Pid(), 0); err != nil || !exists(c.rec.Storage) {
+		if err := unix.Kill(c.Init().Pid(), 0); err != nil || !sys.Exists(c.rec.Storage) {
 			t.Errorf("container %s: %v, or its storage is gone", c.ID(), err)
 		}
 	}
@@ -114,7 +115,7 @@ func TestReclaim(t *testing.T) {
 // TestReclaimOnce: of many shims one looks, and not again for a while.
 func TestReclaimOnce(t *testing.T) {
 	cfg := testPod(t, "pod").cfg
-	if err := cfg.Dirs().register(); err != nil {
+	if err := cfg.Dirs().Register(); err != nil {
 		t.Fatal(err)
 	}
 	left := filepath.Join(cfg.DataDir, "storage/test/c1")
@@ -122,10 +123,10 @@ func TestReclaimOnce(t *testing.T) {
 		if err := os.MkdirAll(left, 0o700); err != nil {
 			t.Fatal(err)
 		}
-		if err := reclaimOnce(t.Context()); err != nil {
+		if err := reclaimOnce(t.Context(), slog.Default()); err != nil {
 			t.Fatal(err)
 		}
-		if there := exists(left); there != (i == 1) {
+		if there := sys.Exists(left); there != (i == 1) {
 			t.Errorf("look %d: the folder is there: %v", i, there)
 		}
 	}
@@ -139,15 +140,15 @@ func TestReclaimedWhileCleaned(t *testing.T) {
 	var wg sync.WaitGroup
 	for range 3 {
 		wg.Go(func() {
-			_, err := Cleanup(t.Context(), p.cfg.Dirs(), "test", "c1")
-			_, err2 := Reclaim(t.Context())
+			_, err := Cleanup(t.Context(), slog.Default(), p.cfg.Dirs(), "test", "c1")
+			_, err2 := Reclaim(t.Context(), slog.Default())
 			if err := errors.Join(err, err2); err != nil {
 				t.Error(err)
 			}
 		})
 	}
 	wg.Wait()
-	if exists(c.rec.Storage) {
+	if sys.Exists(c.rec.Storage) {
 		t.Error("the storage is there still")
 	}
 }

@@ -10,7 +10,7 @@ import (
 )
 
 // openMirror prepares a root for a caller that has mounted the overlay itself.
-func (c *Container) openMirror(root *os.File, upper *uidmap.Upper) error {
+func (c *creation) openMirror(root *os.File, upper *uidmap.Upper) error {
 	if _, ok := c.plan.Annotations["io.kubernetes.cri-o.ContainerType"]; ok {
 		return c.shareRoot(root, upper.Caller) // CRI-O copies nothing into what runs
 	}
@@ -20,12 +20,13 @@ func (c *Container) openMirror(root *os.File, upper *uidmap.Upper) error {
 		return c.shareRoot(root, upper.Caller)
 	}
 	c.mirror.Store(m)
+	c.undo.add(closing(c.closeMirror))
 	c.rec.Mirror, c.rec.MirrorWork = upper.Caller, upper.CallerWork
-	return c.rec.write(c.cfg.Dirs())
+	return c.saveRecord()
 }
 
 // shareRoot is what can be done without a mirror.
-func (c *Container) shareRoot(root *os.File, dir string) error {
+func (c *creation) shareRoot(root *os.File, dir string) error {
 	var folders []string
 	for _, m := range c.plan.Mounts {
 		if m.Type == "bind" && m.Origin == "spec" { // dockerd mounts them, too, to copy files out of the container
@@ -37,7 +38,7 @@ func (c *Container) shareRoot(root *os.File, dir string) error {
 
 // serveMirror gives the mirror its root, which is attached: the mount alone, without
 // those below it.
-func (c *Container) serveMirror(root *os.File) error {
+func (c *creation) serveMirror(root *os.File) error {
 	m := c.mirror.Load()
 	if m == nil {
 		return nil
@@ -51,7 +52,7 @@ func (c *Container) serveMirror(root *os.File) error {
 
 // showMirror covers the caller's mount. It is called on a thread of the shim's own mount
 // namespace, which is the caller's.
-func (c *Container) showMirror() error {
+func (c *creation) showMirror() error {
 	m := c.mirror.Load()
 	if m == nil {
 		return nil

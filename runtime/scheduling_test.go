@@ -1,7 +1,6 @@
 package runtime
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -10,8 +9,7 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
-	"sysbox/runtime/process"
-	"sysbox/runtime/program"
+	"sysbox/tests/testcontainer"
 )
 
 func init() {
@@ -27,31 +25,6 @@ func init() {
 		}
 		fmt.Printf("policy %d priority %d nice %d runtime %d io %d/%d\n", a.Policy, a.Priority, a.Nice, a.Runtime, io>>13, io&7)
 		return nil
-	}
-}
-
-// TestRefusedByHost: what the kernel refuses to the shim itself is told by the spec's field.
-func TestRefusedByHost(t *testing.T) {
-	for _, c := range []struct {
-		step program.Call
-		want []string
-	}{
-		{program.Call{Field: process.FieldOOMScoreAdj, Value: "-500"}, []string{`process.oomScoreAdj is "-500"`, "CAP_SYS_RESOURCE"}},
-		{program.Call{Field: process.FieldRlimits, Name: "raise the hard limit of RLIMIT_NOFILE to 3000000"}, []string{"process.rlimits", "RLIMIT_NOFILE to 3000000", "fs.nr_open"}},
-		{program.Call{Field: process.FieldScheduler}, []string{"process.scheduler", "CAP_SYS_NICE"}},
-		{program.Call{Field: process.FieldIOPriority}, []string{"process.ioPriority", "CAP_SYS_NICE"}},
-		{program.Call{Field: process.FieldMemoryPolicy}, []string{"linux.memoryPolicy", "nodes that the host has"}},
-	} {
-		c.step.Nr = unix.SYS_WRITE
-		err := refusedByHost(&program.StepError{Step: c.step, Errno: unix.EACCES})
-		if !errors.Is(err, unix.EACCES) {
-			t.Errorf("%s: %v has lost the kernel's answer", c.step.Field, err)
-		}
-		for _, w := range c.want {
-			if !strings.Contains(err.Error(), w) || strings.Contains(err.Error(), "write(") {
-				t.Errorf("%s: %v; want %q", c.step.Field, err, w)
-			}
-		}
 	}
 }
 
@@ -111,7 +84,7 @@ func TestScheduling(t *testing.T) {
 func TestSchedulingRefused(t *testing.T) {
 	// A longer period than the kernel allows (sched_deadline_period_max_us).
 	greedy := &specs.Scheduler{Policy: specs.SchedDeadline, Runtime: 1e6, Deadline: 1e10, Period: 1e10}
-	bundle := busybox(t, func(s *specs.Spec) { s.Process.Scheduler = greedy }, "true")
+	bundle := testcontainer.Busybox(t, func(s *specs.Spec) { s.Process.Scheduler = greedy }, "true")
 	_, err := testPod(t, "pod").Create(t.Context(), CreateRequest{ID: "c1", Bundle: bundle})
 	if err == nil || !strings.HasPrefix(err.Error(), "process.scheduler: ") {
 		t.Errorf("create: %v", err)
@@ -143,7 +116,7 @@ func TestMemoryPolicy(t *testing.T) {
 	if strings.Count(out, "\n") != 2 {
 		t.Errorf("of an exec and of init: %s", out)
 	}
-	_, err := testPod(t, "pod").Create(t.Context(), CreateRequest{ID: "c1", Bundle: busybox(t, policy("1023"), "true")})
+	_, err := testPod(t, "pod").Create(t.Context(), CreateRequest{ID: "c1", Bundle: testcontainer.Busybox(t, policy("1023"), "true")})
 	if err == nil || !strings.HasPrefix(err.Error(), "linux.memoryPolicy: ") {
 		t.Errorf("a node that is not there: %v", err)
 	}

@@ -10,7 +10,10 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
+	"sysbox/runtime/config"
 	"sysbox/runtime/plan"
+	"sysbox/runtime/sys"
+	"sysbox/tests/testcontainer"
 )
 
 const docker = "/var/lib/docker"
@@ -26,7 +29,7 @@ func newSnapshot(t testing.TB) *snapshot {
 	if os.Getuid() != 0 {
 		t.Skip("makes containers, which takes root")
 	}
-	bundle := busybox(t, nil, "true")
+	bundle := testcontainer.Busybox(t, nil, "true")
 	s := &snapshot{dir: bundle, lower: bundle + "/lower", upper: bundle + "/fs", work: bundle + "/work"}
 	if err := os.Rename(bundle+"/rootfs", s.lower); err != nil {
 		t.Fatal(err)
@@ -42,7 +45,7 @@ func newSnapshot(t testing.TB) *snapshot {
 // task is what Create gets for a task on the snapshot, which runs a script.
 func (s *snapshot) task(t testing.TB, change func(*specs.Spec), script string) CreateRequest {
 	t.Helper()
-	bundle := busybox(t, change, "sh", "-c", script)
+	bundle := testcontainer.Busybox(t, change, "sh", "-c", script)
 	return CreateRequest{ID: "c1", Bundle: bundle, Rootfs: []RootfsMount{{Type: "overlay", Source: "overlay", Options: []string{
 		"index=off", "lowerdir=" + s.lower, "upperdir=" + s.upper, "workdir=" + s.work,
 	}}}}
@@ -69,7 +72,7 @@ func (s *snapshot) start(t testing.TB, change func(*specs.Spec), script string) 
 	r.Stdio = Stdio{Stdout: w, Stderr: w}
 	p := testPod(t, "pod")
 	lives++
-	p.cfg.IDs = IDConfig{User: "sysbox-test-none", Size: 1 << 18, PoolStart: 0x78000000 + lives<<18, PoolSize: 1 << 18}
+	p.cfg.IDs = config.IDs{User: "sysbox-test-none", Size: 1 << 18, PoolStart: 0x78000000 + lives<<18, PoolSize: 1 << 18}
 	c := create(t, p, r)
 	if err := c.Start(t.Context()); err != nil {
 		t.Fatal(err)
@@ -144,7 +147,7 @@ func TestStorageOfHalfCopy(t *testing.T) {
 	if out, want := s.life(t, nil, has), "f 0:0 644\n0\n"; out != want {
 		t.Errorf("%q, want %q", out, want)
 	}
-	if exists(half) {
+	if sys.Exists(half) {
 		t.Error("the half is there still")
 	}
 }
@@ -231,7 +234,7 @@ func TestStorageOfVolume(t *testing.T) {
 // one that can be written if it is read-only itself.
 func TestStorageOfPlainRoot(t *testing.T) {
 	for _, readonly := range []bool{false, true} {
-		bundle := busybox(t, func(s *specs.Spec) { s.Root.Readonly = readonly }, "sh", "-c", "mkdir -p /var/lib/docker/d && "+has)
+		bundle := testcontainer.Busybox(t, func(s *specs.Spec) { s.Root.Readonly = readonly }, "sh", "-c", "mkdir -p /var/lib/docker/d && "+has)
 		if err := os.MkdirAll(bundle+"/rootfs"+docker, 0o755); err != nil {
 			t.Fatal(err)
 		}
@@ -244,7 +247,7 @@ func TestStorageOfPlainRoot(t *testing.T) {
 		if got, want := out(), "d 0:0 755\n0\n"; got != want {
 			t.Errorf("read-only %v: %q, want %q", readonly, got, want)
 		}
-		if exists(bundle+"/rootfs/var/lib/k0s") != readonly || exists(c.cfg.DataDir+"/storage") {
+		if sys.Exists(bundle+"/rootfs/var/lib/k0s") != readonly || sys.Exists(c.cfg.DataDir+"/storage") {
 			t.Errorf("read-only %v: made what is not needed", readonly)
 		}
 	}
@@ -290,7 +293,7 @@ func TestStorageOnTheHost(t *testing.T) {
 	if got, want := out(), "d 0:0 755\nof-image 0:0 755\n0\n"; got != want {
 		t.Errorf("%q, want %q", got, want)
 	}
-	if exists(dir) {
+	if sys.Exists(dir) {
 		t.Error("the storage is there still")
 	}
 }
@@ -523,7 +526,7 @@ func TestStorageByLinkToSystem(t *testing.T) {
 			if out := execScript(t, c, "stat -f -c %t / /etc; [ -d /proc/1 ] && echo proc"); out != "794c7630\n794c7630\nproc\n" {
 				t.Errorf("the file systems seen by an exec: %q", out)
 			}
-			if exists(c.cfg.DataDir + "/storage") {
+			if sys.Exists(c.cfg.DataDir + "/storage") {
 				t.Error("the host has storage of it")
 			}
 			if !strings.Contains(log(), "no storage for /var/lib/docker: by a link") {
@@ -531,7 +534,7 @@ func TestStorageByLinkToSystem(t *testing.T) {
 			}
 		})
 		t.Run("read-only "+target, func(t *testing.T) {
-			bundle := busybox(t, func(s *specs.Spec) { s.Root.Readonly = true }, "sleep", "100")
+			bundle := testcontainer.Busybox(t, func(s *specs.Spec) { s.Root.Readonly = true }, "sleep", "100")
 			root := bundle + "/rootfs"
 			if err := errors.Join(os.MkdirAll(root+"/var/lib", 0o755), os.Symlink(target, root+docker)); err != nil {
 				t.Fatal(err)
@@ -541,7 +544,7 @@ func TestStorageByLinkToSystem(t *testing.T) {
 				t.Fatal(err)
 			}
 			execScript(t, c, "touch /evil /etc/evil")
-			if exists(root+"/evil") || exists(root+"/etc/evil") {
+			if sys.Exists(root+"/evil") || sys.Exists(root+"/etc/evil") {
 				t.Error("the read-only root was written to")
 			}
 		})

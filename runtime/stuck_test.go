@@ -88,7 +88,7 @@ func TestStuckAtFlush(t *testing.T) {
 			t.Errorf("%s: populated %t, threads %v, %v", name, left, threads, err)
 		}
 	}
-	if c.over() {
+	if c.watch.Over() {
 		t.Error("the container is over")
 	}
 	if err := c.Init().Signal(int(unix.SIGKILL)); err != nil {

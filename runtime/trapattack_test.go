@@ -279,7 +279,7 @@ func TestTrapListenerEnds(t *testing.T) {
 			t.Fatal(err)
 		}
 		wait(t, p)
-		p.close()
+		p.Close()
 	}
 	deadline := time.Now().Add(10 * time.Second * pace.Patience())
 	for {

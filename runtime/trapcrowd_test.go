@@ -19,6 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"sysbox/tests/pace"
+	"sysbox/tests/testcontainer"
 )
 
 // crowdProcesses are the processes of the crowd, which have threadsEnv threads each.
@@ -69,18 +70,17 @@ func TestTrapCrowd(t *testing.T) {
 	defer answers.Close()
 	var closed atomic.Bool
 	gate := make(chan struct{})
-	trapReceived = func(int) {
+	p.cfg.Testing.Received = func(int) {
 		if closed.Load() {
 			<-gate
 		}
 	}
-	t.Cleanup(func() { trapReceived = nil })
 	all := crowdProcesses * crowdThreads(t)
 	bundle := insideBundle(t, "trap crowd", func(s *specs.Spec) {
 		s.Process.Env = append(s.Process.Env, fmt.Sprintf("%s=%d", threadsEnv, all/crowdProcesses))
 	})
 	c := create(t, p, CreateRequest{ID: "c1", Bundle: bundle, Stdio: Stdio{Stdin: in, Stdout: out, Stderr: out}})
-	trapReceived = nil
+	p.cfg.Testing.Received = nil // for other containers
 	open := sync.OnceFunc(func() { close(gate) })
 	defer open() // before the container is deleted
 	if err := c.Start(t.Context()); err != nil {
@@ -115,7 +115,7 @@ func TestTrapCrowd(t *testing.T) {
 	if more := now.memory - before.memory; more > 16<<10 {
 		t.Errorf("%d kB more of memory", more)
 	}
-	other := create(t, testPod(t, "other"), CreateRequest{ID: "c2", Bundle: busybox(t, nil, "mknod", "/root/n", "c", "1", "3")})
+	other := create(t, testPod(t, "other"), CreateRequest{ID: "c2", Bundle: testcontainer.Busybox(t, nil, "mknod", "/root/n", "c", "1", "3")})
 	if err := other.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}

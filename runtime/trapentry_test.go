@@ -15,7 +15,10 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
+	"sysbox/runtime/config"
+	"sysbox/runtime/host"
 	"sysbox/tests/i386"
+	"sysbox/tests/testcontainer"
 )
 
 // TestTrap32 calls by the i386 entry: the same answers, with 32-bit structures.
@@ -69,7 +72,7 @@ func TestTrap32(t *testing.T) {
 		// Without userxattr, EIO.
 		calls = append(calls, call32{rmdir, []any{"/t/m/sub"}, 0}, call32{mkdir, []any{"/t/m/sub", 0o755}, 0})
 	}
-	bundle := busybox(t, func(s *specs.Spec) {
+	bundle := testcontainer.Busybox(t, func(s *specs.Spec) {
 		s.Mounts = append(s.Mounts, specs.Mount{Destination: "/t", Type: "tmpfs", Source: "tmpfs"})
 		limit := int64(100 << 20)
 		s.Linux.Resources = &specs.LinuxResources{Memory: &specs.LinuxMemory{Limit: &limit}}
@@ -112,7 +115,7 @@ func release(t *testing.T, major, minor int) bool {
 	if err := unix.Uname(&u); err != nil {
 		t.Fatal(err)
 	}
-	return kernelAtLeast(unix.ByteSliceToString(u.Release[:]), major, minor)
+	return host.KernelAtLeast(unix.ByteSliceToString(u.Release[:]), major, minor)
 }
 
 // call32 is a call by the i386 entry, with numbers, strings and the buffer as arguments.
@@ -176,8 +179,7 @@ func TestTrapX32(t *testing.T) {
 		t.Skip("x32 is amd64's")
 	}
 	var received atomic.Int32
-	trapReceived = func(int) { received.Add(1) }
-	t.Cleanup(func() { trapReceived = nil })
+	with(t, func(s *config.Testing) { s.Received = func(int) { received.Add(1) } })
 	out, status := inside(t, "trap x32", nil)
 	if status != 0 {
 		t.Error(out)

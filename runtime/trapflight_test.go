@@ -15,6 +15,7 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
+	"sysbox/runtime/config"
 	"sysbox/runtime/program"
 	"sysbox/tests/pace"
 )
@@ -24,8 +25,7 @@ import (
 func onReceived(t *testing.T, f func(tid int)) {
 	t.Helper()
 	var once sync.Once
-	trapReceived = func(tid int) { once.Do(func() { f(tid) }) }
-	t.Cleanup(func() { trapReceived = nil })
+	with(t, func(s *config.Testing) { s.Received = func(tid int) { once.Do(func() { f(tid) }) } })
 }
 
 // executed is a process that is run in a container, and what it prints.
@@ -119,7 +119,7 @@ func takeNumber(c *Container, tid int) (*program.Process, error) {
 		program.Report("be ready", 2, "joined"),
 		call(unix.SYS_PPOLL, num(0), num(0), num(0), num(0)),
 	}
-	child, err := program.Start(p, program.Options{Files: []program.File{{File: c.init.proc.PidFD, At: fdInit}, {File: r, At: fdPath}}})
+	child, err := program.Start(p, program.Options{Files: []program.File{{File: c.init.PidFD(), At: fdInit}, {File: r, At: fdPath}}})
 	if err != nil {
 		return nil, err
 	}

@@ -10,6 +10,8 @@ import (
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
+
+	"sysbox/runtime/host"
 )
 
 // TestTrapNewMount: fsopen, open_tree and what is done with their files, by programs that do
@@ -127,7 +129,7 @@ func newOverlay() error {
 		return fmt.Errorf("the context's flags are %d, %w", flags, err)
 	}
 	err = unix.FsconfigSetString(fs, "nosuch", "x")
-	if u := (unix.Utsname{}); err == nil && unix.Uname(&u) == nil && !kernelAtLeast(unix.ByteSliceToString(u.Release[:]), 6, 5) {
+	if u := (unix.Utsname{}); err == nil && unix.Uname(&u) == nil && !host.KernelAtLeast(unix.ByteSliceToString(u.Release[:]), 6, 5) {
 		return nil // these look at an overlay's options when they make it
 	}
 	if err != unix.EINVAL {

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"sysbox/tests/pace"
+	"sysbox/tests/testcontainer"
 )
 
 // silence is a FUSE file system of a container's in which there is only a file, "file", and
@@ -112,7 +113,7 @@ func TestTrapSilentFileSystem(t *testing.T) {
 	if n, _ := r.Read(buf); string(buf[:n]) != "silent\n" {
 		t.Fatalf("the container says %q", buf[:n])
 	}
-	other := create(t, p, CreateRequest{ID: "c2", Bundle: busybox(t, nil, "mknod", "/root/n", "c", "1", "3")})
+	other := create(t, p, CreateRequest{ID: "c2", Bundle: testcontainer.Busybox(t, nil, "mknod", "/root/n", "c", "1", "3")})
 	if err := other.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}

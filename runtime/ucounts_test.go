@@ -2,6 +2,7 @@ package runtime
 
 import (
 	"fmt"
+	"log/slog"
 	"os"
 	"strconv"
 	"strings"
@@ -23,7 +24,7 @@ func TestInotifyOfOthers(t *testing.T) {
 		t.Skipf("takes most of the instances of inotify that a user may have, and %d are too many for it, %v", limit, err)
 	}
 	first := testPod(t, "first")
-	for _, p := range []*Pod{first, NewPod(first.cfg, "test", "second")} {
+	for _, p := range []*Pod{first, NewPod(first.cfg, slog.Default(), "test", "second")} {
 		r, says, err := os.Pipe()
 		if err != nil {
 			t.Fatal(err)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"time"
@@ -15,6 +16,8 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"sysbox/runtime"
+	"sysbox/runtime/config"
+	"sysbox/runtime/state"
 	"sysbox/shim/bootstrap"
 	"sysbox/shim/bundle"
 )
@@ -59,20 +62,20 @@ func remove(f flags, stdout io.Writer) error {
 // findDirs tells where the container's record is. The bundle says so; where it does not, as
 // in one of a version before, all places are looked at where it may be. The configuration is
 // the last of them: it may have changed since, or be broken.
-func findDirs(f flags, dir string) (runtime.Dirs, error) {
-	state, data, damaged := bundle.ReadDirs(dir)
+func findDirs(f flags, dir string) (state.Dirs, error) {
+	stateDir, dataDir, damaged := bundle.ReadDirs(dir)
 	if damaged == nil {
-		return runtime.Dirs{State: state, Data: data}, nil
+		return state.Dirs{State: stateDir, Data: dataDir}, nil
 	}
 	path, err := bundle.ReadConfigPath(dir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		damaged = err
 	}
-	configured, err := runtime.ConfiguredDirs(path)
+	configured, err := config.Dirs(path)
 	if err != nil {
-		configured = runtime.DefaultDirs()
+		configured = state.Defaults()
 	}
-	found, ok := runtime.FindDirs(f.namespace, f.id, dir, configured)
+	found, ok := state.Find(f.namespace, f.id, dir, configured)
 	switch _, made := os.Stat(filepath.Join(dir, bundle.InitPid)); {
 	case ok:
 		return found, nil
@@ -89,14 +92,14 @@ func findDirs(f flags, dir string) (runtime.Dirs, error) {
 // cleanup calls the runtime and gives up waiting at ctx's end, whatever the
 // kernel does to a blocked call: the process exits next, and containerd may
 // call again. What exit.json says of init's end wins over the runtime's guess.
-func cleanup(ctx context.Context, d runtime.Dirs, f flags, dir string) (bundle.Exit, error) {
+func cleanup(ctx context.Context, d state.Dirs, f flags, dir string) (bundle.Exit, error) {
 	type result struct {
 		exit runtime.Exit
 		err  error
 	}
 	done := make(chan result, 1)
 	go func() {
-		e, err := runtime.Cleanup(ctx, d, f.namespace, f.id)
+		e, err := runtime.Cleanup(ctx, slog.Default(), d, f.namespace, f.id)
 		done <- result{e, err}
 	}()
 	var r result

@@ -6,35 +6,35 @@ import (
 	"strings"
 	"testing"
 
-	"sysbox/runtime"
+	"sysbox/runtime/state"
 	"sysbox/shim/bundle"
 )
 
 // TestFindDirs: where a container's record is says the bundle; if it does not, or what it says
 // is damaged, the record is looked for, and only if something may be left is there an error.
 func TestFindDirs(t *testing.T) {
-	state := t.TempDir()
+	stateDir := t.TempDir()
 	config := filepath.Join(t.TempDir(), "config.toml")
 	t.Setenv("SYSBOX_CONFIG_FILE", config)
-	record := filepath.Join(state, "containers/ns/c1.json")
+	record := filepath.Join(stateDir, "containers/ns/c1.json")
 	if err := os.MkdirAll(filepath.Dir(record), 0o700); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.WriteFile(record, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	there := "state_dir = \"" + state + "\"\n"
+	there := "state_dir = \"" + stateDir + "\"\n"
 	for _, c := range []struct {
 		name, config, id  string
 		dirs, damaged, on bool // the bundle has directories, cut; init was made
 		state, fails      string
 	}{
 		{name: "the bundle", config: "[", id: "c1", dirs: true, state: "/of/the/bundle"},
-		{name: "a version before", config: there, id: "c1", on: true, state: state},
-		{name: "a version before, a typo", config: there + "moduls = []\n", id: "c1", on: true, state: state},
-		{name: "damaged", config: there, id: "c1", dirs: true, damaged: true, on: true, state: state},
-		{name: "nothing was made", config: "[", id: "c2", state: runtime.DefaultDirs().State},
-		{name: "deleted before", config: there, id: "c2", on: true, state: state},
+		{name: "a version before", config: there, id: "c1", on: true, state: stateDir},
+		{name: "a version before, a typo", config: there + "moduls = []\n", id: "c1", on: true, state: stateDir},
+		{name: "damaged", config: there, id: "c1", dirs: true, damaged: true, on: true, state: stateDir},
+		{name: "nothing was made", config: "[", id: "c2", state: state.Defaults().State},
+		{name: "deleted before", config: there, id: "c2", on: true, state: stateDir},
 		{name: "no TOML", config: "[", id: "c2", on: true, fails: "the configuration cannot be asked"},
 		{name: "damaged, no record", config: there, id: "c2", dirs: true, damaged: true, on: true, fails: "is not whole"},
 	} {

@@ -316,7 +316,7 @@ func (t *Tree) clone(m plan.Mount) (*os.File, error) {
 	if t.RefuseUnshifted {
 		return nil, fmt.Errorf("%w; use a file system that can, or set unshifted_binds to \"warn\"", err)
 	}
-	t.Warn(fmt.Sprintf("mount %s at %s: ids are not shifted, so its owner shows as nobody: %v", m.Source, m.Destination, err))
+	t.Log.Warn(fmt.Sprintf("mount %s at %s: ids are not shifted, so its owner shows as nobody: %v", m.Source, m.Destination, err))
 	return sys.OpenTree(nil, m.Source, m.Recursive)
 }
 

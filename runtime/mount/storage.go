@@ -125,7 +125,7 @@ func (t *Tree) preparePlain(ctx context.Context) error {
 			}
 			at.Close()
 			if errors.Is(err, errSystem) {
-				t.Warn(fmt.Sprintf("no storage for %s: %v", s.Path, err))
+				t.Log.Warn(fmt.Sprintf("no storage for %s: %v", s.Path, err))
 				continue
 			}
 			if err != nil {
@@ -162,7 +162,7 @@ func (t *Tree) ownPlace(at *os.File) error {
 func (t *Tree) prepare(ctx context.Context, s plan.Storage, u *upperLayer) error {
 	at, err := t.storagePlace(s)
 	if errors.Is(err, unix.EROFS) {
-		t.Warn(fmt.Sprintf("no storage for %s: the root is read-only and has no such folder", s.Path))
+		t.Log.Warn(fmt.Sprintf("no storage for %s: the root is read-only and has no such folder", s.Path))
 		return nil
 	}
 	if err != nil {
@@ -171,7 +171,7 @@ func (t *Tree) prepare(ctx context.Context, s plan.Storage, u *upperLayer) error
 	defer at.Close()
 	if err := t.ownPlace(at); err != nil {
 		if errors.Is(err, errSystem) {
-			t.Warn(fmt.Sprintf("no storage for %s: %v", s.Path, err))
+			t.Log.Warn(fmt.Sprintf("no storage for %s: %v", s.Path, err))
 			err = nil
 		}
 		return err
@@ -185,7 +185,7 @@ func (t *Tree) prepare(ctx context.Context, s plan.Storage, u *upperLayer) error
 		}
 	}
 	if errors.Is(err, errTaken) {
-		t.Warn(fmt.Sprintf("no storage for %s: %v", s.Path, err))
+		t.Log.Warn(fmt.Sprintf("no storage for %s: %v", s.Path, err))
 		return nil
 	}
 	if errors.Is(err, errElsewhere) {

@@ -13,6 +13,7 @@ package mount
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"os"
 	"strings"
 
@@ -46,8 +47,8 @@ type Tree struct {
 	ForceHelper bool
 	// RefuseUnshifted makes a bind that cannot be idmapped an error.
 	RefuseUnshifted bool
-	// Warn takes sentences about what was done less well than asked.
-	Warn func(string)
+	// Log takes warnings about what was done less well than asked.
+	Log *slog.Logger
 
 	root *os.File
 	null *os.File
@@ -86,7 +87,7 @@ func (t *Tree) Build(ctx context.Context, rootfs *os.File) error {
 		}
 		if err := t.mount(ctx, m); err != nil {
 			if m.Optional && !isHostile(err) {
-				t.Warn(err.Error())
+				t.Log.Warn(err.Error())
 				continue
 			}
 			return err

@@ -28,10 +28,27 @@ type device struct {
 	up    bool
 }
 
+// Settle is called with what became of the container: after an error the host gets the devices
+// back, otherwise they are the namespace's from now on. It closes m, which may be nil.
+func (m *Moved) Settle(err error) error {
+	if m == nil {
+		return err
+	}
+	defer m.Close()
+	if err != nil {
+		err = errors.Join(err, m.Back())
+	}
+	return err
+}
+
 // Move moves devices from the network namespace of the calling thread, which must be
 // locked, to the one that ns is. Each keeps its permanent addresses of global scope, and
-// is up afterwards. After an error all are back. The caller closes what it gets.
+// is up afterwards. After an error all are back. The caller settles what it gets; it is nil for
+// no device.
 func Move(ns *os.File, devices []plan.NetDevice) (_ *Moved, err error) {
+	if len(devices) == 0 {
+		return nil, nil
+	}
 	m := &Moved{}
 	defer func() {
 		if err != nil {

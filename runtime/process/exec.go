@@ -5,6 +5,7 @@ import (
 
 	"sysbox/runtime/plan"
 	"sysbox/runtime/program"
+	"sysbox/runtime/seccomp"
 )
 
 // Join is what the program of a further process is written from.
@@ -18,8 +19,8 @@ type Join struct {
 	// Namespaces are the CLONE_NEW* flags of those that init does not share
 	// with the shim; the pid namespace must be among them.
 	Namespaces uint64
-	Filter     *Filter
-	Trap       *Filter
+	Filter     *seccomp.Filter
+	Trap       *seccomp.Filter
 	Keyring    Keyring
 }
 

@@ -8,10 +8,11 @@ import (
 
 	"sysbox/runtime/plan"
 	"sysbox/runtime/program"
+	"sysbox/runtime/seccomp"
 )
 
 // finish takes on the identity of the process and executes it.
-func (c *calls) finish(p plan.Process, capLast int, f, trap *Filter, env env) {
+func (c *calls) finish(p plan.Process, capLast int, f, trap *seccomp.Filter, env env) {
 	c.do("start a session", unix.SYS_SETSID)
 	if p.Terminal {
 		c.do("take the terminal", unix.SYS_IOCTL, num(0), num(unix.TIOCSCTTY), num(0))
@@ -115,11 +116,11 @@ func (c *calls) limits(p plan.Process) {
 	}
 }
 
-func (c *calls) filter(f *Filter) {
+func (c *calls) filter(f *seccomp.Filter) {
 	if f == nil {
 		return
 	}
-	listener := c.do("install the seccomp filter", unix.SYS_SECCOMP, num(unix.SECCOMP_SET_MODE_FILTER), num(f.Flags), c.fprog(f.Insns))
+	listener := c.do("install the seccomp filter", unix.SYS_SECCOMP, num(unix.SECCOMP_SET_MODE_FILTER), num(f.Flags), c.fprog(f.Bytes()))
 	if f.Flags&unix.SECCOMP_FILTER_FLAG_NEW_LISTENER != 0 {
 		// The calls from here on may wait for the agent's answers, which has its listener then.
 		c.put(program.SendFile("give the agent's listener to the shim", FDTrap, "the listener", listener))
@@ -130,14 +131,14 @@ func (c *calls) filter(f *Filter) {
 // before the profile's filter, which may deny what sends it. Where a filter with a
 // listener is in force already, as the kernel allows one for a process (EBUSY), this
 // process is in a container of a container: the outer one answers.
-func (c *calls) trap(f *Filter) {
+func (c *calls) trap(f *seccomp.Filter) {
 	if f == nil {
 		return
 	}
 	const none = "the notification filter is another's"
 	listener := c.add(program.Call{
 		Name: "install the notification filter", Nr: unix.SYS_SECCOMP,
-		Args:    []program.Arg{num(unix.SECCOMP_SET_MODE_FILTER), num(f.Flags), c.fprog(f.Insns)},
+		Args:    []program.Arg{num(unix.SECCOMP_SET_MODE_FILTER), num(f.Flags), c.fprog(f.Bytes())},
 		OnError: none, Errno: unix.EBUSY,
 	})
 	c.put(program.SendFile("give the listener to the shim", FDTrap, "the listener", listener))

@@ -12,6 +12,7 @@ import (
 
 	"sysbox/runtime/plan"
 	"sysbox/runtime/program"
+	"sysbox/runtime/seccomp"
 	"sysbox/uidmap"
 )
 
@@ -60,7 +61,7 @@ func newNamespaces() plan.Namespaces {
 }
 
 // trapFilter allows everything.
-var trapFilter = &Filter{Insns: []byte{6, 0, 0, 0, 0, 0, 0xff, 0x7f}, Flags: unix.SECCOMP_FILTER_FLAG_NEW_LISTENER}
+var trapFilter = &seccomp.Filter{Insns: []unix.SockFilter{{Code: unix.BPF_RET, K: unix.SECCOMP_RET_ALLOW}}, Flags: unix.SECCOMP_FILTER_FLAG_NEW_LISTENER}
 
 func rootProcess() plan.Process {
 	all := uint64(1)<<41 - 1
@@ -105,7 +106,7 @@ func TestInitOfUserWithTerminal(t *testing.T) {
 	p.Namespaces.Network = plan.Namespace{Mode: plan.NamespaceJoin, Path: "/run/netns/n"}
 	golden(t, "init-user", Init(Create{
 		Plan: p, Shim: 42, CapLast: 40, Limits: map[int]unix.Rlimit{unix.RLIMIT_NOFILE: {Cur: 1024, Max: 2048}},
-		Joins: []int{unix.CLONE_NEWNET, unix.CLONE_NEWIPC, unix.CLONE_NEWUSER}, Keyring: "_ses.c2", Filter: &Filter{Insns: make([]byte, 8)},
+		Joins: []int{unix.CLONE_NEWNET, unix.CLONE_NEWIPC, unix.CLONE_NEWUSER}, Keyring: "_ses.c2", Filter: &seccomp.Filter{Insns: make([]unix.SockFilter, 1)},
 	}))
 }
 

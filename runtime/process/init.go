@@ -7,6 +7,7 @@ import (
 
 	"sysbox/runtime/plan"
 	"sysbox/runtime/program"
+	"sysbox/runtime/seccomp"
 )
 
 // Create is what the program of a container's init is written from.
@@ -30,20 +31,14 @@ type Create struct {
 	Joins []int
 	// Filter is the compiled seccomp filter, nil for none. If its flags ask for a
 	// listener, that goes to the shim over FDTrap; there is no Trap then.
-	Filter *Filter
+	Filter *seccomp.Filter
 	// Trap is the notification filter, whose listener goes to the shim over
 	// FDTrap; nil for none.
-	Trap *Filter
+	Trap *seccomp.Filter
 	// Keyring names the session keyring to be made.
 	Keyring string
 	// AskHome makes init read the value of HOME when it is let go on.
 	AskHome bool
-}
-
-// Filter is a seccomp filter as the kernel takes it.
-type Filter struct {
-	Insns []byte // struct sock_filter, 8 bytes each
-	Flags uint64 // SECCOMP_FILTER_FLAG_*
 }
 
 // Init writes the program of a container's init.

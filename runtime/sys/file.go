@@ -76,3 +76,9 @@ func Pollable(f *os.File, name string) (*os.File, error) {
 	})
 	return out, err
 }
+
+// Exists reports whether path leads to anything, links followed.
+func Exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
+}

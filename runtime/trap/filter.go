@@ -6,7 +6,6 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
-	"sysbox/runtime/process"
 	"sysbox/runtime/seccomp"
 )
 
@@ -18,7 +17,7 @@ import (
 // It is a filter beside that of the OCI profile: the kernel runs both, and of two
 // answers an errno wins over a notification. What a profile denies stays denied. The few
 // calls of [floor] it answers itself, where no profile has.
-var Filter = sync.OnceValues(func() (*process.Filter, error) {
+var Filter = sync.OnceValues(func() (*seccomp.Filter, error) {
 	profile := &specs.LinuxSeccomp{
 		DefaultAction: specs.ActAllow,
 		Architectures: []specs.Arch{specs.ArchX86_64, specs.ArchX86, specs.ArchX32, specs.ArchAARCH64, specs.ArchARM},
@@ -35,13 +34,13 @@ var Filter = sync.OnceValues(func() (*process.Filter, error) {
 	if err != nil {
 		return nil, err
 	}
-	flags := uint64(unix.SECCOMP_FILTER_FLAG_NEW_LISTENER)
+	f.Flags |= uint32(unix.SECCOMP_FILTER_FLAG_NEW_LISTENER)
 	if hasFlag(unix.SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV) {
 		// Signals that do not kill wait until the answer is there: a Go program's
 		// SIGURG would otherwise make a call begin again and again.
-		flags |= unix.SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV
+		f.Flags |= unix.SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV
 	}
-	return &process.Filter{Insns: f.Bytes(), Flags: flags}, nil
+	return f, nil
 })
 
 // floor are calls that would reach the host from a container without a profile, or below

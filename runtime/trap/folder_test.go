@@ -82,7 +82,7 @@ func callerOfSysinfo(t *testing.T) (*listener, chan error) {
 			if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
 				return err
 			}
-			listener, err := sys.Seccomp(f.Insns, f.Flags)
+			listener, err := sys.Seccomp(f.Bytes(), uint64(f.Flags))
 			if err != nil {
 				return err
 			}

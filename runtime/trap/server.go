@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"slices"
 	"sync"
@@ -47,8 +48,8 @@ type Config struct {
 	Processes func() uint64
 	// Join opens what a process joins the container's cgroups with.
 	Join acting.Join
-	// Log takes sentences for the shim's log.
-	Log func(string)
+	// Log takes warnings; it has the container's id.
+	Log *slog.Logger
 	// Received, if not nil, is called for each call before anything of its caller is
 	// looked at, with the number of the thread: for tests.
 	Received func(tid int)
@@ -351,7 +352,7 @@ func (s *Server) say(text string) {
 		return
 	}
 	s.said[text] = true
-	s.cfg.Log(text)
+	s.cfg.Log.Warn(text)
 }
 
 // call is a notification whose caller is pinned.

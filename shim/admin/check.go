@@ -11,8 +11,10 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"sysbox/runtime"
+	"sysbox/runtime/config"
 	"sysbox/runtime/feature"
+	"sysbox/runtime/host"
+	"sysbox/runtime/state"
 )
 
 // check prints what the kernel has of what the runtime uses, and what happens without it,
@@ -27,7 +29,7 @@ func check(w io.Writer) error {
 		return err
 	}
 	fmt.Fprintf(w, "Linux %v\n", kernel)
-	around := runtime.Surroundings()
+	around := host.Surroundings()
 	if len(around) > 0 {
 		fmt.Fprintf(w, "this process is kept from some of what the kernel has: %s. Run check where containerd runs, as the host's root, outside of containers, with all capabilities\n", strings.Join(around, "; "))
 	}
@@ -58,17 +60,15 @@ func check(w io.Writer) error {
 
 // tryContainer makes a container, and prints how that went. lacks is how many features are
 // missing without which none starts.
-func tryContainer(w io.Writer, cfg *runtime.Config, lacks int) error {
+func tryContainer(w io.Writer, cfg *config.Config, lacks int) error {
 	// Its warnings are for whoever reads the rest.
-	was := slog.Default()
-	slog.SetDefault(slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
+	log := slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
 		if a.Key == slog.TimeKey {
 			return slog.Attr{}
 		}
 		return a
-	}})))
-	err := runtime.Try(context.Background(), cfg)
-	slog.SetDefault(was)
+	}}))
+	err := try(context.Background(), log, cfg)
 	switch {
 	case err != nil:
 		fmt.Fprintf(w, "NO    a container: %v\n", err)
@@ -80,7 +80,7 @@ func tryContainer(w io.Writer, cfg *runtime.Config, lacks int) error {
 		fmt.Fprintf(w, "yes   a container, nevertheless\n")
 		return fmt.Errorf("this host lacks %d of what no container should start without", lacks)
 	}
-	if missing := runtime.MissingCapabilities(); len(missing) > 0 {
+	if missing := host.MissingCapabilities(); len(missing) > 0 {
 		fmt.Fprintf(w, "NO    a container that is sure to be made and stopped\n")
 		return fmt.Errorf("this process lacks %s; run check, and containerd, with all capabilities (CapabilityBoundingSet of its service)", strings.Join(missing, ", "))
 	}
@@ -95,7 +95,7 @@ const keptFrom = "the kernel is new enough for it; what keeps this process from 
 // nothing is known.
 func wayOut(err error) string {
 	switch {
-	case len(runtime.Surroundings()) > 0:
+	case len(host.Surroundings()) > 0:
 		return "what keeps this process from it stands above"
 	case errors.Is(err, unix.EROFS):
 		return "let containerd and its shims write there, or name other directories in the configuration (state_dir, data_dir)"
@@ -109,12 +109,12 @@ func wayOut(err error) string {
 
 // checkConfig prints which configuration holds and which ids it gives, and where there are
 // containers that were made with another.
-func checkConfig(w io.Writer) (*runtime.Config, error) {
-	cfg, err := runtime.LoadConfig()
+func checkConfig(w io.Writer) (*config.Config, error) {
+	cfg, err := config.Load("")
 	if err != nil {
 		return nil, err
 	}
-	name, _ := runtime.ConfigFile()
+	name, _ := config.File()
 	if _, err := os.Stat(name); err != nil {
 		name += " is not there, so the defaults hold"
 	}
@@ -124,7 +124,7 @@ func checkConfig(w io.Writer) (*runtime.Config, error) {
 		return nil, err
 	}
 	fmt.Fprintf(w, "ids: %s\n", pool)
-	for _, d := range runtime.KnownDirs() {
+	for _, d := range state.Known() {
 		n, err := d.Containers()
 		if err != nil {
 			return nil, err

@@ -1,12 +1,13 @@
 package admin
 
 import (
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
-	"sysbox/runtime"
+	"sysbox/runtime/config"
 	"sysbox/runtime/feature"
 )
 
@@ -65,12 +66,12 @@ func TestCheckOtherStateDir(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Skip("makes a container, which takes root")
 	}
-	cfg, err := runtime.LoadConfig()
+	cfg, err := config.Load("")
 	if err != nil {
 		t.Fatal(err)
 	}
 	cfg.StateDir = t.TempDir()
-	if err := runtime.Try(t.Context(), cfg); err != nil {
+	if err := try(t.Context(), slog.Default(), cfg); err != nil {
 		t.Fatal(err)
 	}
 	record := filepath.Join(cfg.StateDir, "containers/ns/c1.json")

@@ -5,9 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 
 	"sysbox/runtime"
+	"sysbox/runtime/config"
+	"sysbox/runtime/state"
 )
 
 // reclaim removes what dead shims left, and prints it.
@@ -16,12 +19,12 @@ func reclaim(w io.Writer) error {
 		return errors.New("reclaim removes what containers left, which takes root; run it with sudo")
 	}
 	// Containers of versions before are known by the configuration alone.
-	configured, unread := runtime.ConfiguredDirs("")
+	configured, unread := config.Dirs("")
 	if unread != nil {
-		configured = runtime.DefaultDirs()
+		configured = state.Defaults()
 		fmt.Fprintf(w, "the directories of containers made since the host has booted are looked at, but not those of the configuration: %v\n", unread)
 	}
-	removed, err := runtime.Reclaim(context.Background(), configured)
+	removed, err := runtime.Reclaim(context.Background(), slog.Default(), configured)
 	for _, r := range removed {
 		fmt.Fprintf(w, "removed %s\n", r)
 	}

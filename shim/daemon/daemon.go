@@ -70,7 +70,6 @@ func Run(cfg Config) error {
 	debug.SetGCPercent(gcPercentFirst)
 	time.AfterFunc(trimAfter, func() { debug.SetGCPercent(gcPercent) })
 	log := newLogger(cfg)
-	slog.SetDefault(log) // for package runtime
 	if err := run(cfg, log); err != nil {
 		log.Error("the shim ends", "err", err)
 		return err
@@ -98,7 +97,7 @@ func run(cfg Config, log *slog.Logger) error {
 	shutdown := func() { once.Do(func() { close(stop) }) }
 
 	events := event.NewQueue(cfg.TTRPCAddress, cfg.Namespace, log)
-	pod := task.RuntimePod(cfg.Namespace, cfg.Sandbox)
+	pod := task.RuntimePod(log, cfg.Namespace, cfg.Sandbox)
 	service := task.NewService(cfg.Namespace, pod, events, log, shutdown)
 	handleSignals(log, shutdown, newReaper(service.Known, log))
 

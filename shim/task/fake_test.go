@@ -36,7 +36,7 @@ type fakePod struct {
 	all        []*fakeContainer                            // guarded by mu
 }
 
-func (f *fakePod) Create(_ context.Context, r runtime.CreateRequest) (Container, error) {
+func (f *fakePod) Create(_ context.Context, _ string, r runtime.CreateRequest) (Container, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.requests = append(f.requests, r)

@@ -3,6 +3,7 @@ package task
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"os"
 	"sync"
 
@@ -10,6 +11,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"sysbox/runtime"
+	"sysbox/runtime/config"
 	"sysbox/shim/bundle"
 	"sysbox/shim/metrics"
 )
@@ -19,7 +21,9 @@ import (
 type (
 	// Pod makes containers; see runtime.Pod.
 	Pod interface {
-		Create(ctx context.Context, r runtime.CreateRequest) (Container, error)
+		// Create makes a container. The first reads the host's configuration from the file
+		// configPath, "" for the usual one.
+		Create(ctx context.Context, configPath string, r runtime.CreateRequest) (Container, error)
 		Close() error
 	}
 	// Container is runtime.Container.
@@ -49,45 +53,46 @@ type (
 
 // RuntimePod is the Pod of package runtime. The host's configuration is read
 // with the first Create, since the options of Create may name another file.
-func RuntimePod(namespace, sandbox string) Pod {
-	return &pod{namespace: namespace, sandbox: sandbox}
+func RuntimePod(log *slog.Logger, namespace, sandbox string) Pod {
+	return &pod{log: log, namespace: namespace, sandbox: sandbox}
 }
 
 type pod struct {
+	log                *slog.Logger
 	namespace, sandbox string
 
 	mu   sync.Mutex
 	real *runtime.Pod // guarded by mu; nil until a Create has read the configuration
 	// Set with real.
 	stop func() // ends the look for what others left
-	dirs runtime.Dirs
+	cfg  *config.Config
 }
 
 // open makes the Pod of package runtime with the first Create. An error is not remembered: the
 // configuration may be mended by the next.
-func (p *pod) open() (*runtime.Pod, error) {
+func (p *pod) open(configPath string) (*runtime.Pod, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.real != nil {
 		return p.real, nil
 	}
-	cfg, err := runtime.LoadConfig()
+	cfg, err := config.Load(configPath)
 	if err != nil {
 		return nil, err
 	}
-	p.stop = runtime.ReclaimLater()
-	p.dirs = cfg.Dirs()
-	p.real = runtime.NewPod(cfg, p.namespace, p.sandbox)
+	p.stop = runtime.ReclaimLater(p.log)
+	p.cfg = cfg
+	p.real = runtime.NewPod(cfg, p.log, p.namespace, p.sandbox)
 	return p.real, nil
 }
 
-func (p *pod) Create(ctx context.Context, r runtime.CreateRequest) (Container, error) {
-	rp, err := p.open()
+func (p *pod) Create(ctx context.Context, configPath string, r runtime.CreateRequest) (Container, error) {
+	rp, err := p.open(configPath)
 	if err != nil {
 		return nil, err
 	}
 	// For the delete command, before anything is made.
-	if err := bundle.WriteDirs(r.Bundle, p.dirs.State, p.dirs.Data); err != nil {
+	if err := bundle.WriteDirs(r.Bundle, p.cfg.StateDir, p.cfg.DataDir); err != nil {
 		return nil, fmt.Errorf("record the configuration's directories in the bundle: %w", err)
 	}
 	c, err := rp.Create(ctx, r)

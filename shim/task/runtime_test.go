@@ -1,6 +1,7 @@
 package task
 
 import (
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -20,9 +21,9 @@ func TestConfigurationMended(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	p := &pod{namespace: "ns", sandbox: "pod"}
+	p := &pod{log: slog.Default(), namespace: "ns", sandbox: "pod"}
 	write("data_dri = \"\"\n")
-	if _, err := p.Create(t.Context(), runtime.CreateRequest{}); err == nil || !strings.Contains(err.Error(), "data_dri is no key") {
+	if _, err := p.Create(t.Context(), "", runtime.CreateRequest{}); err == nil || !strings.Contains(err.Error(), "data_dri is no key") {
 		t.Fatalf("the broken one gave %v", err)
 	}
 	if err := p.Close(); err != nil {
@@ -30,12 +31,12 @@ func TestConfigurationMended(t *testing.T) {
 	}
 	state := t.TempDir()
 	write("state_dir = \"" + state + "\"\n")
-	first, err := p.open()
-	if err != nil || p.dirs.State != state {
-		t.Fatalf("the mended one gave %v, and state_dir %q", err, p.dirs.State)
+	first, err := p.open("")
+	if err != nil || p.cfg.StateDir != state {
+		t.Fatalf("the mended one gave %v, and state_dir %q", err, p.cfg.StateDir)
 	}
 	write("[")
-	if again, err := p.open(); err != nil || again != first {
+	if again, err := p.open(""); err != nil || again != first {
 		t.Errorf("the next gave %v, another pod: %v", err, again != first)
 	}
 	if err := p.Close(); err != nil {

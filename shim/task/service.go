@@ -11,7 +11,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"os"
 	"sync"
 
 	"github.com/containerd/containerd/api/events"
@@ -117,8 +116,6 @@ func (s *Service) Create(ctx context.Context, r *api.CreateTaskRequest) (_ *api.
 
 func (s *Service) create(ctx context.Context, r *api.CreateTaskRequest, o createOptions) (*container, error) {
 	if o.configPath != "" {
-		// This shim's first Create reads it.
-		os.Setenv("SYSBOX_CONFIG_FILE", o.configPath)
 		if err := bundle.WriteConfigPath(r.GetBundle(), o.configPath); err != nil {
 			return nil, err
 		}
@@ -141,7 +138,7 @@ func (s *Service) create(ctx context.Context, r *api.CreateTaskRequest, o create
 		req.Rootfs = append(req.Rootfs, runtime.RootfsMount{Type: m.GetType(), Source: m.GetSource(), Target: m.GetTarget(), Options: m.GetOptions()})
 	}
 	var err error
-	if c.rt, err = s.pod.Create(ctx, req); err != nil {
+	if c.rt, err = s.pod.Create(ctx, o.configPath, req); err != nil {
 		io.Close()
 		return nil, err
 	}

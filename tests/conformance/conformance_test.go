@@ -3,6 +3,7 @@ package conformance
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -73,7 +74,7 @@ func (w *world) box(t *testing.T, name string, rows []Row) {
 			r.Set(s)
 		}
 	}
-	pod := runtime.NewPod(w.cfg, "conformance", "pod")
+	pod := runtime.NewPod(w.cfg, slog.Default(), "conformance", "pod")
 	first := w.first(t, pod, base)
 	if base == "agent" {
 		w.told = w.listen(t)
@@ -140,7 +141,7 @@ var (
 // refused tries a row whose container is not to be.
 func (w *world) refused(t *testing.T, r Row) {
 	s := w.spec(nil)
-	pod := runtime.NewPod(w.cfg, "conformance", "pod")
+	pod := runtime.NewPod(w.cfg, slog.Default(), "conformance", "pod")
 	base, _, _ := strings.Cut(r.Box, ":")
 	if base == "" {
 		base = "system"
@@ -183,7 +184,7 @@ func (w *world) execs(t *testing.T, rows []Row) {
 	s := w.spec(nil)
 	bases["exec"](s)
 	w.write(t, s, "")
-	m, err := w.create(t, runtime.NewPod(w.cfg, "conformance", "pod"), "c1", false)
+	m, err := w.create(t, runtime.NewPod(w.cfg, slog.Default(), "conformance", "pod"), "c1", false)
 	must(t, err)
 	must(t, m.Start(t.Context()))
 	for i, r := range rows {

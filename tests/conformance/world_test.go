@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"sysbox/runtime"
+	"sysbox/runtime/config"
 	"sysbox/runtime/fill"
 	"sysbox/tests/conformance/inside"
 	"sysbox/tests/pace"
@@ -61,7 +62,7 @@ func removeCgroups() error {
 // is written anew for each, and folders of the host beside it.
 type world struct {
 	bundle string
-	cfg    *runtime.Config
+	cfg    *config.Config
 	log    *record
 	told   chan specs.ContainerProcessState // what the seccomp agent was told
 }
@@ -101,9 +102,9 @@ func newWorld(t *testing.T) *world {
 		t.Skip("makes containers, which takes root")
 	}
 	dir := t.TempDir()
-	w := &world{bundle: filepath.Join(dir, "bundle"), cfg: &runtime.Config{
+	w := &world{bundle: filepath.Join(dir, "bundle"), cfg: &config.Config{
 		StateDir: filepath.Join(dir, "state"), DataDir: filepath.Join(dir, "data"),
-		IDs: runtime.IDConfig{User: "sysbox", Size: 1 << 18}, Unshifted: "warn",
+		IDs: config.IDs{User: "sysbox", Size: 1 << 18}, Unshifted: "warn",
 	}, log: &record{}}
 	old := slog.Default()
 	slog.SetDefault(slog.New(w.log))

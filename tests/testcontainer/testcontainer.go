@@ -1,16 +1,21 @@
-// Package testcontainer has what tests need for a container: its spec, and files for its root.
+// Package testcontainer has what tests need for a container: the host's configuration, its spec,
+// its bundle, and files for its root.
 //
 // What does not belong here: making the container, which is what tests test.
 package testcontainer
 
 import (
 	"debug/elf"
+	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"sysbox/runtime/config"
 )
 
 // Spec is what callers ask for by default: five new namespaces, the usual mounts, masked and
@@ -41,6 +46,68 @@ func Spec(cgroup string, args ...string) *specs.Spec {
 		},
 	}
 }
+
+// Config is a configuration whose directories are the test's, and whose pool of ids hardly
+// another process of the machine has: the end of a pod waits for all who use its range.
+func Config(t testing.TB) *config.Config {
+	t.Helper()
+	if os.Getuid() != 0 {
+		t.Skip("makes containers, which takes root")
+	}
+	const size = 1 << 22
+	dir := t.TempDir()
+	return &config.Config{
+		StateDir: filepath.Join(dir, "state"), DataDir: filepath.Join(dir, "data"), Unshifted: "warn",
+		IDs: config.IDs{User: "sysbox-test-none", Size: 1 << 18, PoolStart: 0x40000000 + uint32(os.Getpid()%128)*size, PoolSize: size},
+	}
+}
+
+// applets are the commands that Busybox links.
+var applets = []string{
+	"sh", "cat", "id", "ls", "sleep", "mount", "umount", "stat", "env", "hostname", "touch", "ps", "echo", "readlink", "unshare", "stty",
+	"tty", "kill", "mknod", "grep", "head", "dd", "true", "false", "chown", "mkdir",
+}
+
+// Busybox makes a bundle with [Spec], which change may change (nil: it does not), whose root
+// has busybox and nothing else. Its cgroup is below Cgroup.
+func Busybox(t testing.TB, change func(*specs.Spec), args ...string) string {
+	t.Helper()
+	bundle := t.TempDir()
+	root := filepath.Join(bundle, "rootfs")
+	for _, d := range []string{"bin", "etc", "proc", "sys", "dev", "tmp", "root"} {
+		if err := os.MkdirAll(filepath.Join(root, d), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := os.Stat("/bin/busybox"); err != nil {
+		t.Fatalf("install busybox-static: %v", err)
+	}
+	Copy(t, "/bin/busybox", filepath.Join(root, "bin/busybox"))
+	for _, a := range applets {
+		if err := os.Symlink("busybox", filepath.Join(root, "bin", a)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s := Spec(Cgroup()+filepath.Base(bundle), args...)
+	if change != nil {
+		change(s)
+	}
+	j, err := json.Marshal(s)
+	if err == nil {
+		err = os.WriteFile(filepath.Join(root, "etc/passwd"), []byte("root:x:0:0:root:/root:/bin/sh\nuser:x:1000:1000::/home/user:/bin/sh\n"), 0o644)
+	}
+	if err == nil {
+		err = os.WriteFile(filepath.Join(bundle, "config.json"), j, 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return bundle
+}
+
+// Cgroup is the path below which this process's containers have their cgroups; it ends with a
+// slash, and leak.Main looks for it.
+func Cgroup() string { return fmt.Sprintf("/sysbox-test-%d/", os.Getpid()) }
 
 // Copy copies a file as an executable, and makes the folders that lead to it.
 func Copy(t testing.TB, from, to string) {

@@ -1,0 +1,62 @@
+package process
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"sysbox/runtime/program"
+)
+
+// NotExecuted says of a failed step that looks for name or executes it what a user needs
+// to know; other errors stay as they are.
+func NotExecuted(err error, name string) error {
+	err = refusedByHost(err)
+	var step *program.StepError
+	if errors.As(err, &step) && step.Errno != 0 && step.Step.Field == FieldCwd {
+		return fmt.Errorf("%s is %q: %w; give a folder of the container", step.Step.Field, step.Step.Value, step.Errno)
+	}
+	if !errors.As(err, &step) || step.Step.Field != FieldArgs {
+		return err
+	}
+	switch {
+	case step.Errno == unix.ENOENT && !strings.Contains(name, "/"):
+		return fmt.Errorf("exec: %q: executable file not found in $PATH", name)
+	case step.Errno == unix.ENOEXEC:
+		return fmt.Errorf("exec: %q: %w; is it built for another architecture, or a script without a #! line?", name, step.Errno)
+	case step.Errno != 0:
+		return fmt.Errorf("exec: %q: %w", name, step.Errno)
+	}
+	return err
+}
+
+func notScheduled(err error) error {
+	return fmt.Errorf("process.scheduler: the host's kernel refuses it: %w; real-time policies need CAP_SYS_NICE of the shim, and with cgroup version 1 linux.resources.cpu.realtimeRuntime", err)
+}
+
+func noIOPriority(err error) error {
+	return fmt.Errorf("process.ioPriority: the host's kernel refuses it: %w; IOPRIO_CLASS_RT needs CAP_SYS_NICE of the shim", err)
+}
+
+// refusedByHost says the same of what a program does itself.
+func refusedByHost(err error) error {
+	var step *program.StepError
+	if !errors.As(err, &step) || step.Errno == 0 {
+		return err
+	}
+	switch field := step.Step.Field; field {
+	case FieldScheduler:
+		return notScheduled(step.Errno)
+	case FieldMemoryPolicy:
+		return fmt.Errorf("%s: the host's kernel refuses it: %w; give nodes that the host has and linux.resources.cpu.mems allows, and flags that go with the mode", field, step.Errno)
+	case FieldIOPriority:
+		return noIOPriority(step.Errno)
+	case FieldRlimits:
+		return fmt.Errorf("%s: the host's kernel refuses to %s: %w; a limit above containerd's own needs CAP_SYS_RESOURCE there, and no RLIMIT_NOFILE may be above the sysctl fs.nr_open", field, step.Step.Name, step.Errno)
+	case FieldOOMScoreAdj:
+		return fmt.Errorf("%s is %q: the host's kernel refuses it: %w; one below containerd's own needs CAP_SYS_RESOURCE there", field, step.Step.Value, step.Errno)
+	}
+	return err
+}
