@@ -1,7 +1,6 @@
 package main
 
 import (
-	"flag"
 	"os"
 	"testing"
 
@@ -9,11 +8,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	flag.Parse()
-	if testing.Short() || os.Getuid() != 0 {
-		os.Exit(m.Run()) // the test says why it skips
-	}
-	os.Exit(harness.Private(func() error {
+	os.Exit(harness.Main(m, func() error {
 		_, _, err := defaultPath()
 		return err
 	}, m.Run))

@@ -41,11 +41,7 @@ type testCase struct {
 var cases = slices.Concat(startCases, serviceCases, earlyCases, momentCases, raceCases, stdioCases, terminalCases, deleteCases, killedCases, awayCases)
 
 func TestMain(m *testing.M) {
-	flag.Parse()
-	if why := skipped(); why != "" {
-		os.Exit(m.Run()) // each test says why it skips
-	}
-	os.Exit(harness.Private(prepare, m.Run))
+	os.Exit(harness.Main(m, prepare, m.Run))
 }
 
 func prepare() error {

@@ -81,14 +81,7 @@ func TestConfigurationBroken(t *testing.T) {
 // TestConfigurationBrokenSinceUpgrade: the same of a container that the last version made,
 // whose bundle does not tell the directories, as far as the file is TOML and names the same.
 func TestConfigurationBrokenSinceUpgrade(t *testing.T) {
-	if why := skipped(); why != "" {
-		t.Skip(why)
-	}
-	last := lastShim(t)
-	this, err := peers.Shim()
-	if err != nil {
-		t.Fatal(err)
-	}
+	last, this := shims(t)
 	for _, b := range breaks {
 		if b.name != "a typo" && b.name != "a wrong value" {
 			continue

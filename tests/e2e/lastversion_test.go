@@ -81,31 +81,31 @@ func startReplaceable(t *testing.T, shim string) *replaceable {
 	return h
 }
 
-// lastShim is the directory of the shim's version before this one.
-func lastShim(t *testing.T) string {
+// shims are the directories of the shim's version before this one, and of this one. Where
+// they cannot be used the test is skipped.
+func shims(t *testing.T) (last, this string) {
 	t.Helper()
-	dir, err := peers.OldShim(peers.LastShim)
+	if why := skipped(); why != "" {
+		t.Skip(why)
+	}
+	last, err := peers.OldShim(peers.LastShim)
 	if errors.Is(err, peers.ErrNoHistory) {
 		t.Skip("needs the repository's history, with the version before")
 	}
 	if err != nil {
 		t.Fatal(err)
 	}
-	return dir
+	if this, err = peers.Shim(); err != nil {
+		t.Fatal(err)
+	}
+	return last, this
 }
 
 // TestLastVersion: what one version of the shim has on disk and running, the other lists,
 // deletes and reclaims, after an upgrade as after a downgrade; and ids that the one has
 // given out the other does not give out again.
 func TestLastVersion(t *testing.T) {
-	if why := skipped(); why != "" {
-		t.Skip(why)
-	}
-	last := lastShim(t)
-	this, err := peers.Shim()
-	if err != nil {
-		t.Fatal(err)
-	}
+	last, this := shims(t)
 	for _, x := range []struct{ name, before, after string }{{"upgrade", last, this}, {"downgrade", this, last}} {
 		t.Run(x.name, func(t *testing.T) {
 			h := startReplaceable(t, x.before)

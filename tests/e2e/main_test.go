@@ -10,7 +10,6 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
-	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -47,11 +46,7 @@ type host struct {
 var hosts = map[string]*host{}
 
 func TestMain(m *testing.M) {
-	flag.Parse()
-	if why := skipped(); why != "" {
-		os.Exit(m.Run()) // each test says why it skips
-	}
-	os.Exit(harness.Private(prepare, func() int {
+	os.Exit(harness.Main(m, prepare, func() int {
 		code := m.Run()
 		for _, h := range hosts {
 			if err := h.Stop(); err != nil {

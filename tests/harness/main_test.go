@@ -1,7 +1,6 @@
 package harness_test
 
 import (
-	"flag"
 	"os"
 	"testing"
 
@@ -11,11 +10,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	flag.Parse()
-	if testing.Short() || os.Getuid() != 0 {
-		os.Exit(m.Run()) // each test says why it skips
-	}
-	os.Exit(harness.Private(func() error {
+	os.Exit(harness.Main(m, func() error {
 		if _, err := peers.Containerd(peers.Newest); err != nil {
 			return err
 		}

@@ -1,7 +1,6 @@
 package upstream
 
 import (
-	"flag"
 	"fmt"
 	"net"
 	"net/http"
@@ -32,11 +31,7 @@ var stock = newRegistry()
 var stocked = sync.OnceValues(func() (digest.Digest, error) { return images(stock) })
 
 func TestMain(m *testing.M) {
-	flag.Parse()
-	if testing.Short() || os.Getuid() != 0 {
-		os.Exit(m.Run()) // each test says why it skips
-	}
-	os.Exit(harness.Private(func() error {
+	os.Exit(harness.Main(m, func() error {
 		if _, err := peers.Containerd(peers.Newest); err != nil {
 			return err
 		}
