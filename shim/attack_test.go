@@ -10,7 +10,8 @@ import (
 
 	taskv2 "github.com/containerd/containerd/api/runtime/task/v2"
 	"github.com/containerd/containerd/api/types"
-	"golang.org/x/sys/unix"
+
+	"sysbox/tests/testhost"
 )
 
 // TestNamesInErrors: names of an image's files, which an error tells, may be no text, or
@@ -34,27 +35,12 @@ func TestNamesInErrors(t *testing.T) {
 	if err := os.MkdirAll(layer+"/var/lib/docker", 0o755); err != nil {
 		t.Fatal(err)
 	}
-	at, err := unix.Open(layer+"/var/lib/docker", unix.O_PATH|unix.O_CLOEXEC, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
 	name := "\xff\n\x1b]0;evil\x07\u202e" + strings.Repeat("x", 230)
-	for range 20 {
-		if err := unix.Mkdirat(at, name, 0o755); err != nil {
-			t.Fatal(err)
-		}
-		next, err := unix.Openat(at, name, unix.O_PATH|unix.O_CLOEXEC, 0)
-		if err != nil {
-			t.Fatal(err)
-		}
-		unix.Close(at)
-		at = next
-	}
-	unix.Close(at)
+	testhost.Deep(t, layer+"/var/lib/docker", name, 20, nil)
 
 	r := c.startNew("box", dir)
 	client := v3Client{c.dial(r.Address)}
-	err = client.call(t.Context(), "Create", &taskv2.CreateTaskRequest{ID: "box", Bundle: dir, Rootfs: []*types.Mount{
+	err := client.call(t.Context(), "Create", &taskv2.CreateTaskRequest{ID: "box", Bundle: dir, Rootfs: []*types.Mount{
 		{Type: "overlay", Source: "overlay", Options: []string{"lowerdir=" + layer + ":" + t.TempDir()}},
 	}}, &taskv2.CreateTaskResponse{})
 	if err == nil || !strings.Contains(err.Error(), "file name too long") {

@@ -2,7 +2,6 @@ package uidmap
 
 import (
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"io/fs"
 	"math/rand/v2"
@@ -15,6 +14,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"sysbox/tests/testhost"
 )
 
 var treeMap = Map{{ContainerID: 0, HostID: 0x78000000, Size: 65536}}
@@ -216,23 +217,9 @@ func TestChownDeep(t *testing.T) {
 	const depth = 600
 	root, journals := t.TempDir(), t.TempDir()
 	name := strings.Repeat("x", unix.NAME_MAX)
-	at, err := unix.Open(root, unix.O_PATH|unix.O_CLOEXEC, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for range depth {
-		if err := errors.Join(unix.Mknodat(at, "su", unix.S_IFREG|0o4755, 0), unix.Mkdirat(at, name, 0o755)); err != nil {
-			t.Fatal(err)
-		}
-		next, err := unix.Openat(at, name, unix.O_PATH|unix.O_CLOEXEC, 0)
-		if err != nil {
-			t.Fatal(err)
-		}
-		unix.Close(at)
-		at = next
-	}
-	defer unix.Close(at)
-	if err := unix.Mknodat(at, "su", unix.S_IFREG|0o4755, 0); err != nil {
+	setUserID := func(dir int) error { return unix.Mknodat(dir, "su", unix.S_IFREG|0o4755, 0) }
+	at := testhost.Deep(t, root, name, depth, setUserID)
+	if err := setUserID(at); err != nil {
 		t.Fatal(err)
 	}
 	deepest := func() (st unix.Stat_t) {

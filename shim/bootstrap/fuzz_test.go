@@ -55,12 +55,12 @@ func FuzzParse(f *testing.F) {
 		}
 		// The same options in both forms.
 		a := &anypb.Any{TypeUrl: url, Value: stdin}
-		old := parsed(t, flags, encode(t, a))
+		old := parsed(t, flags, marshal(t, a))
 		if old.Modern && (url != id || string(stdin) != ns) {
 			t.Errorf("options of type %q are taken for parameters", url)
 		}
 		p := &bootapi.BootstrapParams{InstanceID: id, Namespace: ns, Extensions: []*bootapi.Extension{{Value: a}}}
-		modern := parsed(t, flags, encode(t, p))
+		modern := parsed(t, flags, marshal(t, p))
 		if !modern.Modern {
 			t.Error("parameters of the very container are not seen as such")
 		}
@@ -74,7 +74,7 @@ func FuzzParse(f *testing.F) {
 			{InstanceID: id + "x", Namespace: ns, LogLevel: bootapi.LogLevel_LOG_LEVEL_DEBUG, SocketDir: &url, ContainerdTtrpcAddress: "/else"},
 			{InstanceID: id, Namespace: ns + "x", LogLevel: bootapi.LogLevel_LOG_LEVEL_DEBUG, SocketDir: &url, ContainerdTtrpcAddress: "/else"},
 		} {
-			if r := parsed(t, flags, encode(t, other)); r.Modern {
+			if r := parsed(t, flags, marshal(t, other)); r.Modern {
 				t.Errorf("parameters of another container (%v) are taken", other)
 			}
 		}
@@ -112,15 +112,6 @@ func parsed(t *testing.T, flags Request, stdin []byte) Request {
 		t.Errorf("the new answer is %q", answer)
 	}
 	return r
-}
-
-func encode(t *testing.T, m proto.Message) []byte {
-	t.Helper()
-	b, err := proto.Marshal(m)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return b
 }
 
 // FuzzSocketPath: two pods never share a socket, and a socket is in its folder.

@@ -21,6 +21,7 @@ import (
 	"sysbox/runtime/cgroup"
 	"sysbox/tests/leak"
 	"sysbox/tests/pace"
+	"sysbox/tests/testhost"
 )
 
 func TestMain(m *testing.M) { os.Exit(leak.Main(m, "")) }
@@ -50,16 +51,7 @@ func busy(t *testing.T, l *cgroup.Layout, script string) *cgroup.Cgroup {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second*pace.Patience())
-		defer cancel()
-		if err := c.KillAll(ctx); err != nil {
-			t.Error(err)
-		}
-		if err := c.Delete(ctx); err != nil {
-			t.Error(err)
-		}
-	})
+	t.Cleanup(func() { testhost.RemoveCgroup(t, c) })
 	cmd := exec.Command("sh", "-c", "read go; "+script)
 	in, err := cmd.StdinPipe()
 	if err != nil {

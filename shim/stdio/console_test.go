@@ -7,40 +7,18 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
-)
 
-// pty returns a master as the runtime gives it, and a way to open its slave.
-func pty(t *testing.T) (master *os.File, slave func() *os.File) {
-	t.Helper()
-	fd, err := unix.Open("/dev/ptmx", unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := unix.IoctlSetPointerInt(fd, unix.TIOCSPTLCK, 0); err != nil {
-		t.Fatal(err)
-	}
-	n, err := unix.IoctlGetInt(fd, unix.TIOCGPTN)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return os.NewFile(uintptr(fd), "master"), func() *os.File {
-		f, err := os.OpenFile(fmt.Sprintf("/dev/pts/%d", n), os.O_RDWR|unix.O_NOCTTY, 0)
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { f.Close() })
-		return f
-	}
-}
+	"sysbox/tests/streams"
+)
 
 func TestConsole(t *testing.T) {
 	t.Parallel()
-	in, out := mkfifo(t, "in"), mkfifo(t, "out")
+	in, out := streams.FIFO(t, "in"), streams.FIFO(t, "out")
 	s := open(t, Config{Stdin: in, Stdout: out, Terminal: true})
 	if err := s.Resize(100, 30); err != nil { // before there is a terminal
 		t.Fatal(err)
 	}
-	master, slave := pty(t)
+	master, slave := streams.Terminal(t)
 	tty := slave()
 	if err := s.Started(master); err != nil {
 		t.Fatal(err)
@@ -89,7 +67,7 @@ func TestConsole(t *testing.T) {
 func TestConsoleToNowhere(t *testing.T) {
 	t.Parallel()
 	s := open(t, Config{Terminal: true})
-	master, slave := pty(t)
+	master, slave := streams.Terminal(t)
 	tty := slave()
 	if err := s.Started(master); err != nil {
 		t.Fatal(err)

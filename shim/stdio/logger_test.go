@@ -1,7 +1,6 @@
 package stdio
 
 import (
-	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -38,14 +37,7 @@ func TestBinaryLogger(t *testing.T) {
 		t.Run(c.scheme, func(t *testing.T) {
 			path, dir := script(t, strings.Replace(logsAll, "READY", c.ready, 1))
 			s := open(t, Config{ID: "box", Namespace: "ns", Stdout: c.scheme + "://" + path + "?--dir=" + dir + "&b=a%20c"})
-			w, we := dup(t, s.Child().Stdout), dup(t, s.Child().Stderr)
-			if err := s.Started(nil); err != nil {
-				t.Fatal(err)
-			}
-			fmt.Fprint(w, "to stdout")
-			fmt.Fprint(we, "to stderr")
-			w.Close()
-			we.Close()
+			sayBoth(t, s)
 			s.Close() // waits for the logger
 			for name, want := range map[string]string{"who": "box ns --dir " + dir + " b a c\n", "out": "to stdout", "err": "to stderr"} {
 				if b, err := os.ReadFile(filepath.Join(dir, name)); err != nil || string(b) != want {

@@ -14,19 +14,11 @@ import (
 	"golang.org/x/sys/unix"
 
 	"sysbox/tests/pace"
+	"sysbox/tests/streams"
 )
 
 // patience ends a test that would hang; no test's outcome depends on it.
 var patience = 20 * time.Second * pace.Patience()
-
-func mkfifo(t *testing.T, name string) string {
-	t.Helper()
-	p := filepath.Join(t.TempDir(), name)
-	if err := unix.Mkfifo(p, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return p
-}
 
 func open(t *testing.T, cfg Config) *IO {
 	t.Helper()
@@ -51,6 +43,19 @@ func dup(t *testing.T, f *os.File) *os.File {
 	d := os.NewFile(uintptr(fd), f.Name())
 	t.Cleanup(func() { d.Close() })
 	return d
+}
+
+// sayBoth is a process that says "to stdout" and "to stderr", each where it belongs, and ends.
+func sayBoth(t *testing.T, s *IO) {
+	t.Helper()
+	w, we := dup(t, s.Child().Stdout), dup(t, s.Child().Stderr)
+	if err := s.Started(nil); err != nil {
+		t.Fatal(err)
+	}
+	fmt.Fprint(w, "to stdout")
+	fmt.Fprint(we, "to stderr")
+	w.Close()
+	we.Close()
 }
 
 // reader opens a FIFO as a client does.
@@ -86,17 +91,10 @@ func TestNothingIsDevNull(t *testing.T) {
 
 func TestFIFOEnd(t *testing.T) {
 	t.Parallel()
-	out, errs := mkfifo(t, "out"), mkfifo(t, "err")
+	out, errs := streams.FIFO(t, "out"), streams.FIFO(t, "err")
 	s := open(t, Config{Stdout: out, Stderr: errs})
 	r, re := reader(t, out), reader(t, errs)
-	w, we := dup(t, s.Child().Stdout), dup(t, s.Child().Stderr)
-	if err := s.Started(nil); err != nil {
-		t.Fatal(err)
-	}
-	fmt.Fprint(w, "to stdout")
-	fmt.Fprint(we, "to stderr")
-	w.Close()
-	we.Close()
+	sayBoth(t, s)
 	// The client sees the end without any call to the shim.
 	for _, c := range []struct {
 		r    io.Reader
@@ -116,7 +114,7 @@ func TestFIFOEnd(t *testing.T) {
 
 func TestFIFOLarge(t *testing.T) {
 	t.Parallel()
-	out := mkfifo(t, "out")
+	out := streams.FIFO(t, "out")
 	s := open(t, Config{Stdout: out})
 	r, w := reader(t, out), dup(t, s.Child().Stdout)
 	if err := s.Started(nil); err != nil {
@@ -141,7 +139,7 @@ func TestFIFOLarge(t *testing.T) {
 // gets no SIGPIPE.
 func TestReaderGoesAndComes(t *testing.T) {
 	t.Parallel()
-	out := mkfifo(t, "out")
+	out := streams.FIFO(t, "out")
 	s := open(t, Config{Stdout: out})
 	w := dup(t, s.Child().Stdout)
 	if err := s.Started(nil); err != nil {
@@ -165,7 +163,7 @@ func TestReaderGoesAndComes(t *testing.T) {
 // Without a client for ever, Close still ends everything.
 func TestDeadReader(t *testing.T) {
 	t.Parallel()
-	out := mkfifo(t, "out")
+	out := streams.FIFO(t, "out")
 	s := open(t, Config{Stdout: out})
 	w := dup(t, s.Child().Stdout)
 	if err := s.Started(nil); err != nil {
@@ -191,7 +189,7 @@ func TestDeadReader(t *testing.T) {
 
 func TestStdin(t *testing.T) {
 	t.Parallel()
-	in := mkfifo(t, "in")
+	in := streams.FIFO(t, "in")
 	s := open(t, Config{Stdin: in})
 	r := dup(t, s.Child().Stdin)
 	if err := s.Started(nil); err != nil {
@@ -259,7 +257,7 @@ func TestProcessEndsBlock(t *testing.T) {
 	t.Parallel()
 	path, _ := script(t, "exec 5>&-\nexec cat <&3 >/dev/null\n")
 	for _, cfg := range []Config{
-		{Stdin: mkfifo(t, "in"), Stdout: mkfifo(t, "out"), Stderr: mkfifo(t, "err")},
+		{Stdin: streams.FIFO(t, "in"), Stdout: streams.FIFO(t, "out"), Stderr: streams.FIFO(t, "err")},
 		{Stdout: "binary://" + path},
 	} {
 		s := open(t, cfg)
@@ -289,7 +287,7 @@ func TestPipeOwner(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Skip("gives a pipe to another user, which takes root")
 	}
-	out := mkfifo(t, "out")
+	out := streams.FIFO(t, "out")
 	s := open(t, Config{Stdout: out, UID: 100123, GID: 100456})
 	var st unix.Stat_t
 	if err := unix.Fstat(int(s.Child().Stdout.Fd()), &st); err != nil {

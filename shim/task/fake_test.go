@@ -273,6 +273,15 @@ func (r *rig) exec(id, exec string) {
 	}
 }
 
+// running makes and starts a container and an exec in it.
+func (r *rig) running(id, exec string) {
+	r.t.Helper()
+	r.create(id)
+	r.start(id, "")
+	r.exec(id, exec)
+	r.start(id, exec)
+}
+
 func (r *rig) wait(id, exec string) *api.WaitResponse {
 	r.t.Helper()
 	res, err := r.Wait(r.t.Context(), &api.WaitRequest{ID: id, ExecID: exec})

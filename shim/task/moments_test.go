@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"testing"
 	"time"
 
@@ -16,6 +15,7 @@ import (
 	"google.golang.org/protobuf/types/known/anypb"
 
 	"sysbox/runtime"
+	"sysbox/tests/streams"
 )
 
 // patience ends a test that would hang; no test's outcome depends on it.
@@ -52,12 +52,12 @@ type life struct {
 func newLife(t *testing.T, stdin, terminal bool) *life {
 	t.Helper()
 	l := &life{
-		rig: newRig(t), out: fifo(t, "out"),
+		rig: newRig(t), out: streams.FIFO(t, "out"),
 		made: make(chan *life, 1), goOn: make(chan func()), started: make(chan error, 1),
 		copied: make(chan string, 1),
 	}
 	if stdin {
-		l.in = fifo(t, "in")
+		l.in = streams.FIFO(t, "in")
 	}
 	l.create("box")
 	l.start("box", "")
@@ -65,7 +65,8 @@ func newLife(t *testing.T, stdin, terminal bool) *life {
 		l.proc = p
 		var stdin *os.File
 		if terminal {
-			p.console, l.tty = pty(t)
+			master, slave := streams.Terminal(t)
+			p.console, l.tty = master, slave()
 		} else if r.Stdio.Stdin != nil {
 			fd, err := unix.FcntlInt(r.Stdio.Stdin.Fd(), unix.F_DUPFD_CLOEXEC, 3)
 			if err != nil {
@@ -123,17 +124,23 @@ func (l *life) to(m moment) {
 		l.within("the runtime's Exec", func() { <-l.made })
 	}
 	if m >= going {
-		l.within("Start's answer", func() {
-			l.goOn <- func() {}
-			if err := <-l.started; err != nil {
-				l.t.Error(err)
-			}
-		})
+		l.letStart()
 	}
 	if m >= exited {
 		l.proc.end(5)
 		l.wait("box", "e")
 	}
+}
+
+// letStart lets the runtime's Exec go on, and Start answer.
+func (l *life) letStart() {
+	l.t.Helper()
+	l.within("Start's answer", func() {
+		l.goOn <- func() {}
+		if err := <-l.started; err != nil {
+			l.t.Error(err)
+		}
+	})
 }
 
 // read is the reader of stdout that Start waits for.
@@ -156,13 +163,15 @@ func (l *life) proceed(m moment) {
 		l.within("the runtime's Exec", func() { <-l.made })
 		fallthrough
 	case making:
-		l.within("Start's answer", func() {
-			l.goOn <- func() {}
-			if err := <-l.started; err != nil {
-				l.t.Error(err)
-			}
-		})
+		l.letStart()
 	}
+}
+
+// asked makes a call that may have to wait, and returns where its answer will be.
+func asked(call func() error) <-chan error {
+	answer := make(chan error, 1)
+	go func() { answer <- call() }()
+	return answer
 }
 
 func (l *life) within(what string, f func()) {
@@ -193,37 +202,6 @@ func (l *life) closeIO() {
 	if _, err := l.CloseIO(l.t.Context(), &api.CloseIORequest{ID: "box", ExecID: "e", Stdin: true}); err != nil {
 		l.t.Error(err)
 	}
-}
-
-func fifo(t *testing.T, name string) string {
-	t.Helper()
-	p := filepath.Join(t.TempDir(), name)
-	if err := unix.Mkfifo(p, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return p
-}
-
-// pty is a terminal as the runtime makes it.
-func pty(t *testing.T) (master, slave *os.File) {
-	t.Helper()
-	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	fd := int(master.Fd())
-	if err := unix.IoctlSetPointerInt(fd, unix.TIOCSPTLCK, 0); err != nil {
-		t.Fatal(err)
-	}
-	n, err := unix.IoctlGetInt(fd, unix.TIOCGPTN)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if slave, err = os.OpenFile(fmt.Sprintf("/dev/pts/%d", n), os.O_RDWR|unix.O_NOCTTY, 0); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { slave.Close() })
-	return master, slave
 }
 
 // TestCloseIOAtEachMoment: the process's stdin ends, after all that was written, whenever the
@@ -289,11 +267,10 @@ func TestKillAtEachMoment(t *testing.T) {
 		t.Run(m.String(), func(t *testing.T) {
 			l := newLife(t, true, false)
 			l.to(m)
-			answer := make(chan error, 1)
-			go func() {
+			answer := asked(func() error {
 				_, err := l.Kill(context.WithoutCancel(t.Context()), &api.KillRequest{ID: "box", ExecID: "e", Signal: 9})
-				answer <- err
-			}()
+				return err
+			})
 			if m == opening || m == making {
 				// It waits, rather than to say that there is nothing to kill.
 				select {
@@ -332,11 +309,10 @@ func TestKillAtEachMoment(t *testing.T) {
 func TestKillOfAStartThatFails(t *testing.T) {
 	l := newLife(t, true, false)
 	l.to(making)
-	answer := make(chan error, 1)
-	go func() {
+	answer := asked(func() error {
 		_, err := l.Kill(context.WithoutCancel(t.Context()), &api.KillRequest{ID: "box", ExecID: "e", Signal: 9})
-		answer <- err
-	}()
+		return err
+	})
 	l.goOn <- func() { l.pod.execErr = errors.New("exec /nothing: no such file") }
 	l.within("both answers", func() {
 		if err := <-l.started; err == nil {
@@ -351,11 +327,7 @@ func TestKillerLeaves(t *testing.T) {
 	l := newLife(t, true, false)
 	l.to(making)
 	ctx, leave := context.WithCancel(t.Context())
-	answer := make(chan error, 1)
-	go func() {
-		_, err := l.Kill(ctx, &api.KillRequest{ID: "box", ExecID: "e", Signal: 9})
-		answer <- err
-	}()
+	answer := asked(func() error { _, err := l.Kill(ctx, &api.KillRequest{ID: "box", ExecID: "e", Signal: 9}); return err })
 	leave()
 	l.within("Kill's answer", func() {
 		if err := <-answer; err == nil {
@@ -398,11 +370,10 @@ func TestDeleteAtEachMoment(t *testing.T) {
 		t.Run(m.String(), func(t *testing.T) {
 			l := newLife(t, true, false)
 			l.to(m)
-			answer := make(chan error, 1)
-			go func() {
+			answer := asked(func() error {
 				_, err := l.Delete(context.WithoutCancel(t.Context()), &api.DeleteRequest{ID: "box", ExecID: "e"})
-				answer <- err
-			}()
+				return err
+			})
 			if m == opening || m == making {
 				l.proceed(m)
 			}

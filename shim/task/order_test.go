@@ -10,10 +10,7 @@ import (
 
 func TestOrderOfALife(t *testing.T) {
 	r := newRig(t)
-	r.create("box")
-	r.start("box", "")
-	r.exec("box", "e")
-	r.start("box", "e")
+	r.running("box", "e")
 	r.pod.containers["box"].execs[0].end(3)
 	if w := r.wait("box", "e"); w.ExitStatus != 3 || w.ExitedAt == nil {
 		t.Errorf("wait for the exec gave %v", w)
@@ -64,10 +61,7 @@ func TestEarlyExitIsHeldBack(t *testing.T) {
 // is chance.
 func TestInitExitIsLast(t *testing.T) {
 	r := newRig(t)
-	r.create("box")
-	r.start("box", "")
-	r.exec("box", "e")
-	r.start("box", "e")
+	r.running("box", "e")
 	b := r.pod.containers["box"]
 	b.init.end(0)
 	for { // until the shim knows of init's end
@@ -91,10 +85,7 @@ func TestInitExitIsLast(t *testing.T) {
 func TestRestIsKilled(t *testing.T) {
 	r := newRig(t)
 	r.pod.ownPIDs = false
-	r.create("box")
-	r.start("box", "")
-	r.exec("box", "e")
-	r.start("box", "e")
+	r.running("box", "e")
 	r.pod.containers["box"].init.end(0)
 	if w := r.wait("box", ""); w.ExitStatus != 0 {
 		t.Errorf("init's status is %d", w.ExitStatus)

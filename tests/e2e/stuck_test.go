@@ -3,7 +3,6 @@ package e2e
 import (
 	"fmt"
 	"os"
-	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -15,6 +14,7 @@ import (
 
 	"sysbox/tests/leak"
 	"sysbox/tests/peers"
+	"sysbox/tests/testhost"
 )
 
 // stuck makes processes that SIGKILL does not end.
@@ -252,7 +252,7 @@ func TestStuckShim(t *testing.T) {
 			both(t, func(t *testing.T, h *host) {
 				serving, volume := h.accomplice(t, "serve", "/shared/socket")
 				task, exit := h.stuckIn(t, []string{"/stuck/stuck", "enter", "/shared/socket", "/f"}, volume)
-				if threads := waiting(t, h.shimOf(t, task)); len(threads) > 0 {
+				if threads := testhost.WaitingForFUSE(t, h.shimOf(t, task)); len(threads) > 0 {
 					t.Errorf("threads of the shim wait: %v", threads)
 				}
 				c.end(t, h, task, exit)
@@ -307,21 +307,6 @@ func TestStuckInAnotherPods(t *testing.T) {
 			t.Errorf("exit status %d", status)
 		}
 	})
-}
-
-// waiting are the threads of a process that wait for a FUSE file system.
-func waiting(t *testing.T, pid int) (out []string) {
-	t.Helper()
-	tasks, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*", pid))
-	if err != nil || len(tasks) == 0 {
-		t.Fatal(tasks, err)
-	}
-	for _, task := range tasks {
-		if at, err := os.ReadFile(task + "/wchan"); err == nil && string(at) == "request_wait_answer" {
-			out = append(out, task)
-		}
-	}
-	return out
 }
 
 // shimOf is the pid of the shim of a container, which is its pod's first.
