@@ -24,6 +24,18 @@ var layers = []struct {
 		"github.com/containerd/", "google.golang.org/", "github.com/opencontainers/", "github.com/moby/",
 		"golang.org/x/sys/unix", "github.com/pelletier/go-toml/v2",
 	}},
+	// A command works on a host without containerd, and with a shim of any version.
+	{"shim/admin", []string{"shim/version", "runtime", "uidmap"}, []string{"golang.org/x/sys/unix"}},
+	// What -info answers depends on no container and on no configuration.
+	{"shim/features", []string{"shim/version", "runtime/feature"}, []string{
+		"github.com/containerd/containerd/api/types", "google.golang.org/protobuf/", "github.com/opencontainers/runtime-spec/",
+	}},
+	// The figures are the cgroup's, so that they can be compared with those of others.
+	{"shim/metrics", []string{"runtime/cgroup"}, []string{
+		"github.com/containerd/cgroups/v3/", "google.golang.org/protobuf/", "golang.org/x/sys/unix",
+	}},
+	// Every package may import it.
+	{"shim/version", nil, nil},
 	{"runtime", []string{"runtime/", "uidmap"}, []string{
 		"github.com/opencontainers/runtime-spec/", "golang.org/x/sys/unix", "github.com/pelletier/go-toml/v2",
 	}},
