@@ -52,12 +52,6 @@ func newCaller(t *testing.T) *caller {
 	if os.Getuid() != 0 {
 		t.Skip("starts the shim's daemon, which takes root")
 	}
-	return newCommand(t)
-}
-
-// newCommand is a caller whose commands end without a daemon.
-func newCommand(t *testing.T) *caller {
-	t.Helper()
 	shim, err := peers.Shim()
 	if err != nil {
 		t.Fatal(err)

@@ -340,17 +340,23 @@ func TestRefusal(t *testing.T) {
 }
 
 func TestBadCommandLine(t *testing.T) {
-	c := newCommand(t)
+	t.Chdir(t.TempDir())
+	run := func(args ...string) (string, int) {
+		var out bytes.Buffer
+		args = append([]string{"shim", "-namespace", "ns", "-address", "/run/test.sock", "-publish-binary", "/bin/true", "-id", "x"}, args...)
+		code := Main(args, strings.NewReader(""), &out, &out)
+		return out.String(), code
+	}
 	for _, args := range [][]string{{"restart"}, {"-nonsense", "start"}, {"-namespace", "", "start"}, {"-id", "", "start"}, {"-id", "", "delete"}, {"check", "now"}} {
-		if out, err := c.run("x", t.TempDir(), nil, args...); err == nil || len(out) == 0 {
-			t.Errorf("%q: %v: %q; want a failure with its reason", args, err, out)
+		if out, code := run(args...); code == 0 || out == "" {
+			t.Errorf("%q: exit code %d: %q; want a failure with its reason", args, code, out)
 		}
 	}
 	// What a person asks for first names what a person can run.
-	out, err := c.run("x", t.TempDir(), nil, "-help")
+	out, code := run("-help")
 	for _, want := range []string{"check ", "reclaim ", "-bundle"} {
-		if err != nil || !strings.Contains(string(out), want) {
-			t.Errorf("-help: %v: %q does not have %q", err, out, want)
+		if code != 0 || !strings.Contains(out, want) {
+			t.Errorf("-help: exit code %d: %q does not have %q", code, out, want)
 		}
 	}
 }

@@ -1,6 +1,8 @@
 package admin
 
 import (
+	"errors"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -40,6 +42,9 @@ func TestCheck(t *testing.T) {
 // TestCheckConfig: check says which configuration and which ids there are, and what is
 // wrong with them.
 func TestCheckConfig(t *testing.T) {
+	if _, err := runtime.DefaultDirs().Containers(); errors.Is(err, fs.ErrPermission) {
+		t.Skip("looks for containers where root has made some, which takes root")
+	}
 	name := filepath.Join(t.TempDir(), "config.toml")
 	t.Setenv("SYSBOX_CONFIG_FILE", name)
 	for _, c := range []struct{ text, says, fails string }{
