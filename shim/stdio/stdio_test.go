@@ -58,6 +58,18 @@ func sayBoth(t *testing.T, s *IO) {
 	we.Close()
 }
 
+// writing is a process that has stdout, w, which goes to the FIFO out.
+func writing(t *testing.T) (s *IO, out string, w *os.File) {
+	t.Helper()
+	out = streams.FIFO(t, "out")
+	s = open(t, Config{Stdout: out})
+	w = dup(t, s.Child().Stdout)
+	if err := s.Started(nil); err != nil {
+		t.Fatal(err)
+	}
+	return s, out, w
+}
+
 // reader opens a FIFO as a client does.
 func reader(t *testing.T, path string) *os.File {
 	t.Helper()
@@ -139,12 +151,7 @@ func TestFIFOLarge(t *testing.T) {
 // gets no SIGPIPE.
 func TestReaderGoesAndComes(t *testing.T) {
 	t.Parallel()
-	out := streams.FIFO(t, "out")
-	s := open(t, Config{Stdout: out})
-	w := dup(t, s.Child().Stdout)
-	if err := s.Started(nil); err != nil {
-		t.Fatal(err)
-	}
+	_, out, w := writing(t)
 	r := reader(t, out)
 	fmt.Fprint(w, "first")
 	if got := read(t, r, 5); got != "first" {
@@ -163,12 +170,7 @@ func TestReaderGoesAndComes(t *testing.T) {
 // Without a client for ever, Close still ends everything.
 func TestDeadReader(t *testing.T) {
 	t.Parallel()
-	out := streams.FIFO(t, "out")
-	s := open(t, Config{Stdout: out})
-	w := dup(t, s.Child().Stdout)
-	if err := s.Started(nil); err != nil {
-		t.Fatal(err)
-	}
+	s, _, w := writing(t)
 	stuck := make(chan error, 1)
 	go func() {
 		_, err := w.Write(make([]byte, 1<<20))

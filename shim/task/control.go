@@ -59,14 +59,7 @@ func (c *container) thawToDie(ctx context.Context) error {
 
 // Pause freezes the container.
 func (s *Service) Pause(ctx context.Context, r *api.PauseRequest) (*emptypb.Empty, error) {
-	c, err := s.find(r.GetID())
-	if err == nil {
-		err = c.pause(ctx)
-	}
-	if err != nil {
-		return nil, toGRPC(err)
-	}
-	return &emptypb.Empty{}, nil
+	return s.with(r.GetID(), func(c *container) error { return c.pause(ctx) })
 }
 
 func (c *container) pause(ctx context.Context) error {
@@ -92,14 +85,7 @@ func (c *container) pause(ctx context.Context) error {
 
 // Resume thaws the container.
 func (s *Service) Resume(ctx context.Context, r *api.ResumeRequest) (*emptypb.Empty, error) {
-	c, err := s.find(r.GetID())
-	if err == nil {
-		err = c.resume(ctx)
-	}
-	if err != nil {
-		return nil, toGRPC(err)
-	}
-	return &emptypb.Empty{}, nil
+	return s.with(r.GetID(), func(c *container) error { return c.resume(ctx) })
 }
 
 func (c *container) resume(ctx context.Context) error {
@@ -129,14 +115,7 @@ const resourcesURL = "opencontainers/runtime-spec/1/LinuxResources"
 
 // Update applies new limits.
 func (s *Service) Update(ctx context.Context, r *api.UpdateTaskRequest) (*emptypb.Empty, error) {
-	c, err := s.find(r.GetID())
-	if err == nil {
-		err = c.update(ctx, r)
-	}
-	if err != nil {
-		return nil, toGRPC(err)
-	}
-	return &emptypb.Empty{}, nil
+	return s.with(r.GetID(), func(c *container) error { return c.update(ctx, r) })
 }
 
 func (c *container) update(ctx context.Context, r *api.UpdateTaskRequest) error {

@@ -17,6 +17,7 @@ import (
 	api "github.com/containerd/containerd/api/runtime/task/v2"
 	"github.com/containerd/errdefs"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/emptypb"
 
 	"sysbox/runtime"
 	"sysbox/shim/bundle"
@@ -57,6 +58,18 @@ func (s *Service) find(id string) (*container, error) {
 		return c, nil
 	}
 	return nil, fmt.Errorf("container %s was not created: %w", id, errdefs.ErrNotFound)
+}
+
+// with calls f with a container, for a call that answers nothing but an error.
+func (s *Service) with(id string, f func(c *container) error) (*emptypb.Empty, error) {
+	c, err := s.find(id)
+	if err == nil {
+		err = f(c)
+	}
+	if err != nil {
+		return nil, toGRPC(err)
+	}
+	return &emptypb.Empty{}, nil
 }
 
 func (s *Service) findProcess(id, execID string) (*container, *process, error) {

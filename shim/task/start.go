@@ -111,14 +111,7 @@ func (c *container) runExec(ctx context.Context, p *process) (Process, error) {
 
 // Exec notes a process to be started later, by Start.
 func (s *Service) Exec(_ context.Context, r *api.ExecProcessRequest) (*emptypb.Empty, error) {
-	c, err := s.find(r.GetID())
-	if err == nil {
-		err = c.addExec(r)
-	}
-	if err != nil {
-		return nil, toGRPC(err)
-	}
-	return &emptypb.Empty{}, nil
+	return s.with(r.GetID(), func(c *container) error { return c.addExec(r) })
 }
 
 // processURL is the type under which callers send an exec's process.
