@@ -53,7 +53,7 @@ test-upstream: install build ## containerd's own client and CRI suites (TEST_UPS
 
 KERNEL ?= newest
 VMTESTS := ./uidmap ./runtime ./runtime/cgroup ./runtime/feature ./runtime/hooks ./runtime/process ./runtime/program \
-	./runtime/seccomp ./runtime/sys ./runtime/trap ./shim ./shim/admin ./tests/conformance
+	./runtime/rootfs ./runtime/seccomp ./runtime/sys ./runtime/trap ./shim ./shim/admin ./tests/conformance
 
 # Of the end-to-end tests the machine, which is some ten times slower, leaves out those of
 # inner software and of callers' versions, the crowds, and the faults at every call.
@@ -75,7 +75,7 @@ SELINUXTESTS ?= ^(TestSELinux|TestTable|TestOverlay.*|TestKeyring.*|TestTreeIsLo
 
 test-vm-selinux: vm-ready ## those of SELinux's labels and what they touch, in a machine with it; some ten minutes
 	$(GO) run ./tests/vm -lsm selinux -kernel $(KERNEL) -timeout 60m -test -run '$(SELINUXTESTS)' \
-		./uidmap ./runtime ./tests/conformance ./tests/e2e | $(GO) run ./tests/summary -machine
+		./runtime/rootfs ./runtime ./tests/conformance ./tests/e2e | $(GO) run ./tests/summary -machine
 
 define vm-run
 mkdir -p .cache/runs; \

@@ -14,7 +14,7 @@ import (
 	"sysbox/runtime/hooks"
 	"sysbox/runtime/kill"
 	"sysbox/runtime/mirror"
-	"sysbox/runtime/mount"
+	"sysbox/runtime/rootfs"
 	"sysbox/runtime/state"
 	"sysbox/runtime/tree"
 	"sysbox/uidmap"
@@ -126,7 +126,7 @@ func undoRecord(ctx context.Context, log *slog.Logger, r *state.Record, d state.
 		},
 		func() error {
 			if r.Upper != "" {
-				for _, w := range mount.ParkUpper(ctx, r.Upper, r.InUpper) {
+				for _, w := range rootfs.ParkUpper(ctx, r.Upper, r.InUpper) {
 					log.Warn(w)
 				}
 			}

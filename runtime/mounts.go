@@ -13,9 +13,9 @@ import (
 	"sysbox/runtime/hooks"
 	"sysbox/runtime/image"
 	"sysbox/runtime/mount"
+	"sysbox/runtime/rootfs"
 	"sysbox/runtime/state"
 	"sysbox/runtime/sys"
-	"sysbox/uidmap"
 )
 
 // buildTree builds the mount tree and pivots this thread, and with it init,
@@ -62,7 +62,7 @@ func (c *creation) buildTree(ctx context.Context, h *handles) error {
 // makes the tree's storage folders ready.
 func (c *creation) mountRootfs(ctx context.Context, t *mount.Tree) (*os.File, error) {
 	spec := c.rootfs(t.UserNS)
-	root, upper, err := spec.Mount()
+	root, upper, err := rootfs.Mount(spec)
 	if err != nil {
 		return nil, err
 	}
@@ -81,7 +81,7 @@ func (c *creation) mountRootfs(ctx context.Context, t *mount.Tree) (*os.File, er
 		root.Close()
 	}
 	if err == nil && again {
-		root, upper, err = spec.Mount()
+		root, upper, err = rootfs.Mount(spec)
 	}
 	if err == nil && upper != nil && upper.Caller != "" {
 		if err = c.openMirror(root, upper); err != nil {
@@ -92,10 +92,10 @@ func (c *creation) mountRootfs(ctx context.Context, t *mount.Tree) (*os.File, er
 }
 
 // rootfs is the root file system that the plan asks for.
-func (c *creation) rootfs(userns *os.File) *uidmap.Rootfs {
+func (c *creation) rootfs(userns *os.File) rootfs.Config {
 	r := c.plan.Rootfs
-	spec := &uidmap.Rootfs{
-		Dir: r.Path, UserNS: userns, UID: c.plan.IDs.UID, GID: c.plan.IDs.GID, Shift: c.plan.IDs.ShiftRootfs,
+	return rootfs.Config{
+		Dir: r.Path, Mounts: r.Mounts, UserNS: userns, UID: c.plan.IDs.UID, GID: c.plan.IDs.GID, Shift: c.plan.IDs.ShiftRootfs,
 		Journal: c.cfg.Dirs().Journals(), ForceChown: c.cfg.Testing.Chown,
 		Slow: func(why error) {
 			c.warn(fmt.Sprintf("the ids of the root file system cannot be shifted, so that its files are chowned now and when the container is deleted, those of an image copied before; this takes long: %v", why))
@@ -106,10 +106,6 @@ func (c *creation) rootfs(userns *os.File) *uidmap.Rootfs {
 			return c.saveRecord()
 		},
 	}
-	for _, m := range r.Mounts {
-		spec.Mounts = append(spec.Mounts, uidmap.Mount(m))
-	}
-	return spec
 }
 
 // lookAtImage finds what of the mounted image has to be known: its device, and init's home.

@@ -5,12 +5,12 @@ import (
 	"path/filepath"
 
 	"sysbox/runtime/mirror"
+	"sysbox/runtime/rootfs"
 	"sysbox/runtime/sys"
-	"sysbox/uidmap"
 )
 
 // openMirror prepares a root for a caller that has mounted the overlay itself.
-func (c *creation) openMirror(root *os.File, upper *uidmap.Upper) error {
+func (c *creation) openMirror(root *os.File, upper *rootfs.Upper) error {
 	if _, ok := c.plan.Annotations["io.kubernetes.cri-o.ContainerType"]; ok {
 		return c.shareRoot(root, upper.Caller) // CRI-O copies nothing into what runs
 	}
@@ -33,7 +33,7 @@ func (c *creation) shareRoot(root *os.File, dir string) error {
 			folders = append(folders, filepath.Dir(m.Destination))
 		}
 	}
-	return uidmap.Share(root, dir, folders)
+	return rootfs.Share(root, dir, folders)
 }
 
 // serveMirror gives the mirror its root, which is attached: the mount alone, without
@@ -77,7 +77,7 @@ func (c *Container) hideMirror() {
 		c.warn("uncover the root file system: " + err.Error())
 		return
 	}
-	uidmap.Forget(c.rec.Mirror)
+	rootfs.Forget(c.rec.Mirror)
 }
 
 // closeMirror ends the mirror.

@@ -43,9 +43,10 @@ var layers = []struct {
 		"github.com/opencontainers/runtime-spec/", "golang.org/x/sys/unix",
 		"github.com/coreos/go-systemd/v22/dbus", "github.com/godbus/dbus/v5",
 	}},
+	{"runtime/rootfs", []string{"runtime/fill", "runtime/plan", "runtime/sys", "runtime/tree", "runtime/whiteout", "uidmap"}, []string{"golang.org/x/sys/unix"}},
 	{"runtime/program", []string{"runtime/sys"}, []string{"golang.org/x/sys/unix"}},
 	{"runtime/sys", nil, []string{"golang.org/x/sys/unix"}},
-	{"uidmap", []string{"runtime/sys", "runtime/program"}, []string{"golang.org/x/sys/unix"}},
+	{"uidmap", []string{"runtime/sys"}, []string{"golang.org/x/sys/unix"}},
 }
 
 // TestImports: imports go down only. uidmap knows nothing of containers, runtime nothing of

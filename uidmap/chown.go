@@ -24,12 +24,12 @@ import (
 // need be and must survive a reboot. A tree that is shifted by other maps is
 // reverted first.
 func Shift(journalDir, root string, uid, gid Map) error {
-	return shift(journalDir, root, nil, uid, gid)
+	return ShiftOpen(journalDir, root, nil, uid, gid)
 }
 
-// shift is Shift of a tree whose root is open, under the name by which Revert
+// ShiftOpen is [Shift] of a tree whose root is open, under the name by which Revert
 // finds what has changed: of an overlay, its upper layer.
-func shift(journalDir, root string, open *os.File, uid, gid Map) error {
+func ShiftOpen(journalDir, root string, open *os.File, uid, gid Map) error {
 	for name, m := range map[string]Map{"uid": uid, "gid": gid} {
 		if err := checkShiftable(m); err != nil {
 			return fmt.Errorf("change the owners of %s: %s mapping: %w", root, name, err)

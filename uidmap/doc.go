@@ -4,5 +4,6 @@
 // file system cannot.
 //
 // What does not belong here: anything about containers, their specs or their
-// processes, which is package runtime's.
+// processes, which is package runtime's; how a root file system is mounted,
+// which is package rootfs's. System calls are those of runtime/sys.
 package uidmap

@@ -4,9 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"sysbox/runtime/sys"
 )
 
 // ErrNotIDMappable is wrapped by errors of file systems and kernels that
@@ -17,35 +18,30 @@ var ErrNotIDMappable = errors.New("the file system or the kernel cannot shift id
 // IDMapped returns a detached copy of the mount at path, with all below it if
 // recursive, shifted by the maps of the user namespace.
 func IDMapped(path string, userns *os.File, recursive bool) (*os.File, error) {
-	f, err := clone(path, recursive)
+	f, err := Clone(path, recursive)
 	if err != nil {
 		return nil, err
 	}
-	if err := setIDMap(f, userns, recursive); err != nil {
+	if err := SetIDMap(f, userns, recursive); err != nil {
 		f.Close()
 		return nil, fmt.Errorf("shift the ids of %s: %w", path, err)
 	}
 	return f, nil
 }
 
-func clone(path string, recursive bool) (*os.File, error) {
-	fl := uint(unix.OPEN_TREE_CLONE | unix.OPEN_TREE_CLOEXEC)
-	if recursive {
-		fl |= unix.AT_RECURSIVE
-	}
-	fd, err := unix.OpenTree(unix.AT_FDCWD, path, fl)
+// Clone is [IDMapped] with the ids as they are: for trees that are to be chowned.
+func Clone(path string, recursive bool) (*os.File, error) {
+	f, err := sys.OpenTree(nil, path, recursive)
 	if err != nil {
-		return nil, &os.PathError{Op: "open_tree", Path: path, Err: err}
+		return nil, &os.PathError{Op: "open_tree", Path: path, Err: sys.Errno(err)}
 	}
-	return os.NewFile(uintptr(fd), path), nil
+	return f, nil
 }
 
-func setIDMap(f, userns *os.File, recursive bool) error {
-	fl := uint(unix.AT_EMPTY_PATH)
-	if recursive {
-		fl |= unix.AT_RECURSIVE
-	}
-	err := unix.MountSetattr(int(f.Fd()), "", fl, &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_IDMAP, Userns_fd: uint64(userns.Fd())})
+// SetIDMap shifts a detached mount by the maps of the user namespace, and all below it if
+// recursive. [ErrNotIDMappable] where that cannot be, also because it is shifted already.
+func SetIDMap(f, userns *os.File, recursive bool) error {
+	err := sys.Errno(sys.SetAttr(f, recursive, sys.Attr{IDMap: userns}))
 	switch {
 	case errors.Is(err, unix.EINVAL), errors.Is(err, unix.ENOSYS), errors.Is(err, unix.EPERM):
 		// EPERM: it is idmapped already.
@@ -77,24 +73,4 @@ func fsName(f *os.File) string {
 		return "tmpfs"
 	}
 	return fmt.Sprintf("the file system of type %#x", st.Type)
-}
-
-// splitEscaped splits at a separator that no backslash precedes, and takes
-// the backslashes away (overlayfs.rst: lowerdir).
-func splitEscaped(s string, sep byte) []string {
-	var out []string
-	var b strings.Builder
-	for i := 0; i < len(s); i++ {
-		switch {
-		case s[i] == '\\' && i+1 < len(s):
-			i++
-			b.WriteByte(s[i])
-		case s[i] == sep:
-			out = append(out, b.String())
-			b.Reset()
-		default:
-			b.WriteByte(s[i])
-		}
-	}
-	return append(out, b.String())
 }

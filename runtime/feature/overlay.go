@@ -6,8 +6,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"sysbox/runtime/plan"
+	"sysbox/runtime/rootfs"
 	"sysbox/runtime/sys"
-	"sysbox/uidmap"
 )
 
 // layers makes an overlay's folders in dir.
@@ -33,12 +34,12 @@ func OverlayOfIDMapped(dir string) error {
 			return apart(func() error {
 				id := int(shifted[0].HostID)
 				return sys.AsFSID(id, id, func() error {
-					mnt, _, err := uidmap.Rootfs{
+					mnt, _, err := rootfs.Mount(rootfs.Config{
 						Dir: "/sys", UserNS: ns, UID: shifted, GID: shifted, Shift: true,
-						Mounts: []uidmap.Mount{{Type: "overlay", Source: "overlay", Options: []string{
+						Mounts: []plan.RootfsMount{{Type: "overlay", Source: "overlay", Options: []string{
 							"lowerdir=" + lower[0] + ":" + lower[1], "upperdir=" + upper, "workdir=" + work,
 						}}},
-					}.Mount()
+					})
 					if err != nil {
 						return err
 					}

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"sysbox/runtime/plan"
+	"sysbox/runtime/rootfs"
 	"sysbox/runtime/sys"
 	"sysbox/uidmap"
 )
@@ -43,6 +44,14 @@ type folder struct {
 	mount *os.File
 }
 
+// Unlock ends the container's hold of its root's upper layer.
+func (s *Storage) Unlock() {
+	if s.Lock != nil {
+		sys.Unlock(s.Lock)
+		s.Lock = nil
+	}
+}
+
 func (s *Storage) close() {
 	for _, f := range s.mounts {
 		if f.mount != nil {
@@ -52,43 +61,37 @@ func (s *Storage) close() {
 	s.mounts = nil
 }
 
-var (
-	// errElsewhere: a folder cannot lie in the upper layer.
-	errElsewhere = errors.New("the folder of the upper layer cannot be used")
-	// errTaken: it is that of another place.
-	errTaken = errors.New("the folder has storage already")
-	// errSystem: by a link of the image's it is no engine's own.
-	errSystem = errors.New("by a link it belongs to the system")
-)
+// errSystemPath: a link of the image leads to a place that no engine may have for its own.
+var errSystemPath = errors.New("by a link it belongs to the system")
 
 // PrepareStorage makes the plan's storage folders ready, with what the image
 // has there, before the root is attached. If it answers true, it has changed a
 // layer in a way that a mounted overlay does not see, and the root is to be
 // mounted again.
-func (t *Tree) PrepareStorage(ctx context.Context, rootfs *os.File, upper *uidmap.Upper) (again bool, err error) {
+func (t *Tree) PrepareStorage(ctx context.Context, root *os.File, upper *rootfs.Upper) (again bool, err error) {
 	if len(t.Plan.Storage) == 0 {
 		return false, nil
 	}
-	t.root = rootfs
+	t.root = root
 	defer func() {
 		if err != nil {
 			t.Storage.close()
 		}
 	}()
 	var st unix.Statfs_t
-	if err := unix.Fstatfs(int(rootfs.Fd()), &st); err != nil {
+	if err := unix.Fstatfs(int(root.Fd()), &st); err != nil {
 		return false, os.NewSyscallError("fstatfs", err)
 	}
 	writable := st.Flags&unix.ST_RDONLY == 0
 	if upper == nil && writable && holdsOverlays(st.Type) {
 		return false, t.preparePlain(ctx)
 	}
-	var u *upperLayer
+	var u *rootfs.Layer
 	if upper != nil {
-		if u, err = openUpper(upper, rootfs, t.Fill); err != nil {
+		if u, err = rootfs.OpenUpper(upper, root, t.Fill); err != nil {
 			return false, err
 		}
-		defer u.close()
+		defer u.Close()
 	}
 	for _, s := range t.Plan.Storage {
 		if err := t.prepare(ctx, s, u); err != nil {
@@ -99,9 +102,9 @@ func (t *Tree) PrepareStorage(ctx context.Context, rootfs *os.File, upper *uidma
 		return false, nil
 	}
 	if len(t.Storage.InUpper) > 0 {
-		t.Storage.Upper, t.Storage.Lock = upper.Dir, u.lock()
+		t.Storage.Upper, t.Storage.Lock = upper.Dir, u.Lock()
 	}
-	return u.changed, nil
+	return u.Changed(), nil
 }
 
 // holdsOverlays tells whether overlays can have their upper layers on a file
@@ -124,7 +127,7 @@ func (t *Tree) preparePlain(ctx context.Context) error {
 				err = t.Fill.Restore(ctx, at)
 			}
 			at.Close()
-			if errors.Is(err, errSystem) {
+			if errors.Is(err, errSystemPath) {
 				t.Log.Warn(fmt.Sprintf("no storage for %s: %v", s.Path, err))
 				continue
 			}
@@ -141,11 +144,11 @@ func (t *Tree) preparePlain(ctx context.Context) error {
 
 // ownPlace looks where the links of an image have led to.
 func (t *Tree) ownPlace(at *os.File) error {
-	root, err := shownPath(t.root)
+	root, err := rootfs.ShownPath(t.root)
 	if err != nil {
 		return err
 	}
-	place, err := shownPath(at)
+	place, err := rootfs.ShownPath(at)
 	if err != nil {
 		return err
 	}
@@ -154,12 +157,12 @@ func (t *Tree) ownPlace(at *os.File) error {
 		below = "/"
 	}
 	if !ok || plan.BelongsToSystem(below) {
-		return fmt.Errorf("%w: %s", errSystem, below)
+		return fmt.Errorf("%w: %s", errSystemPath, below)
 	}
 	return nil
 }
 
-func (t *Tree) prepare(ctx context.Context, s plan.Storage, u *upperLayer) error {
+func (t *Tree) prepare(ctx context.Context, s plan.Storage, u *rootfs.Layer) error {
 	at, err := t.storagePlace(s)
 	if errors.Is(err, unix.EROFS) {
 		t.Log.Warn(fmt.Sprintf("no storage for %s: the root is read-only and has no such folder", s.Path))
@@ -170,25 +173,25 @@ func (t *Tree) prepare(ctx context.Context, s plan.Storage, u *upperLayer) error
 	}
 	defer at.Close()
 	if err := t.ownPlace(at); err != nil {
-		if errors.Is(err, errSystem) {
+		if errors.Is(err, errSystemPath) {
 			t.Log.Warn(fmt.Sprintf("no storage for %s: %v", s.Path, err))
 			err = nil
 		}
 		return err
 	}
 	var m *os.File
-	err = errElsewhere
+	err = rootfs.ErrNotInUpper
 	if u != nil {
 		var below string
-		if m, below, err = u.folder(ctx, at, t.Storage.InUpper); err == nil {
+		if m, below, err = u.Folder(ctx, at, t.Storage.InUpper); err == nil {
 			t.Storage.InUpper = append(t.Storage.InUpper, below)
 		}
 	}
-	if errors.Is(err, errTaken) {
+	if errors.Is(err, rootfs.ErrOverlap) {
 		t.Log.Warn(fmt.Sprintf("no storage for %s: %v", s.Path, err))
 		return nil
 	}
-	if errors.Is(err, errElsewhere) {
+	if errors.Is(err, rootfs.ErrNotInUpper) {
 		m, err = t.hostFolder(ctx, s, at)
 	}
 	if err != nil {

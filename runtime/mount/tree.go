@@ -7,7 +7,8 @@
 //
 // What does not belong here: deciding what is mounted (package plan), the
 // mounts that init makes itself because they need not be locked (package
-// process), and shifting ids (package uidmap).
+// process), mounting the root file system itself and what lies in its upper
+// layer (package rootfs), and shifting ids (package uidmap).
 package mount
 
 import (

@@ -10,6 +10,6 @@
 // is one list of named rules, in system.go.
 //
 // What does not belong here: system calls, reading of files, the choice of id
-// ranges (package uidmap), and how a plan is carried out (the packages mount,
-// process, cgroup, seccomp and hooks).
+// ranges (package uidmap), and how a plan is carried out (the packages rootfs,
+// mount, process, cgroup, seccomp and hooks).
 package plan

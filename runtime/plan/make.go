@@ -11,8 +11,6 @@ import (
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
-
-	"sysbox/uidmap"
 )
 
 // Make turns a spec into a plan, or answers a [Refusal] that says which of its
@@ -272,7 +270,7 @@ func labelMounts(p *Plan) {
 	for i, m := range p.Mounts {
 		own := false
 		for j, d := range m.Data {
-			if plain, ok := uidmap.ContextOption(d); ok {
+			if plain, ok := ContextOption(d); ok {
 				m.Data[j], own = plain, true
 			}
 		}

@@ -212,3 +212,20 @@ func parseIDMapOption(field, word, value string) (uid, gid uidmap.Map, err error
 	}
 	return uid, gid, nil
 }
+
+// ContextOption tells whether a mount option is one of SELinux's, and returns it without
+// the quotes that mount(2) wants around a label with commas: fsconfig(2) wants none.
+func ContextOption(option string) (plain string, ok bool) {
+	k, v, ok := strings.Cut(option, "=")
+	if !ok {
+		return option, false
+	}
+	switch k {
+	case "context", "fscontext", "defcontext", "rootcontext":
+		if len(v) > 1 && v[0] == '"' && v[len(v)-1] == '"' {
+			v = v[1 : len(v)-1]
+		}
+		return k + "=" + v, true
+	}
+	return option, false
+}

@@ -24,6 +24,16 @@ func Fsopen(fstype string) (*FS, error) {
 	return &FS{f, fstype}, nil
 }
 
+// Fspick begins to reconfigure the file system that is mounted at path.
+func Fspick(path string) (*FS, error) {
+	f, err := open(func() (int, error) { return unix.Fspick(unix.AT_FDCWD, path, unix.FSPICK_CLOEXEC) },
+		"file system context of "+path, "fspick", "%q", path)
+	if err != nil {
+		return nil, err
+	}
+	return &FS{f, "the file system at " + path}, nil
+}
+
 // SetFlag sets an option that has no value, such as "ro".
 func (c *FS) SetFlag(key string) error {
 	return c.config(func(fd int) error { return unix.FsconfigSetFlag(fd, key) }, "FSCONFIG_SET_FLAG, %q", key)

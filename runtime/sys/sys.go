@@ -40,6 +40,15 @@ func (e *Error) Error() string {
 // Unwrap returns the errno.
 func (e *Error) Unwrap() error { return e.Err }
 
+// Errno is what the failed call of an [Error] has answered, without the call: for messages
+// that name in their own words what was attempted. Another error it returns as it is.
+func Errno(err error) error {
+	if e := (*Error)(nil); errors.As(err, &e) {
+		return e.Err
+	}
+	return err
+}
+
 // call makes a system call until it is not interrupted, and names its failure.
 func call(f func() error, name, format string, args ...any) error {
 	err := retry(f)

@@ -11,6 +11,7 @@ import (
 
 	"sysbox/runtime/config"
 	"sysbox/runtime/feature"
+	"sysbox/runtime/state"
 )
 
 // TestCheck: each feature has its line, and what is lacking a way out.
@@ -42,7 +43,7 @@ func TestCheck(t *testing.T) {
 // TestCheckConfig: check says which configuration and which ids there are, and what is
 // wrong with them.
 func TestCheckConfig(t *testing.T) {
-	if _, err := runtime.DefaultDirs().Containers(); errors.Is(err, fs.ErrPermission) {
+	if _, err := state.Defaults().Containers(); errors.Is(err, fs.ErrPermission) {
 		t.Skip("looks for containers where root has made some, which takes root")
 	}
 	name := filepath.Join(t.TempDir(), "config.toml")

@@ -1,4 +1,4 @@
-package uidmap_test
+package rootfs_test
 
 import (
 	"os"
@@ -7,6 +7,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"sysbox/runtime/plan"
+	"sysbox/runtime/rootfs"
 	"sysbox/uidmap"
 )
 
@@ -24,10 +26,10 @@ func TestChownedOverlay(t *testing.T) {
 			t.Fatal(err)
 		}
 		journal, told, upper := t.TempDir()+"/chown", "", dir+"/snap/fs"
-		r := uidmap.Rootfs{
+		r := rootfs.Config{
 			Dir: dir + "/root", Shift: true, ForceChown: true, ForceAttached: attached, Journal: journal,
 			BeforeChown: func(root string) error { told = root; return nil },
-			Mounts:      []uidmap.Mount{{Type: "overlay", Options: options}},
+			Mounts:      []plan.RootfsMount{{Type: "overlay", Options: options}},
 		}
 		err := mounted(t, r, func(root string) {
 			for _, name := range []string{"", "f0", "f1", "f2", "su"} {
@@ -71,12 +73,12 @@ func TestChownedOverlay(t *testing.T) {
 func TestImagesAreNotChowned(t *testing.T) {
 	dir, _ := layered(t, 2)
 	one, two := dir+`/lower\:0`, dir+`/lower\:1`
-	for _, m := range []uidmap.Mount{
+	for _, m := range []plan.RootfsMount{
 		{Type: "overlay", Options: []string{"lowerdir=" + one + ":" + two}},
 		{Type: "overlay", Options: []string{"lowerdir=" + one}},
 		{Type: "bind", Source: dir + "/lower:0", Options: []string{"rbind", "ro"}},
 	} {
-		r := uidmap.Rootfs{Dir: dir + "/root", Shift: true, ForceChown: true, Journal: t.TempDir(), Mounts: []uidmap.Mount{m}}
+		r := rootfs.Config{Dir: dir + "/root", Shift: true, ForceChown: true, Journal: t.TempDir(), Mounts: []plan.RootfsMount{m}}
 		if err := mounted(t, r, func(string) {}); err == nil || !strings.Contains(err.Error(), "writable") {
 			t.Errorf("%s %v: %v", m.Type, m.Options, err)
 		}

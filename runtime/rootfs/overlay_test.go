@@ -1,4 +1,4 @@
-package uidmap_test
+package rootfs_test
 
 import (
 	"fmt"
@@ -9,6 +9,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"sysbox/runtime/plan"
+	"sysbox/runtime/rootfs"
 	"sysbox/runtime/sys"
 	"sysbox/uidmap"
 )
@@ -17,7 +19,7 @@ var ids = uidmap.Map{{ContainerID: 0, HostID: 0x78000000, Size: 65536}}
 
 // mounted mounts a root as the runtime does, on a thread with a mount
 // namespace of its own and the ids of the container's root, and lends it.
-func mounted(t *testing.T, r uidmap.Rootfs, use func(root string)) error {
+func mounted(t *testing.T, r rootfs.Config, use func(root string)) error {
 	t.Helper()
 	if os.Getuid() != 0 {
 		t.Skip("mounts, which takes root")
@@ -36,7 +38,7 @@ func mounted(t *testing.T, r uidmap.Rootfs, use func(root string)) error {
 			return err
 		}
 		return sys.AsFSID(int(ids[0].HostID), int(ids[0].HostID), func() error {
-			f, _, err := r.Mount()
+			f, _, err := rootfs.Mount(r)
 			if err != nil {
 				return err
 			}
@@ -87,7 +89,7 @@ func TestOverlay(t *testing.T) {
 	for name, attached := range map[string]bool{"layers as files": false, "layers attached": true} {
 		t.Run(name, func(t *testing.T) {
 			dir, options := layered(t, 12)
-			r := uidmap.Rootfs{Dir: dir + "/root", Shift: true, ForceAttached: attached, Mounts: []uidmap.Mount{{Type: "overlay", Options: options}}}
+			r := rootfs.Config{Dir: dir + "/root", Shift: true, ForceAttached: attached, Mounts: []plan.RootfsMount{{Type: "overlay", Options: options}}}
 			err := mounted(t, r, func(root string) {
 				owned(t, root+"f0", ids[0].HostID)
 				owned(t, root+"f11", ids[0].HostID)
@@ -132,14 +134,14 @@ func TestOverlayOfCaller(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, r := range []string{"first", "second"} { // docker stop, docker start
-		err := mounted(t, uidmap.Rootfs{Dir: dir + "/root", Shift: true}, func(root string) {
+		err := mounted(t, rootfs.Config{Dir: dir + "/root", Shift: true}, func(root string) {
 			f, err := os.Open(root)
 			if err != nil {
 				t.Error(err)
 				return
 			}
 			defer f.Close()
-			if err := uidmap.Share(f, dir+"/root", []string{"/d", "/missing/d"}); err != nil {
+			if err := rootfs.Share(f, dir+"/root", []string{"/d", "/missing/d"}); err != nil {
 				t.Error(err)
 			}
 			owned(t, root+"f1", ids[0].HostID)
@@ -188,7 +190,7 @@ func TestOverlayOfOtherIDs(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer unix.Unmount(dir+"/root", unix.MNT_DETACH)
-	err := mounted(t, uidmap.Rootfs{Dir: dir + "/root", Shift: true}, func(string) {})
+	err := mounted(t, rootfs.Config{Dir: dir + "/root", Shift: true}, func(string) {})
 	if err == nil || !strings.Contains(err.Error(), "belong to uid 500000") || !strings.Contains(err.Error(), "userns-remap") {
 		t.Errorf("got %v", err)
 	}
@@ -202,7 +204,7 @@ func TestOverlayOfOtherIDs(t *testing.T) {
 func TestPreparedByCaller(t *testing.T) {
 	dir, options := layered(t, 2)
 	options = append(options, "uidmap=0:2000000000:65536", "gidmap=0:2000000000:65536")
-	r := uidmap.Rootfs{Dir: dir + "/root", Mounts: []uidmap.Mount{{Type: "overlay", Options: options}}}
+	r := rootfs.Config{Dir: dir + "/root", Mounts: []plan.RootfsMount{{Type: "overlay", Options: options}}}
 	err := mounted(t, r, func(root string) { owned(t, root+"f1", 2000000000) })
 	if err != nil {
 		t.Fatal(err)
@@ -217,7 +219,7 @@ func TestForcedChown(t *testing.T) {
 	}
 	journal := t.TempDir()
 	told := ""
-	r := uidmap.Rootfs{Dir: dir, Shift: true, ForceChown: true, Journal: journal, BeforeChown: func(root string) error { told = root; return nil }}
+	r := rootfs.Config{Dir: dir, Shift: true, ForceChown: true, Journal: journal, BeforeChown: func(root string) error { told = root; return nil }}
 	if err := mounted(t, r, func(root string) { owned(t, root+"f", ids[0].HostID) }); err != nil {
 		t.Fatal(err)
 	}
@@ -233,39 +235,18 @@ func TestForcedChown(t *testing.T) {
 func TestRefusedRoots(t *testing.T) {
 	for _, c := range []struct {
 		name string
-		r    uidmap.Rootfs
+		r    rootfs.Config
 		want string
 	}{
-		{"two mounts", uidmap.Rootfs{Mounts: make([]uidmap.Mount, 2)}, "2 mounts"},
-		{"a target", uidmap.Rootfs{Mounts: []uidmap.Mount{{Type: "bind", Source: "/tmp", Target: "/x"}}}, "/x"},
-		{"an overlay without layers", uidmap.Rootfs{Mounts: []uidmap.Mount{{Type: "overlay"}}}, "lowerdir"},
-		{"a relative layer", uidmap.Rootfs{Mounts: []uidmap.Mount{{Type: "overlay", Options: []string{"lowerdir=l/ABC"}}}}, "l/ABC"},
-		{"an unknown option", uidmap.Rootfs{Mounts: []uidmap.Mount{{Type: "bind", Source: "/tmp", Options: []string{"wibble"}}}}, "wibble"},
+		{"two mounts", rootfs.Config{Mounts: make([]plan.RootfsMount, 2)}, "2 mounts"},
+		{"a target", rootfs.Config{Mounts: []plan.RootfsMount{{Type: "bind", Source: "/tmp", Target: "/x"}}}, "/x"},
+		{"an overlay without layers", rootfs.Config{Mounts: []plan.RootfsMount{{Type: "overlay"}}}, "lowerdir"},
+		{"a relative layer", rootfs.Config{Mounts: []plan.RootfsMount{{Type: "overlay", Options: []string{"lowerdir=l/ABC"}}}}, "l/ABC"},
+		{"an unknown option", rootfs.Config{Mounts: []plan.RootfsMount{{Type: "bind", Source: "/tmp", Options: []string{"wibble"}}}}, "wibble"},
 	} {
 		err := mounted(t, c.r, func(string) {})
 		if err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %v, want an error with %q", c.name, err, c.want)
-		}
-	}
-}
-
-func TestMaps(t *testing.T) {
-	m := uidmap.Map{{ContainerID: 0, HostID: 100000, Size: 10}, {ContainerID: 10, HostID: 4294967200, Size: 50}}
-	for _, c := range []struct {
-		id, host uint32
-		ok       bool
-	}{{0, 100000, true}, {9, 100009, true}, {10, 4294967200, true}, {59, 4294967249, true}, {60, 0, false}, {4294967295, 0, false}} {
-		host, ok := m.ToHost(c.id)
-		if host != c.host || ok != c.ok {
-			t.Errorf("ToHost(%d) = %d, %v", c.id, host, ok)
-		}
-		if back, ok := m.ToContainer(host); c.ok && (back != c.id || !ok) {
-			t.Errorf("ToContainer(%d) = %d, %v", host, back, ok)
-		}
-	}
-	for _, bad := range []string{"", "0 1", "0 0 0", "0 4294967290 10", "0 1 5\n3 100 5", "0 1 5\n10 4 5", "-1 2 3"} {
-		if m, err := uidmap.Parse(bad); err == nil {
-			t.Errorf("Parse(%q) = %v", bad, m)
 		}
 	}
 }

@@ -1,4 +1,4 @@
-package uidmap
+package rootfs
 
 import (
 	"errors"
@@ -7,24 +7,23 @@ import (
 	"slices"
 
 	"golang.org/x/sys/unix"
+
+	"sysbox/runtime/plan"
+	"sysbox/runtime/sys"
+	"sysbox/uidmap"
 )
 
-// Mount is one of the mounts that a caller hands over for a root file system,
-// as in containerd's api/types.Mount.
-type Mount struct {
-	Type, Source, Target string
-	Options              []string
-}
-
-// Rootfs says how to come by a container's root file system.
-type Rootfs struct {
+// Config says where a container's root file system comes from.
+type Config struct {
 	// Dir is where it is to be attached, and where it already is if Mounts is
 	// empty. An absolute path.
-	Dir    string
-	Mounts []Mount
+	Dir string
+	// Mounts are those that the caller hands over for the root file system, of which one is
+	// taken.
+	Mounts []plan.RootfsMount
 	// UserNS is the container's user namespace, UID and GID its maps.
 	UserNS   *os.File
-	UID, GID Map
+	UID, GID uidmap.Map
 	// Shift: ids have to be shifted; false where the caller has done it.
 	Shift bool
 	// Journal is the folder for journals of chowned trees.
@@ -44,7 +43,7 @@ type Upper struct {
 	// Dir and Work are upperdir and workdir: absolute paths on the host.
 	Dir, Work string
 	// UserNS has the maps by which the overlay's mount shifts the layer; nil if
-	// it shows ids as they are on the disk. It is the one of [Rootfs].
+	// it shows ids as they are on the disk. It is the one of [Config].
 	UserNS *os.File
 	// UserXattr: the overlay's own attributes are user.overlay.*, else
 	// trusted.overlay.*.
@@ -56,33 +55,33 @@ type Upper struct {
 
 // Mount returns the root file system as a detached mount, and its writable
 // layer; nil if it is no overlay, or has none. The calling thread
-// must have a mount namespace of its own, and, where Shift is set, the
+// must have a mount namespace of its own, and, where c.Shift is set, the
 // fsuid and fsgid of the container's root with all capabilities kept: an
 // overlay whose upper layer is idmapped and whose maker is not mapped in it
 // turns read-only.
-func (r Rootfs) Mount() (*os.File, *Upper, error) {
+func Mount(c Config) (*os.File, *Upper, error) {
 	switch {
-	case len(r.Mounts) == 0:
-		return r.folder(r.Dir, nil)
-	case len(r.Mounts) > 1:
-		return nil, nil, fmt.Errorf("Create gives %d mounts for the root file system; give one, of type overlay or bind", len(r.Mounts))
-	case r.Mounts[0].Target != "":
-		return nil, nil, fmt.Errorf("Create gives a mount with the target %q; give one for the root itself", r.Mounts[0].Target)
+	case len(c.Mounts) == 0:
+		return c.folder(c.Dir, nil)
+	case len(c.Mounts) > 1:
+		return nil, nil, fmt.Errorf("Create gives %d mounts for the root file system; give one, of type overlay or bind", len(c.Mounts))
+	case c.Mounts[0].Target != "":
+		return nil, nil, fmt.Errorf("Create gives a mount with the target %q; give one for the root itself", c.Mounts[0].Target)
 	}
-	m := r.Mounts[0]
+	m := c.Mounts[0]
 	switch m.Type {
 	case "overlay":
-		return r.overlay(m.Options)
+		return c.overlay(m.Options)
 	case "bind", "rbind", "":
-		return r.folder(m.Source, m.Options)
+		return c.folder(m.Source, m.Options)
 	}
-	f, err := r.other(m)
+	f, err := c.other(m)
 	return f, nil, err
 }
 
 // folder is a root that is a folder of the host, or an overlay mounted there
 // by the caller (Docker, CRI-O).
-func (r Rootfs) folder(dir string, options []string) (*os.File, *Upper, error) {
+func (c Config) folder(dir string, options []string) (*os.File, *Upper, error) {
 	attr, rest := mountAttrs(options)
 	own := false
 	if len(rest) > 0 {
@@ -91,61 +90,61 @@ func (r Rootfs) folder(dir string, options []string) (*os.File, *Upper, error) {
 			return nil, nil, err
 		}
 		// containerd adds the label to binds as well, where mount(2) does not look at it.
-		other = slices.DeleteFunc(other, func(o string) bool { _, ok := ContextOption(o); return ok })
+		other = slices.DeleteFunc(other, func(o string) bool { _, ok := plan.ContextOption(o); return ok })
 		if len(other) > 0 {
 			return nil, nil, fmt.Errorf("Create gives a bind of %s with the option %q, which is unknown; leave it out", dir, other[0])
 		}
-		if !r.Shift && len(uid) > 0 {
-			ns, err := UserNS(uid, gid)
+		if !c.Shift && len(uid) > 0 {
+			ns, err := uidmap.UserNS(uid, gid)
 			if err != nil {
 				return nil, nil, err
 			}
 			defer ns.Close()
-			r.UserNS, r.Shift, own = ns, true, true
+			c.UserNS, c.Shift, own = ns, true, true
 		}
 	}
-	f, upper, err := r.shifted(dir, attr&unix.MOUNT_ATTR_RDONLY != 0)
+	f, upper, err := c.shifted(dir, attr&unix.MOUNT_ATTR_RDONLY != 0)
 	if own || attr&unix.MOUNT_ATTR_RDONLY != 0 {
 		upper = nil // whose user namespace is closed; that nobody may write
 	}
 	if err != nil || attr == 0 {
 		return f, upper, err
 	}
-	if err := unix.MountSetattr(int(f.Fd()), "", unix.AT_EMPTY_PATH, &unix.MountAttr{Attr_set: attr}); err != nil {
+	if err := sys.MountSetattr(f, false, attr, 0, 0); err != nil {
 		f.Close()
-		return nil, nil, os.NewSyscallError("mount_setattr", err)
+		return nil, nil, os.NewSyscallError("mount_setattr", sys.Errno(err))
 	}
 	return f, upper, nil
 }
 
 // shifted returns a folder with its ids shifted; shared is one that other
 // containers may use, too.
-func (r Rootfs) shifted(dir string, shared bool) (*os.File, *Upper, error) {
+func (c Config) shifted(dir string, shared bool) (*os.File, *Upper, error) {
 	var st unix.Statfs_t
 	if err := unix.Statfs(dir, &st); err != nil {
 		return nil, nil, &os.PathError{Op: "statfs", Path: dir, Err: err}
 	}
 	layered := st.Type == unix.OVERLAYFS_SUPER_MAGIC
 	why := errForced
-	if r.Shift && !r.ForceChown {
+	if c.Shift && !c.ForceChown {
 		if layered {
-			return r.again(dir)
+			return c.again(dir)
 		}
-		f, err := IDMapped(dir, r.UserNS, true)
-		if err == nil || !errors.Is(err, ErrNotIDMappable) {
+		f, err := uidmap.IDMapped(dir, c.UserNS, true)
+		if err == nil || !errors.Is(err, uidmap.ErrNotIDMappable) {
 			return f, nil, err
 		}
 		why = err
 	}
-	if r.Shift && shared {
-		return nil, nil, fmt.Errorf("%s, given read-only, may be an image's, so its owners are not changed: %w; give a writable root file system", dir, ErrNotIDMappable)
+	if c.Shift && shared {
+		return nil, nil, fmt.Errorf("%s, given read-only, may be an image's, so its owners are not changed: %w; give a writable root file system", dir, uidmap.ErrNotIDMappable)
 	}
-	f, err := clone(dir, true)
+	f, err := uidmap.Clone(dir, true)
 	if err != nil {
 		return nil, nil, err
 	}
-	if r.Shift {
-		if err := r.chown(dir, f, why); err != nil {
+	if c.Shift {
+		if err := c.chown(dir, f, why); err != nil {
 			f.Close()
 			return nil, nil, err
 		}
@@ -174,20 +173,20 @@ var errForced = errors.New("it was asked for")
 
 // chown gives the tree whose root is f to the container, until Revert of dir,
 // which is where the changes are kept.
-func (r Rootfs) chown(dir string, f *os.File, why error) error {
-	if r.Slow != nil {
-		r.Slow(why)
+func (c Config) chown(dir string, f *os.File, why error) error {
+	if c.Slow != nil {
+		c.Slow(why)
 	}
-	if r.BeforeChown != nil {
-		if err := r.BeforeChown(dir); err != nil {
+	if c.BeforeChown != nil {
+		if err := c.BeforeChown(dir); err != nil {
 			return err
 		}
 	}
-	return shift(r.Journal, dir, f, r.UID, r.GID)
+	return uidmap.ShiftOpen(c.Journal, dir, f, c.UID, c.GID)
 }
 
 // other is a file system that is mounted from its source (erofs, ext4, …).
-func (r Rootfs) other(m Mount) (*os.File, error) {
+func (c Config) other(m plan.RootfsMount) (*os.File, error) {
 	attr, rest := mountAttrs(m.Options)
 	uid, gid, data, err := idOptions(rest)
 	if err != nil {
@@ -197,31 +196,28 @@ func (r Rootfs) other(m Mount) (*os.File, error) {
 	if err != nil {
 		return nil, fmt.Errorf("the root file system of type %q: %w", m.Type, err)
 	}
-	defer fs.close()
-	if err := fs.set("source", m.Source); err != nil {
-		return nil, err
-	}
-	for _, o := range data {
-		if err := fs.option(o); err != nil {
+	defer fs.Close()
+	for _, o := range append([]string{"source=" + m.Source}, data...) {
+		if err := setOption(fs, m.Type, o); err != nil {
 			return nil, err
 		}
 	}
-	f, err := fs.mount(attr)
+	f, err := mountFS(fs, m.Type, attr)
 	if err != nil {
 		return nil, err
 	}
-	ns := r.UserNS
-	if !r.Shift {
+	ns := c.UserNS
+	if !c.Shift {
 		if len(uid) == 0 {
 			return f, nil
 		}
-		if ns, err = UserNS(uid, gid); err != nil {
+		if ns, err = uidmap.UserNS(uid, gid); err != nil {
 			f.Close()
 			return nil, err
 		}
 		defer ns.Close()
 	}
-	if err := setIDMap(f, ns, false); err != nil {
+	if err := uidmap.SetIDMap(f, ns, false); err != nil {
 		f.Close()
 		return nil, fmt.Errorf("the root file system of type %q: %w; use a snapshotter that mounts overlays", m.Type, err)
 	}

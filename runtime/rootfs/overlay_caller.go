@@ -1,4 +1,4 @@
-package uidmap
+package rootfs
 
 import (
 	"errors"
@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"sysbox/runtime/sys"
 )
 
 // Docker and CRI-O mount an overlay themselves, and an overlay cannot be idmapped: the
@@ -18,7 +20,7 @@ import (
 // be done where that cannot be had is here.
 
 // again mounts the overlay that the caller has at dir once more, with ids shifted.
-func (r Rootfs) again(dir string) (*os.File, *Upper, error) {
+func (c Config) again(dir string) (*os.File, *Upper, error) {
 	options, err := overlayAt(dir)
 	if err != nil {
 		return nil, nil, err
@@ -27,7 +29,7 @@ func (r Rootfs) again(dir string) (*os.File, *Upper, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	f, upper, err := r.overlay(options)
+	f, upper, err := c.overlay(options)
 	if upper != nil {
 		upper.Caller, upper.CallerWork = dir, work
 	}
@@ -71,7 +73,7 @@ func ownWorkdir(options []string) (caller string, err error) {
 		}
 		// This thread makes files as the container's root, whom the layer, which is
 		// shifted, does not know.
-		if err := os.Lchown(own, 0, 0); err != nil {
+		if err := os.Lchown(own, 0, 0); err != nil { //nolint:forbidigo // in a workdir, where no container gets
 			return "", err
 		}
 		options[i], caller = "workdir="+own, dir
@@ -101,10 +103,10 @@ func copyUp(root *os.File, dir string) error {
 // what the container's has written: a remount that changes nothing. Without it (an old
 // kernel) the caller may be told that a file is missing.
 func Forget(dir string) {
-	fd, err := unix.Fspick(unix.AT_FDCWD, dir, unix.FSPICK_CLOEXEC)
+	c, err := sys.Fspick(dir)
 	if err != nil {
 		return
 	}
-	defer unix.Close(fd)
-	_ = unix.FsconfigReconfigure(fd)
+	defer c.Close()
+	_ = c.Reconfigure()
 }

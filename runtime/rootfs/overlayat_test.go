@@ -1,4 +1,4 @@
-package uidmap
+package rootfs
 
 import (
 	"os"

@@ -1,4 +1,4 @@
-package mount
+package rootfs
 
 import (
 	"context"
@@ -16,75 +16,70 @@ import (
 	"sysbox/runtime/sys"
 	"sysbox/runtime/tree"
 	"sysbox/runtime/whiteout"
-	"sysbox/uidmap"
 )
 
-// upperLayer is the upper layer of the root's overlay, of which storage folders
-// are bound.
+// Layer is the upper layer of a root's overlay, open, of which storage folders are bound.
 //
 // An earlier life of the container controlled all that is in it. Nothing of it
 // is reached but by names of real folders below it, in its own mount.
-type upperLayer struct {
-	*uidmap.Upper
+type Layer struct {
+	*Upper
 	dir     *os.File // open for reading, which a lock needs
 	fill    *fill.Filler
 	prefix  string // of paths in the root, as /proc shows them
 	changed bool
-	locked  bool // by what lock returned
+	locked  bool // by what Lock returned
 }
 
 // stage is the folder in workdir in which a copy is made.
 const stage = "sysbox"
 
-// openUpper opens the upper layer of the overlay whose root is given, for this
+// Errors of [Layer.Folder].
+var (
+	// ErrNotInUpper: the folder cannot lie in the upper layer.
+	ErrNotInUpper = errors.New("the folder of the upper layer cannot be used")
+	// ErrOverlap: by a link the folder is, or holds, one that is bound already.
+	ErrOverlap = errors.New("the folder has storage already")
+)
+
+// OpenUpper opens the upper layer of the overlay whose root is given, for this
 // container alone: another one on the same layer, with other ids, would be
-// neither apart from it nor safe.
-func openUpper(u *uidmap.Upper, root *os.File, fill *fill.Filler) (*upperLayer, error) {
+// neither apart from it nor safe. fill copies what lower layers have.
+func OpenUpper(u *Upper, root *os.File, fill *fill.Filler) (*Layer, error) {
 	dir, err := sys.Openat2(nil, u.Dir, unix.OpenHow{Flags: unix.O_RDONLY | unix.O_DIRECTORY})
 	if err != nil {
 		return nil, fmt.Errorf("the upper layer of the root file system: %w", err)
 	}
-	l := &upperLayer{Upper: u, dir: dir, fill: fill}
-	if err := unix.Flock(int(dir.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+	l := &Layer{Upper: u, dir: dir, fill: fill}
+	if err := sys.Flock(dir, unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		dir.Close()
 		if errors.Is(err, unix.EWOULDBLOCK) {
 			return nil, fmt.Errorf("the upper layer of the root file system, %s, is that of another container, which runs; give each a snapshot of its own", u.Dir)
 		}
-		return nil, os.NewSyscallError("flock "+u.Dir, err)
+		return nil, os.NewSyscallError("flock "+u.Dir, sys.Errno(err))
 	}
-	if l.prefix, err = shownPath(root); err != nil {
-		l.close()
+	if l.prefix, err = ShownPath(root); err != nil {
+		l.Close()
 		return nil, err
 	}
 	return l, nil
 }
 
-func (u *upperLayer) close() {
+// Close gives the layer up, and its lock unless [Layer.Lock] has handed that on.
+func (u *Layer) Close() {
 	if !u.locked {
-		unlock(u.dir)
+		sys.Unlock(u.dir)
 	}
 }
 
-// lock hands the lock to the caller.
-func (u *upperLayer) lock() *os.File {
+// Lock hands the lock to the caller, who ends it with [sys.Unlock].
+func (u *Layer) Lock() *os.File {
 	u.locked = true
 	return u.dir
 }
 
-// unlock closes a locked folder; that alone would not unlock it while a child is
-// between fork and exec.
-func unlock(f *os.File) {
-	_ = unix.Flock(int(f.Fd()), unix.LOCK_UN)
-	f.Close()
-}
-
-// Unlock ends the container's hold of its root's upper layer.
-func (s *Storage) Unlock() {
-	if s.Lock != nil {
-		unlock(s.Lock)
-		s.Lock = nil
-	}
-}
+// Changed tells whether the layer was changed in a way that a mounted overlay does not see.
+func (u *Layer) Changed() bool { return u.changed }
 
 // parkTime bounds how long the end of a container takes for a commit that may never be. To
 // look through a million files takes some seconds.
@@ -98,14 +93,14 @@ func ParkUpper(ctx context.Context, dir string, folders []string) (warnings []st
 	if err != nil {
 		return nil // gone with its snapshot
 	}
-	if unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) != nil {
+	if sys.Flock(f, unix.LOCK_EX|unix.LOCK_NB) != nil {
 		f.Close()
 		return nil // used again already
 	}
-	defer unlock(f)
+	defer sys.Unlock(f)
 	ctx, cancel := context.WithTimeoutCause(ctx, parkTime, fmt.Errorf("there is more than can be looked through in %v", parkTime))
 	defer cancel()
-	u := upperLayer{dir: f}
+	u := Layer{dir: f}
 	left := whiteout.Max
 	for _, below := range folders {
 		folder, err := u.open(below, unix.O_RDONLY)
@@ -120,34 +115,34 @@ func ParkUpper(ctx context.Context, dir string, folders []string) (warnings []st
 	return warnings
 }
 
-// shownPath is what /proc shows as an open file's path.
-func shownPath(f *os.File) (string, error) {
+// ShownPath is what /proc shows as an open file's path.
+func ShownPath(f *os.File) (string, error) {
 	return os.Readlink(fmt.Sprintf("/proc/thread-self/fd/%d", f.Fd()))
 }
 
 // open opens a folder of the layer.
-func (u *upperLayer) open(below string, flags uint64) (*os.File, error) {
+func (u *Layer) open(below string, flags uint64) (*os.File, error) {
 	return sys.Openat2(u.dir, below, unix.OpenHow{Flags: flags | unix.O_DIRECTORY | unix.O_NOFOLLOW, Resolve: realFolders})
 }
 
 // realFolders are the only way in a layer.
 const realFolders = unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_XDEV
 
-// folder returns a mount of the layer's folder that belongs to the open folder
+// Folder returns a mount of the layer's folder that belongs to the open folder
 // of the root, with all in it that the lower layers have there, and its path
-// below the layer. taken are paths of others.
-func (u *upperLayer) folder(ctx context.Context, at *os.File, taken []string) (m *os.File, below string, err error) {
-	shown, err := shownPath(at)
+// below the layer. taken are paths of others. It fails with [ErrNotInUpper] or [ErrOverlap].
+func (u *Layer) Folder(ctx context.Context, at *os.File, taken []string) (m *os.File, below string, err error) {
+	shown, err := ShownPath(at)
 	if err != nil {
 		return nil, "", err
 	}
 	below, ok := strings.CutPrefix(shown, strings.TrimSuffix(u.prefix, "/")+"/")
 	if !ok {
-		return nil, "", errElsewhere
+		return nil, "", ErrNotInUpper
 	}
 	for _, other := range taken {
 		if other == below || strings.HasPrefix(other, below+"/") {
-			return nil, "", fmt.Errorf("%w: by a link it is, or holds, /%s", errTaken, other)
+			return nil, "", fmt.Errorf("%w: by a link it is, or holds, /%s", ErrOverlap, other)
 		}
 	}
 	up, err := u.open(below, unix.O_RDONLY)
@@ -158,7 +153,7 @@ func (u *upperLayer) folder(ctx context.Context, at *os.File, taken []string) (m
 		up, err = u.open(below, unix.O_RDONLY)
 	}
 	if err != nil {
-		return nil, "", fmt.Errorf("%w: %w", errElsewhere, err)
+		return nil, "", fmt.Errorf("%w: %w", ErrNotInUpper, err)
 	}
 	defer func() { up.Close() }()
 	if m, err = u.mount(up); err != nil {
@@ -205,7 +200,7 @@ func copiedUp(at *os.File) error {
 }
 
 // mount clones the layer's mount at a folder, shifted as the overlay shifts it.
-func (u *upperLayer) mount(dir *os.File) (*os.File, error) {
+func (u *Layer) mount(dir *os.File) (*os.File, error) {
 	m, err := sys.OpenTree(dir, "", false)
 	if err != nil || u.UserNS == nil {
 		return m, err
@@ -229,12 +224,12 @@ func sameFolder(at, m *os.File) error {
 		return os.NewSyscallError("fstat", err)
 	}
 	if a.Uid != b.Uid || a.Gid != b.Gid || a.Mode != b.Mode {
-		return fmt.Errorf("%w: its owner is %d:%d in the root and %d:%d in the layer", errElsewhere, a.Uid, a.Gid, b.Uid, b.Gid)
+		return fmt.Errorf("%w: its owner is %d:%d in the root and %d:%d in the layer", ErrNotInUpper, a.Uid, a.Gid, b.Uid, b.Gid)
 	}
 	return nil
 }
 
-func (u *upperLayer) opaque() string {
+func (u *Layer) opaque() string {
 	if u.UserXattr {
 		return "user.overlay.opaque"
 	}
@@ -245,7 +240,7 @@ func (u *upperLayer) opaque() string {
 // as is said by the overlay's own mark, "opaque". The kernel sets it on most
 // folders that are made in an overlay; where there is nothing to be hidden it is
 // set here, so that what comes later needs no second look.
-func (u *upperLayer) alone(at, up *os.File) (bool, error) {
+func (u *Layer) alone(at, up *os.File) (bool, error) {
 	var b [1]byte
 	if n, err := unix.Fgetxattr(int(up.Fd()), u.opaque(), b[:]); err == nil && n == 1 && b[0] == 'y' {
 		return true, nil
@@ -265,7 +260,7 @@ func (u *upperLayer) alone(at, up *os.File) (bool, error) {
 	return true, u.setOpaque(up)
 }
 
-func (u *upperLayer) setOpaque(dir *os.File) error {
+func (u *Layer) setOpaque(dir *os.File) error {
 	return os.NewSyscallError("fsetxattr "+u.opaque(), unix.Fsetxattr(int(dir.Fd()), u.opaque(), []byte("y"), 0))
 }
 
@@ -273,7 +268,7 @@ func (u *upperLayer) setOpaque(dir *os.File) error {
 // place of the upper layer's, opaque. It is made in workdir, where neither the
 // container nor a commit sees one that is half, and it is on the disk before it
 // is in its place: the mark is believed after any crash.
-func (u *upperLayer) copyLower(ctx context.Context, at *os.File, below string) error {
+func (u *Layer) copyLower(ctx context.Context, at *os.File, below string) error {
 	work, err := sys.Openat2(nil, u.Work, unix.OpenHow{Flags: unix.O_PATH | unix.O_DIRECTORY})
 	if err != nil {
 		return err
@@ -296,7 +291,7 @@ func (u *upperLayer) copyLower(ctx context.Context, at *os.File, below string) e
 	return os.NewSyscallError("renameat2", err)
 }
 
-func (u *upperLayer) copyTo(ctx context.Context, at, work *os.File) error {
+func (u *Layer) copyTo(ctx context.Context, at, work *os.File) error {
 	m, err := u.mount(work)
 	if err != nil {
 		return err

@@ -1,12 +1,11 @@
-package uidmap
+package rootfs
 
 import (
 	"slices"
 	"testing"
 )
 
-// TestLabelOptions: a label with commas, as callers and the kernel write it, is one option
-// and comes to fsconfig(2) without its quotes.
+// TestLabelOptions: a label with commas, as callers and the kernel write it, is one option.
 func TestLabelOptions(t *testing.T) {
 	const label = "system_u:object_r:container_file_t:s0:c1,c2"
 	got := splitOptions(`rw,context="` + label + `",lowerdir=/a:/b,upperdir=/c,workdir=/d,xino=off`)
@@ -24,18 +23,5 @@ func TestLabelOptions(t *testing.T) {
 		if got := splitOptions(text); !slices.Equal(got, want) {
 			t.Errorf("split %q: %q, want %q", text, got, want)
 		}
-	}
-	for option, want := range map[string]string{
-		`context="` + label + `"`: "context=" + label,
-		"context=" + label:        "context=" + label,
-		`rootcontext="a"`:         "rootcontext=a",
-		`context="`:               `context="`,
-	} {
-		if got, ok := ContextOption(option); !ok || got != want {
-			t.Errorf("%s is %q, %v; want %q", option, got, ok, want)
-		}
-	}
-	if got, ok := ContextOption(`size="1"`); ok || got != `size="1"` {
-		t.Errorf("another option: %q, %v", got, ok)
 	}
 }

@@ -1,4 +1,4 @@
-package uidmap
+package rootfs
 
 import (
 	"errors"
@@ -11,7 +11,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"sysbox/runtime/plan"
 	"sysbox/runtime/sys"
+	"sysbox/uidmap"
 )
 
 // layers are the folders of an overlay, and the options that are not folders.
@@ -19,8 +21,8 @@ type layers struct {
 	lower       []string // topmost first
 	upper, work string
 	data        []string
-	attr        uint64 // MOUNT_ATTR_*
-	uid, gid    Map    // of the options uidmap= and gidmap=
+	attr        uint64     // MOUNT_ATTR_*
+	uid, gid    uidmap.Map // of the options uidmap= and gidmap=
 }
 
 func parseOverlay(options []string) (*layers, error) {
@@ -71,21 +73,21 @@ func (l *layers) writable(userns *os.File) *Upper {
 
 // overlay mounts the layers, each through an idmapped mount where ids are to
 // be shifted.
-func (r Rootfs) overlay(options []string) (*os.File, *Upper, error) {
+func (c Config) overlay(options []string) (*os.File, *Upper, error) {
 	l, err := parseOverlay(options)
 	if err != nil {
 		return nil, nil, err
 	}
 	if len(l.lower) == 1 && l.upper == "" { // overlayfs wants two
-		r.Mounts = nil
-		f, _, err := r.folder(l.lower[0], []string{"ro"})
+		c.Mounts = nil
+		f, _, err := c.folder(l.lower[0], []string{"ro"})
 		return f, nil, err
 	}
-	userns := r.UserNS
+	userns := c.UserNS
 	switch {
-	case r.Shift:
+	case c.Shift:
 	case len(l.uid) > 0:
-		if userns, err = UserNS(l.uid, l.gid); err != nil {
+		if userns, err = uidmap.UserNS(l.uid, l.gid); err != nil {
 			return nil, nil, err
 		}
 		defer userns.Close()
@@ -93,30 +95,30 @@ func (r Rootfs) overlay(options []string) (*os.File, *Upper, error) {
 		userns = nil
 	}
 	why := errForced
-	if !r.ForceChown {
-		f, err := r.mount(l, userns)
+	if !c.ForceChown {
+		f, err := c.mount(l, userns)
 		// EINVAL: Linux before 5.19 refuses layers that are shifted. What is
 		// wrong with the options is wrong without shifts as well.
-		if err == nil && !r.Shift {
+		if err == nil && !c.Shift {
 			return f, l.writable(nil), nil // containerd's mappings are of the lower layers
 		}
-		if err == nil || !r.Shift || !errors.Is(err, ErrNotIDMappable) && !errors.Is(err, unix.EINVAL) {
+		if err == nil || !c.Shift || !errors.Is(err, uidmap.ErrNotIDMappable) && !errors.Is(err, unix.EINVAL) {
 			return f, l.writable(userns), err
 		}
 		why = err
 	}
-	f, err := r.chownedOverlay(l, why)
+	f, err := c.chownedOverlay(l, why)
 	return f, l.writable(nil), err
 }
 
 // mount mounts the layers, shifted by the user namespace if there is one.
-func (r Rootfs) mount(l *layers, userns *os.File) (*os.File, error) {
-	m := &overlayMaker{layers: l, userns: userns, dir: r.Dir, upperToo: r.Shift}
+func (c Config) mount(l *layers, userns *os.File) (*os.File, error) {
+	m := &overlayMaker{layers: l, userns: userns, dir: c.Dir, upperToo: c.Shift}
 	defer m.close()
 	if err := m.open(); err != nil {
 		return nil, err
 	}
-	if r.ForceAttached {
+	if c.ForceAttached {
 		return m.attached()
 	}
 	f, err := m.detached()
@@ -130,15 +132,15 @@ func (r Rootfs) mount(l *layers, userns *os.File) (*os.File, error) {
 // container by chown. That copies all files to the upper layer: the lower ones
 // are the image's. (With metacopy=on it would not, but then the upper layer is
 // no more what a snapshotter can commit.)
-func (r Rootfs) chownedOverlay(l *layers, why error) (*os.File, error) {
+func (c Config) chownedOverlay(l *layers, why error) (*os.File, error) {
 	if l.upper == "" {
-		return nil, fmt.Errorf("the overlay of %s has no upperdir, and the image's files must not change their owners: %w; give a writable root file system", l.lower[0], ErrNotIDMappable)
+		return nil, fmt.Errorf("the overlay of %s has no upperdir, and the image's files must not change their owners: %w; give a writable root file system", l.lower[0], uidmap.ErrNotIDMappable)
 	}
-	f, err := r.mount(l, nil)
+	f, err := c.mount(l, nil)
 	if err != nil {
 		return nil, err
 	}
-	if err := r.chown(l.upper, f, why); err != nil {
+	if err := c.chown(l.upper, f, why); err != nil {
 		f.Close()
 		return nil, err
 	}
@@ -189,9 +191,9 @@ func (m *overlayMaker) layer(dir string, shift bool) (*os.File, error) {
 	var f *os.File
 	var err error
 	if m.userns != nil && shift {
-		f, err = IDMapped(dir, m.userns, false)
+		f, err = uidmap.IDMapped(dir, m.userns, false)
 	} else {
-		f, err = clone(dir, false)
+		f, err = uidmap.Clone(dir, false)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("a layer of the root file system: %w", err)
@@ -210,17 +212,17 @@ func (m *overlayMaker) detached() (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer fs.close()
-	if err := fs.set("source", "overlay"); err != nil {
+	defer fs.Close()
+	if err := setOption(fs, "overlay", "source=overlay"); err != nil {
 		return nil, err
 	}
 	for i, f := range m.lowers {
-		err := unix.FsconfigSetFd(int(fs.f.Fd()), "lowerdir+", int(f.Fd()))
+		err := fs.SetFD("lowerdir+", f)
 		if i == 0 && err != nil {
 			return nil, errNoLayerFD
 		}
 		if err != nil {
-			return nil, fs.explain("lowerdir+ "+m.lower[i], err)
+			return nil, explained("overlay", "lowerdir+ "+m.lower[i], err)
 		}
 	}
 	if m.upper != "" {
@@ -229,10 +231,11 @@ func (m *overlayMaker) detached() (*os.File, error) {
 			if err != nil {
 				return nil, &os.PathError{Op: "open", Path: d[1], Err: err}
 			}
-			err = unix.FsconfigSetFd(int(fs.f.Fd()), d[0], fd)
-			unix.Close(fd)
+			dir := os.NewFile(uintptr(fd), d[1])
+			err = fs.SetFD(d[0], dir)
+			dir.Close()
 			if err != nil {
-				return nil, fs.explain(d[0]+" "+d[1], err)
+				return nil, explained("overlay", d[0]+" "+d[1], err)
 			}
 		}
 	}
@@ -242,19 +245,24 @@ func (m *overlayMaker) detached() (*os.File, error) {
 // attached gives the layers to the kernel as paths: each is attached in a
 // tmpfs that covers the root's folder in this thread's namespace for as long.
 func (m *overlayMaker) attached() (*os.File, error) {
-	if err := unix.Mount("layers", m.dir, "tmpfs", 0, "mode=755"); err != nil {
-		return nil, &os.PathError{Op: "mount a tmpfs for layers on", Path: m.dir, Err: err}
+	if err := sys.Mount("layers", m.dir, "tmpfs", 0, "mode=755"); err != nil {
+		return nil, &os.PathError{Op: "mount a tmpfs for layers on", Path: m.dir, Err: sys.Errno(err)}
 	}
-	defer unix.Unmount(m.dir, unix.MNT_DETACH)
+	defer sys.Unmount(m.dir, unix.MNT_DETACH) //nolint:errcheck // it goes with this thread's namespace
 	if err := unix.Chdir(m.dir); err != nil { // short names: an option has 255 bytes
 		return nil, &os.PathError{Op: "chdir", Path: m.dir, Err: err}
 	}
-	defer unix.Chdir("/")
+	defer unix.Chdir("/") //nolint:errcheck // which is always there
 	attach := func(f *os.File, name string) error {
 		if err := unix.Mkdir(name, 0o755); err != nil {
 			return &os.PathError{Op: "mkdir", Path: name, Err: err}
 		}
-		return os.NewSyscallError("move_mount", unix.MoveMount(int(f.Fd()), "", unix.AT_FDCWD, name, unix.MOVE_MOUNT_F_EMPTY_PATH))
+		at, err := sys.Openat2(nil, name, unix.OpenHow{Flags: unix.O_PATH | unix.O_DIRECTORY | unix.O_NOFOLLOW})
+		if err != nil {
+			return &os.PathError{Op: "open", Path: name, Err: sys.Errno(err)}
+		}
+		defer at.Close()
+		return os.NewSyscallError("move_mount", sys.Errno(sys.MoveMount(f, at)))
 	}
 	var names []string
 	for i, f := range m.lowers {
@@ -267,7 +275,7 @@ func (m *overlayMaker) attached() (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer fs.close()
+	defer fs.Close()
 	options := []string{"source=overlay", "lowerdir=" + strings.Join(names, ":")}
 	if m.upper != "" {
 		if err := attach(m.base, "u"); err != nil {
@@ -277,20 +285,20 @@ func (m *overlayMaker) attached() (*os.File, error) {
 		options = append(options, "upperdir=u"+strings.TrimPrefix(m.upper, below), "workdir=u"+strings.TrimPrefix(m.work, below))
 	}
 	for _, o := range options {
-		if err := fs.option(o); err != nil {
+		if err := setOption(fs, "overlay", o); err != nil {
 			return nil, err
 		}
 	}
 	return m.finish(fs)
 }
 
-func (m *overlayMaker) finish(fs *fsContext) (*os.File, error) {
+func (m *overlayMaker) finish(fs *sys.FS) (*os.File, error) {
 	for _, o := range m.data {
-		if err := fs.option(o); err != nil {
+		if err := setOption(fs, "overlay", o); err != nil {
 			return nil, err
 		}
 	}
-	f, err := fs.mount(m.attr)
+	f, err := mountFS(fs, "overlay", m.attr)
 	if err != nil {
 		if strings.Contains(strings.Join(m.data, ","), "volatile") {
 			err = fmt.Errorf("%w; if the upper layer was used with \"volatile\" before, remove %s/work/incompat/volatile", err, m.work)
@@ -345,7 +353,7 @@ func splitOptions(s string) []string {
 // quotes elsewhere are part of a path.
 func cutOption(s string) (option, others string) {
 	key, value, _ := strings.Cut(s, "=")
-	if _, label := ContextOption(s); label && strings.HasPrefix(value, `"`) {
+	if _, label := plan.ContextOption(s); label && strings.HasPrefix(value, `"`) {
 		if i := strings.Index(value[1:], `"`); i >= 0 {
 			end := len(key) + len(`="`) + i + len(`"`)
 			return s[:end], strings.TrimPrefix(s[end:], ",")

@@ -1,0 +1,10 @@
+package rootfs
+
+import (
+	"os"
+	"testing"
+
+	"sysbox/tests/leak"
+)
+
+func TestMain(m *testing.M) { os.Exit(leak.Main(m, "")) }
