@@ -64,9 +64,9 @@ func (a *Allocator) locked(f func(lock *os.File) error) error {
 	if err != nil {
 		return err
 	}
-	defer l.Close()
-	if err := flock(l, unix.LOCK_EX); err != nil {
-		return fmt.Errorf("lock %s: %w", l.Name(), err)
+	defer sys.Unlock(l)
+	if err := sys.Flock(l, unix.LOCK_EX); err != nil {
+		return fmt.Errorf("lock %s: %w", l.Name(), sys.Errno(err))
 	}
 	return f(l)
 }
@@ -137,7 +137,7 @@ func (a *Allocator) Acquire(owner string) (*Lease, error) {
 		}
 		f, r, err := a.find(owner)
 		if err == nil {
-			if flock(f, unix.LOCK_EX|unix.LOCK_NB) != nil {
+			if sys.Flock(f, unix.LOCK_EX|unix.LOCK_NB) != nil {
 				f.Close()
 				return ErrHeld
 			}
@@ -275,7 +275,7 @@ func (a *Allocator) Adopt(owner string) (*Lease, error) {
 		if err != nil {
 			return err
 		}
-		if flock(f, unix.LOCK_EX|unix.LOCK_NB) != nil {
+		if sys.Flock(f, unix.LOCK_EX|unix.LOCK_NB) != nil {
 			f.Close()
 			return ErrHeld
 		}
@@ -356,7 +356,7 @@ func (a *Allocator) reclaimOne(r Range, alive func(string) bool, list func() ([]
 		return nil // no file of ours: the range stays taken
 	}
 	defer f.Close()
-	if flock(f, unix.LOCK_EX|unix.LOCK_NB) != nil || alive != nil && alive(owner) {
+	if sys.Flock(f, unix.LOCK_EX|unix.LOCK_NB) != nil || alive != nil && alive(owner) {
 		return nil
 	}
 	us, err := list()

@@ -109,7 +109,7 @@ func (a *Allocator) heldByAnother(owner string) error {
 		return nil //nolint:nilerr // there is none
 	}
 	defer f.Close()
-	if flock(f, unix.LOCK_EX|unix.LOCK_NB) != nil {
+	if sys.Flock(f, unix.LOCK_EX|unix.LOCK_NB) != nil {
 		return ErrHeld
 	}
 	return nil

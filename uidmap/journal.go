@@ -14,6 +14,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"sysbox/runtime/sys"
 )
 
 // A journal is two files: "HASH.json" says what is being done to which tree,
@@ -141,16 +143,11 @@ func (j *journal) takeLock() error {
 		if err != nil {
 			return err
 		}
-		if err := flock(f, unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		if err := sys.Flock(f, unix.LOCK_EX|unix.LOCK_NB); err != nil {
 			f.Close()
-			return fmt.Errorf("%w: lock %s: %w", errBusy, f.Name(), err)
+			return fmt.Errorf("%w: lock %s: %w", errBusy, f.Name(), sys.Errno(err))
 		}
-		ours, err := f.Stat()
-		if err != nil {
-			f.Close()
-			return err
-		}
-		if now, err := os.Lstat(f.Name()); err == nil && os.SameFile(ours, now) {
+		if sys.SameFile(f, f.Name()) {
 			j.lock = f
 			return nil
 		}
@@ -196,9 +193,7 @@ func (j *journal) close() {
 		os.Remove(j.newPath()) // if a write was killed
 		os.Remove(j.lockPath())
 	}
-	// Closing alone is not enough while a child is between fork and exec.
-	_ = flock(j.lock, unix.LOCK_UN)
-	j.lock.Close()
+	sys.Unlock(j.lock)
 }
 
 func (j *journal) closeLog() {

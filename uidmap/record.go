@@ -13,6 +13,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"sysbox/runtime/sys"
 )
 
 // A record is the file "r-START-SIZE" in the allocator's folder: the name
@@ -105,8 +107,8 @@ func (a *Allocator) write(r Range, owner string) (*os.File, error) {
 	if _, err := f.Write(b); err != nil {
 		return undo(err)
 	}
-	if err := flock(f, unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		return undo(err)
+	if err := sys.Flock(f, unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		return undo(sys.Errno(err))
 	}
 	index := a.path(indexName(owner))
 	if owner != "" {
@@ -183,13 +185,5 @@ func (a *Allocator) pruneIndex(name string) {
 	}
 	if _, err := os.Lstat(a.path(link)); errors.Is(err, fs.ErrNotExist) {
 		os.Remove(a.path(name))
-	}
-}
-
-func flock(f *os.File, how int) error {
-	for {
-		if err := unix.Flock(int(f.Fd()), how); err != unix.EINTR {
-			return err
-		}
 	}
 }

@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"sysbox/runtime/sys"
 )
 
 // maxSocketDir leaves room for a slash and 64 hexadecimal digits in the 108
@@ -89,20 +91,15 @@ func alive(path string) bool {
 }
 
 func lockDir(dir string) (unlock func(), err error) {
-	fd, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	f, err := os.OpenFile(dir, unix.O_RDONLY|unix.O_DIRECTORY, 0)
 	if err != nil {
-		return nil, &os.PathError{Op: "open", Path: dir, Err: err}
+		return nil, err
 	}
-	for {
-		if err = unix.Flock(fd, unix.LOCK_EX); err != unix.EINTR {
-			break
-		}
+	if err := sys.Flock(f, unix.LOCK_EX); err != nil {
+		f.Close()
+		return nil, &os.PathError{Op: "lock", Path: dir, Err: sys.Errno(err)}
 	}
-	if err != nil {
-		unix.Close(fd)
-		return nil, &os.PathError{Op: "lock", Path: dir, Err: err}
-	}
-	return func() { unix.Close(fd) }, nil
+	return func() { sys.Unlock(f) }, nil
 }
 
 // RemoveDead removes the socket of an address unless a living shim listens on

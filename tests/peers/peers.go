@@ -16,6 +16,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"sysbox/runtime/sys"
 )
 
 // Versions of containerd that the shim is tested under: the newest, the one with long
@@ -72,8 +74,8 @@ func Once(name string, make func(dir string) error) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	defer lock.Close()
-	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX); err != nil {
+	defer sys.Unlock(lock)
+	if err := sys.Flock(lock, unix.LOCK_EX); err != nil {
 		return "", err
 	}
 	if _, err := os.Stat(out); err == nil {

@@ -72,8 +72,8 @@ func (g *groups) make(root string, two bool) (err error) {
 	if err != nil {
 		return err
 	}
-	defer parent.Close()
-	if err := unix.Flock(int(parent.Fd()), unix.LOCK_EX); err != nil {
+	defer sys.Unlock(parent)
+	if err := sys.Flock(parent, unix.LOCK_EX); err != nil {
 		return fmt.Errorf("lock %s: %w", root, err)
 	}
 	tidy(root)
@@ -93,7 +93,7 @@ func (g *groups) make(root string, two bool) (err error) {
 		return err
 	}
 	g.held = append(g.held, f)
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX); err != nil {
+	if err := sys.Flock(f, unix.LOCK_EX); err != nil {
 		return fmt.Errorf("lock %s: %w", dir, err)
 	}
 	if two {
@@ -138,7 +138,7 @@ func tidy(root string) {
 		if err != nil {
 			continue
 		}
-		if unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) == nil {
+		if sys.Flock(f, unix.LOCK_EX|unix.LOCK_NB) == nil {
 			_ = removeTree(dir) // there may be processes yet, which are ending
 		}
 		f.Close()
