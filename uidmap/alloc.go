@@ -152,6 +152,8 @@ func (a *Allocator) Acquire(owner string) (*Lease, error) {
 			}
 			// Left to its processes; Reclaim will find it.
 			f.Close()
+		} else if isLater(err) {
+			return err // the owner has a range, of which nothing is known here
 		}
 		out, err = a.withFormer(owner, func(taken []Range) (*Lease, error) { return a.next(lock, pool, owner, taken) })
 		return err
@@ -353,7 +355,7 @@ func (a *Allocator) reclaim(alive func(owner string) bool) error {
 func (a *Allocator) reclaimOne(r Range, alive func(string) bool, list func() ([]user, error)) error {
 	f, owner, err := a.openRecord(recordName(r))
 	if err != nil {
-		return nil // no file of ours: the range stays taken
+		return nil // no file of ours, or one of a later version: the range stays taken
 	}
 	defer f.Close()
 	if sys.Flock(f, unix.LOCK_EX|unix.LOCK_NB) != nil || alive != nil && alive(owner) {

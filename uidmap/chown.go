@@ -92,8 +92,8 @@ func Settle(journalDir string) (gone []string, err error) {
 		}
 		b, err := os.ReadFile(name)
 		j := &journal{}
-		if err != nil || !readSummed(b, j, &j.Sum) || journalPath(journalDir, j.Root) != name {
-			continue // being removed, or damaged, which the tree's next user is told
+		if err != nil || checkVersion(name, b, journalVersion) != nil || !readSummed(b, j, &j.Sum) || journalPath(journalDir, j.Root) != name {
+			continue // being removed; of a later version, or damaged, which the tree's next user is told
 		}
 		_, missing := os.Lstat(j.Root)
 		if missing == nil {

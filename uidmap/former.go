@@ -105,6 +105,9 @@ func (a *Allocator) openFormer(link bool) (*Allocator, error) {
 // owner's. A dead one's is left to its processes, and to Reclaim.
 func (a *Allocator) heldByAnother(owner string) error {
 	f, _, err := a.find(owner)
+	if isLater(err) {
+		return err
+	}
 	if err != nil {
 		return nil //nolint:nilerr // there is none
 	}

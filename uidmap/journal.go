@@ -42,7 +42,16 @@ import (
 //     waits; Shift seldom comes that soon, with other ids, to the same tree.
 //
 // That HASH.json or the log is gone need not be on disk: with it, what is done is done again.
+//
+// A reader takes a journal, and a line of the log, with a field that it does not know for
+// damaged, since what it would write of it differs. So the form of version 0, which has no
+// field for it, is what all versions so far write, and there is no room for a version in it
+// that the first ones would read: they refuse one that has a version, as damaged, and leave
+// it alone. A later form has a Version above journalVersion, which stands for the log, too,
+// and keeps the names of the files. It is never removed here.
 type journal struct {
+	// Version is journalVersion; it is not written while that is 0.
+	Version  int `json:",omitempty"`
 	Root     string
 	UID, GID Map
 	State    string
@@ -55,7 +64,12 @@ type journal struct {
 	// lost is what the log has, by path. Inode numbers are no name for a file:
 	// one mount can have several of a number (btrfs, overlay).
 	lost map[string]privileges
+	// later: a later version wrote HASH.json, to which all of the files are left.
+	later bool
 }
+
+// journalVersion is the version of journals that are written, and the highest that is read.
+const journalVersion = 0
 
 // States of a tree. No container runs in one that is being shifted or
 // reverted.
@@ -164,6 +178,10 @@ func (j *journal) read() error {
 	if err != nil {
 		return err
 	}
+	if err := checkVersion("the journal "+j.path, b, journalVersion); err != nil {
+		j.later = true
+		return err
+	}
 	root := j.Root
 	if !readSummed(b, j, &j.Sum) || j.Root != root || j.UID.Check() != nil || j.GID.Check() != nil {
 		return fmt.Errorf("the journal %s is damaged; give the files back their owners by hand and remove it", j.path)
@@ -189,7 +207,7 @@ func (j *journal) read() error {
 
 func (j *journal) close() {
 	j.closeLog()
-	if j.State == "" {
+	if j.State == "" && !j.later {
 		os.Remove(j.newPath()) // if a write was killed
 		os.Remove(j.lockPath())
 	}

@@ -21,9 +21,18 @@ import (
 // alone reserves the range. It is made complete under the name "new" and then
 // renamed, so a reader never sees half of one. Its flock is held while the
 // owner's shim lives.
+//
+// A reader leaves fields that it does not know alone, those of versions before this one, too.
+// So what is added needs no higher version; what earlier readers would get wrong does. A
+// later version keeps "version", in a JSON object of at most maxRecord bytes, and the name.
 type record struct {
 	Owner string `json:"owner"`
+	// Version is recordVersion; 0, of the first versions, has the same form.
+	Version int `json:"version"`
 }
+
+// recordVersion is the version of records that are written, and the highest that is read.
+const recordVersion = 1
 
 // maxRecord bounds what is read of a record.
 const maxRecord = 64 << 10
@@ -45,7 +54,7 @@ func indexName(owner string) string {
 }
 
 // openRecord opens a record and reads its owner; "" if the file says nothing
-// that can be read.
+// that can be read. The error [isLater] if a later version wrote it.
 func (a *Allocator) openRecord(name string) (f *os.File, owner string, err error) {
 	f, err = a.open(name, unix.O_RDWR|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
 	if err != nil {
@@ -53,6 +62,10 @@ func (a *Allocator) openRecord(name string) (f *os.File, owner string, err error
 	}
 	b, err := io.ReadAll(io.LimitReader(f, maxRecord))
 	if err != nil {
+		f.Close()
+		return nil, "", err
+	}
+	if err := checkVersion("the record "+f.Name(), b, recordVersion); err != nil {
 		f.Close()
 		return nil, "", err
 	}
@@ -85,7 +98,7 @@ func (a *Allocator) find(owner string) (*os.File, Range, error) {
 // write makes the record of a range that is free and returns it locked. The
 // allocator is locked, so "new" is either ours or what a killed one left.
 func (a *Allocator) write(r Range, owner string) (*os.File, error) {
-	b, err := json.Marshal(record{Owner: owner})
+	b, err := json.Marshal(record{Owner: owner, Version: recordVersion})
 	if err != nil {
 		return nil, err
 	}

@@ -11,7 +11,8 @@
 //
 // The list is read back from what a container or an image has there: it can make
 // whiteouts and opaque folders in that folder, in places where nothing is, and no more.
-// [Max] bounds how many, and a whiteout costs a name, no inode.
+// [Max] bounds how many, and a whiteout costs a name, no inode. A list that a later version
+// of this program wrote is left as it is, with an error.
 //
 // What does not belong here: when this is done, and where such folders are, which
 // packages runtime and mount know.
@@ -26,6 +27,7 @@ import (
 	"io"
 	"os"
 	"path"
+	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -37,9 +39,14 @@ import (
 const (
 	// list is the file's name, in the folder itself.
 	list = ".sysbox-overlays"
-	// heading is its first record; each ends with a NUL byte. The others are a
-	// letter and a path below the folder.
-	heading = "whiteouts and opaque folders of inner overlays, 1"
+	// heading is the file's first record; each ends with a NUL byte. The others are a
+	// letter and a path below the folder. The version of the form is its last word. The
+	// first versions of this program take any heading but that of form 1 for no list, and
+	// remove the file: a form that they would lose is to have another name as well.
+	heading = title + "1"
+	title   = "whiteouts and opaque folders of inner overlays, "
+	// version is that of lists that are written, and the highest that is read.
+	version = 1
 	// maxList bounds the file, in bytes; a whiteout has some hundred.
 	maxList = 32 << 20
 
@@ -241,7 +248,8 @@ func opaqueAlready(dir *os.File) bool {
 	return err == nil && n == 1 && b[0] == 'y'
 }
 
-// scan returns the records of a list, without its heading; none of what is no list. A
+// scan returns the records of a list, without its heading; none of what is no list, and an
+// error for one that a later version wrote. A
 // record that is half is left out, and so is what a list that grows under its reader has
 // beyond maxList.
 func scan(r io.ReadSeeker) (*bufio.Scanner, error) {
@@ -257,9 +265,22 @@ func scan(r io.ReadSeeker) (*bufio.Scanner, error) {
 		return 0, nil, nil
 	})
 	if !s.Scan() || s.Text() != heading {
+		if n, ok := laterVersion(s.Text()); ok {
+			return nil, fmt.Errorf("the file %s has the form %d, and this version reads forms up to %d; use the version that wrote it, or remove the file, with which inner images show again what they have deleted", list, n, version)
+		}
 		return bufio.NewScanner(strings.NewReader("")), nil
 	}
 	return s, nil
+}
+
+// laterVersion tells whether a first record is the heading of a later form.
+func laterVersion(first string) (int, bool) {
+	word, ok := strings.CutPrefix(first, title)
+	if !ok {
+		return 0, false
+	}
+	n, err := strconv.Atoi(word)
+	return n, err == nil && n > version && strconv.Itoa(n) == word
 }
 
 // each calls f with the records of a list: their folder, open, and the name in it. One that

@@ -1,6 +1,7 @@
 package whiteout
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -411,14 +412,23 @@ func FuzzRestore(f *testing.F) {
 	f.Add([]byte(heading + "\x00wa/new\x00oa\x00w./w2\x00wa/f\x00"))
 	f.Add([]byte(heading + "\x00w../x\x00w/etc/x\x00wlink/passwd\x00\x00w\x00wfifo/x"))
 	f.Add([]byte("other\x00wa\x00"))
+	f.Add([]byte(title + "2\x00wa/new\x00"))
 	f.Fuzz(func(t *testing.T, text []byte) {
 		dir := folder(t)
 		before := strings.Split(shown(t, dir), "|")
 		if err := os.WriteFile(dir.Name()+"/"+list, text, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if err := Restore(t.Context(), dir, ptr(Max)); err != nil {
+		first, _, whole := strings.Cut(string(text), "\x00")
+		_, later := laterVersion(first)
+		if err := Restore(t.Context(), dir, ptr(Max)); (err != nil) != (later && whole) {
 			t.Fatalf("%q: %v", text, err)
+		}
+		if later && whole {
+			if got, err := os.ReadFile(dir.Name() + "/" + list); err != nil || !bytes.Equal(got, text) {
+				t.Errorf("%q is now %q, %v", text, got, err)
+			}
+			os.Remove(dir.Name() + "/" + list)
 		}
 		old := map[string]bool{}
 		for _, s := range before {
