@@ -3,7 +3,6 @@ package uidmap
 import (
 	"encoding/hex"
 	"fmt"
-	"io/fs"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -74,34 +73,6 @@ func caps(t *testing.T, s string) []byte {
 	return b
 }
 
-// listing is all that a tree's files are, but for the time of change.
-func listing(t *testing.T, root string) string {
-	t.Helper()
-	var out []string
-	err := filepath.WalkDir(root, func(p string, _ fs.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		var st unix.Stat_t
-		if err := unix.Lstat(p, &st); err != nil {
-			return err
-		}
-		line := fmt.Sprintf("%q %o %d:%d %d %d %d", strings.TrimPrefix(p, root), st.Mode, st.Uid, st.Gid, st.Size, st.Nlink, st.Mtim.Nano())
-		for _, x := range []string{"security.capability", "system.posix_acl_access"} {
-			b := make([]byte, 1000)
-			if n, err := unix.Lgetxattr(p, x, b); err == nil {
-				line += fmt.Sprintf(" %s=%x", x, b[:n])
-			}
-		}
-		out = append(out, line)
-		return nil
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return strings.Join(out, "\n")
-}
-
 func needRoot(t *testing.T) {
 	t.Helper()
 	if os.Getuid() != 0 {
@@ -110,23 +81,24 @@ func needRoot(t *testing.T) {
 }
 
 func TestShiftAndRevert(t *testing.T) {
+	t.Parallel()
 	needRoot(t)
 	dir := t.TempDir()
 	tree := filepath.Join(dir, "tree")
 	makeTree(t, tree, 0)
-	before := listing(t, tree)
+	before := fullListing(t, tree)
 	for range 2 { // the second finds it done
 		if err := Shift(dir+"/journal", tree, treeMap, treeMap); err != nil {
 			t.Fatal(err)
 		}
 	}
-	shifted := listing(t, tree)
+	shifted := strings.Join(fullListing(t, tree), "\n")
 	for _, want := range []string{
-		`"/bin/su" 104755 2013265920:2013265920`,
-		`"/bin/wall" 102755 2013265920:2013265925`,
-		`"/etc/shadow" 100640 2013265920:2013265962`,
-		`"/link" 120777 2013265923:2013265924`,
-		`"/unmapped" 100644 70000:70000`,
+		`"/bin/su" mode 104755 uid 2013265920 gid 2013265920 `,
+		`"/bin/wall" mode 102755 uid 2013265920 gid 2013265925 `,
+		`"/etc/shadow" mode 100640 uid 2013265920 gid 2013265962 `,
+		`"/link" mode 120777 uid 2013265923 gid 2013265924 `,
+		`"/unmapped" mode 100644 uid 70000 gid 70000 `,
 		"security.capability=010000030020000000000000000000000000000000000078",
 		"02000700e8030078", // user:1000 in the access list
 	} {
@@ -139,8 +111,8 @@ func TestShiftAndRevert(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if after := listing(t, tree); after != before {
-		t.Errorf("after revert:\n%s\nbefore:\n%s", after, before)
+	if d := diff(before, fullListing(t, tree)); d != "" {
+		t.Errorf("after revert:\n%s", d)
 	}
 	noFiles(t, dir+"/journal")
 }
@@ -148,11 +120,12 @@ func TestShiftAndRevert(t *testing.T) {
 // TestKilledWhileShifting: killed at any moment of shift and revert, and then
 // reverted, the tree is as it was.
 func TestKilledWhileShifting(t *testing.T) {
+	t.Parallel()
 	needRoot(t)
 	dir := t.TempDir()
 	tree := filepath.Join(dir, "tree")
 	makeTree(t, tree, 300)
-	before := listing(t, tree)
+	before := fullListing(t, tree)
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	r := rand.New(rand.NewPCG(seed, 0))
@@ -169,8 +142,8 @@ func TestKilledWhileShifting(t *testing.T) {
 		if err := Revert(dir+"/journal", tree); err != nil {
 			t.Fatal(err)
 		}
-		if after := listing(t, tree); after != before {
-			t.Fatalf("after revert:\n%s", diff(strings.Split(before, "\n"), strings.Split(after, "\n")))
+		if d := diff(before, fullListing(t, tree)); d != "" {
+			t.Fatalf("after revert:\n%s", d)
 		}
 	}
 }
@@ -178,6 +151,7 @@ func TestKilledWhileShifting(t *testing.T) {
 // TestSettle: the journals of a removed tree and of one that was reverted go, those of one
 // whose disk is missing and of one that a container may use stay.
 func TestSettle(t *testing.T) {
+	t.Parallel()
 	if os.Getuid() != 0 {
 		t.Skip("changes owners, which takes root")
 	}

@@ -45,6 +45,7 @@ func reopen(t testing.TB, dir string, head, log []byte) (*journal, error) {
 // TestJournalAnywhere: a journal that is cut or has a bit changed anywhere is told of, and
 // a log says of a file what was noted or nothing.
 func TestJournalAnywhere(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	head, log, notes := aJournal(t, dir)
 	j, err := reopen(t, dir, head, log)

@@ -238,6 +238,7 @@ func TestShiftRevert(t *testing.T) {
 	noFiles(t, dir)
 }
 
+// umask is the process's, which has none meanwhile: not for a test that runs beside others.
 func umask() uint32 {
 	m := unix.Umask(0)
 	unix.Umask(m)
@@ -247,6 +248,7 @@ func umask() uint32 {
 // What the container made is the host's afterwards, as if it had been made in
 // an idmapped mount.
 func TestRevertOfNewFiles(t *testing.T) {
+	t.Parallel()
 	needRoot(t)
 	root, dir := t.TempDir(), t.TempDir()
 	must(t, Shift(dir, root, testUID, testGID))
@@ -263,6 +265,7 @@ func TestRevertOfNewFiles(t *testing.T) {
 }
 
 func TestShiftToAnotherRange(t *testing.T) {
+	t.Parallel()
 	needRoot(t)
 	root, dir := everything(t), t.TempDir()
 	before := fullListing(t, root)
@@ -284,6 +287,7 @@ func TestShiftToAnotherRange(t *testing.T) {
 }
 
 func TestShiftStaysInTheTree(t *testing.T) {
+	t.Parallel()
 	needRoot(t)
 	outside := t.TempDir()
 	must(t, os.WriteFile(filepath.Join(outside, "f"), nil, 0o600))
@@ -304,6 +308,7 @@ func TestShiftStaysInTheTree(t *testing.T) {
 // A container can make a tree that is deeper than paths are long and than
 // descriptors there are.
 func TestShiftDeepTree(t *testing.T) {
+	t.Parallel()
 	needRoot(t)
 	root, dir := t.TempDir(), t.TempDir()
 	const depth = 3000
@@ -349,6 +354,7 @@ func TestShiftRefuses(t *testing.T) {
 }
 
 func TestRevertOfTreeThatIsGone(t *testing.T) {
+	t.Parallel()
 	needRoot(t)
 	root, dir := everything(t), t.TempDir()
 	must(t, Shift(dir, root, testUID, testGID))
@@ -358,6 +364,7 @@ func TestRevertOfTreeThatIsGone(t *testing.T) {
 }
 
 func TestDamagedJournal(t *testing.T) {
+	t.Parallel()
 	needRoot(t)
 	root, dir := t.TempDir(), t.TempDir()
 	must(t, Shift(dir, root, testUID, testGID))
@@ -409,6 +416,7 @@ func dies(t *testing.T, do, parent string, n int) bool {
 // Killed at any step, both can be finished, and each can follow the other. An emulated
 // machine takes every few steps, others in each run.
 func TestKilledAtEachStep(t *testing.T) {
+	t.Parallel()
 	needRoot(t)
 	stride := 1
 	if pace.Machine() {

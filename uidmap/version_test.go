@@ -64,6 +64,7 @@ func TestRecordOfLaterVersion(t *testing.T) {
 // TestRecordOfEarlierVersion: the records without a version are those of version 1, in both
 // directions.
 func TestRecordOfEarlierVersion(t *testing.T) {
+	t.Parallel()
 	a, err := Open(t.TempDir(), nobodys)
 	must(t, err)
 	defer a.Close()
@@ -96,6 +97,7 @@ func TestRecordOfEarlierVersion(t *testing.T) {
 // TestJournalOfLaterVersion: nothing is done to a tree whose journal has an unknown form, and
 // nothing to its files, even if the tree has gone.
 func TestJournalOfLaterVersion(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	tree := filepath.Join(t.TempDir(), "a", "b")
 	must(t, os.MkdirAll(tree, 0o700))
@@ -141,6 +143,7 @@ func TestJournalOfLaterVersion(t *testing.T) {
 // TestJournalForFirstVersion: a journal and its log are, to the byte, what the first versions
 // would have written, which take any other for damaged.
 func TestJournalForFirstVersion(t *testing.T) {
+	t.Parallel()
 	head, log, notes := aJournal(t, t.TempDir())
 	var first struct {
 		Root     string

@@ -11,6 +11,7 @@ import (
 // TestErrorTexts: a user reads what the kernel would not take, in the words of the mount that
 // the caller gave, and the kernel's own message behind it.
 func TestErrorTexts(t *testing.T) {
+	t.Parallel()
 	dir, overlay := layered(t, 2)
 	for name, c := range map[string]struct {
 		mount plan.RootfsMount

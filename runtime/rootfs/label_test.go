@@ -7,6 +7,7 @@ import (
 
 // TestLabelOptions: a label with commas, as callers and the kernel write it, is one option.
 func TestLabelOptions(t *testing.T) {
+	t.Parallel()
 	const label = "system_u:object_r:container_file_t:s0:c1,c2"
 	got := splitOptions(`rw,context="` + label + `",lowerdir=/a:/b,upperdir=/c,workdir=/d,xino=off`)
 	want := []string{`context="` + label + `"`, "lowerdir=/a:/b", "upperdir=/c", "workdir=/d", "xino=off"}

@@ -86,6 +86,7 @@ func layered(t *testing.T, lowers int) (dir string, options []string) {
 // TestOverlay: files of the layers belong to the container's root, and what it
 // makes lies on the disk as the host's root's, by both ways of mounting.
 func TestOverlay(t *testing.T) {
+	t.Parallel()
 	for name, attached := range map[string]bool{"layers as files": false, "layers attached": true} {
 		t.Run(name, func(t *testing.T) {
 			dir, options := layered(t, 12)
@@ -116,6 +117,7 @@ func TestOverlay(t *testing.T) {
 // again over shifted layers, and each may write beside the other: docker cp makes files in
 // /etc where the container does, too. With SELinux both show the same label.
 func TestOverlayOfCaller(t *testing.T) {
+	t.Parallel()
 	if os.Getuid() != 0 {
 		t.Skip("mounts, which takes root")
 	}
@@ -179,6 +181,7 @@ func TestOverlayOfCaller(t *testing.T) {
 // TestOverlayOfOtherIDs: layers that the caller has made for ids that the spec does not give
 // are no container's of ours.
 func TestOverlayOfOtherIDs(t *testing.T) {
+	t.Parallel()
 	if os.Getuid() != 0 {
 		t.Skip("mounts, which takes root")
 	}
@@ -202,6 +205,7 @@ func TestOverlayOfOtherIDs(t *testing.T) {
 // TestPreparedByCaller: containerd's own mappings shift the lower layers, and
 // nothing is added.
 func TestPreparedByCaller(t *testing.T) {
+	t.Parallel()
 	dir, options := layered(t, 2)
 	options = append(options, "uidmap=0:2000000000:65536", "gidmap=0:2000000000:65536")
 	r := rootfs.Config{Dir: dir + "/root", Mounts: []plan.RootfsMount{{Type: "overlay", Options: options}}}
@@ -213,6 +217,7 @@ func TestPreparedByCaller(t *testing.T) {
 
 // TestForcedChown: without idmapped mounts the files are chowned, and put back.
 func TestForcedChown(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	if err := os.WriteFile(dir+"/f", nil, 0o644); err != nil {
 		t.Fatal(err)
@@ -233,6 +238,7 @@ func TestForcedChown(t *testing.T) {
 }
 
 func TestRefusedRoots(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name string
 		r    rootfs.Config

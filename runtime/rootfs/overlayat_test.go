@@ -13,6 +13,7 @@ import (
 // TestOverlayAtCovered: of two overlays on one folder, the one that a path leads to is meant,
 // although mountinfo lists it first: it was made first, and moved there.
 func TestOverlayAtCovered(t *testing.T) {
+	t.Parallel()
 	if os.Getuid() != 0 {
 		t.Skip("mounts, which takes root")
 	}

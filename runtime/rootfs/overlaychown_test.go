@@ -15,6 +15,7 @@ import (
 // TestChownedOverlay: where no layer can be shifted, the whole tree goes to the
 // upper layer, the image's files stay as they are, and Revert finds the rest.
 func TestChownedOverlay(t *testing.T) {
+	t.Parallel()
 	for _, attached := range []bool{false, true} {
 		dir, options := layered(t, 3)
 		lower := dir + "/lower:0"
@@ -71,6 +72,7 @@ func TestChownedOverlay(t *testing.T) {
 
 // TestImagesAreNotChowned: what is given read-only may be shared.
 func TestImagesAreNotChowned(t *testing.T) {
+	t.Parallel()
 	dir, _ := layered(t, 2)
 	one, two := dir+`/lower\:0`, dir+`/lower\:1`
 	for _, m := range []plan.RootfsMount{
