@@ -114,6 +114,7 @@ func (c *creation) lookAtImage(rootfs *os.File) error {
 	if err := unix.Statx(int(rootfs.Fd()), "", unix.AT_EMPTY_PATH, unix.STATX_TYPE, &st); err != nil {
 		return err
 	}
+	c.homes.UID, c.homes.GID = c.root().UID, c.root().GID
 	c.homes.Dev = unix.Mkdev(st.Dev_major, st.Dev_minor)
 	if hasEnv(c.plan.Process.Env, "HOME") {
 		return nil

@@ -25,7 +25,7 @@ var layers = []struct {
 		"golang.org/x/sys/unix", "github.com/pelletier/go-toml/v2",
 	}},
 	// A command works on a host without containerd, and with a shim of any version.
-	{"shim/admin", []string{"shim/version", "runtime", "uidmap"}, []string{"golang.org/x/sys/unix"}},
+	{"shim/admin", []string{"shim/version", "runtime", "uidmap"}, []string{"golang.org/x/sys/unix", "github.com/opencontainers/runtime-spec/"}},
 	// What -info answers depends on no container and on no configuration.
 	{"shim/features", []string{"shim/version", "runtime/feature"}, []string{
 		"github.com/containerd/containerd/api/types", "google.golang.org/protobuf/", "github.com/opencontainers/runtime-spec/",

@@ -38,6 +38,8 @@ type Homes struct {
 	Join acting.Join
 	// Dev is st_dev of the image's file system; 0 while the container's root is not mounted.
 	Dev uint64
+	// UID and GID are the host's ids of the container's root.
+	UID, GID uint32
 	// Deadline bounds each look-up; 0 is the usual two seconds.
 	Deadline time.Duration
 
@@ -114,10 +116,16 @@ func (h *Homes) passwdNow(root *os.File) ([]byte, error) {
 	cached := how
 	cached.Resolve |= acting.ResolveCached
 	var f *os.File
-	fd, err := unix.Openat2(int(root.Fd()), "etc/passwd", &cached)
-	if err == nil {
-		f = os.NewFile(uintptr(fd), "/etc/passwd")
-	} else if err == unix.EAGAIN || err == unix.EINTR {
+	// As the owner of the directories: for others the kernel looks for ACLs, which an overlay of
+	// idmapped layers has not in memory (ovl_get_inode_acl in fs/overlayfs/inode.c, Linux 6.2).
+	err := sys.AsFSID(int(h.UID), int(h.GID), func() error {
+		fd, err := unix.Openat2(int(root.Fd()), "etc/passwd", &cached)
+		if err == nil {
+			f = os.NewFile(uintptr(fd), "/etc/passwd")
+		}
+		return err
+	})
+	if err == unix.EAGAIN || err == unix.EINTR {
 		err = sys.Thread(func() error {
 			open := acting.Open(program.Int(acting.First), "etc/passwd", how)
 			for range 3 { // EAGAIN: something was renamed meanwhile (openat2(2), RESOLVE_IN_ROOT)

@@ -1,5 +1,8 @@
 // Package testhost has what tests make and look for on the host: deep directories, a cgroup's end,
-// threads that wait for FUSE. It imports nothing of what is tested.
+// threads that wait for FUSE.
+//
+// What does not belong here: anything of what is tested, since every package's tests may
+// import this one.
 package testhost
 
 import (
