@@ -9,5 +9,3 @@
 // What does not belong here: installing filters (package process writes the
 // call, package sys has one for threads) and answering notifications.
 package seccomp
-
-//go:generate go run gen.go
