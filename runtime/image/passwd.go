@@ -15,7 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"sysbox/runtime/acting"
+	"sysbox/runtime/delegate"
 	"sysbox/runtime/process"
 	"sysbox/runtime/program"
 	"sysbox/runtime/sys"
@@ -35,7 +35,7 @@ const (
 // several goroutines.
 type Homes struct {
 	// Join opens what a process joins the container's cgroups with, which reads for [Homes.Now].
-	Join acting.Join
+	Join delegate.Join
 	// Dev is st_dev of the image's file system; 0 while the container's root is not mounted.
 	Dev uint64
 	// UID and GID are the host's ids of the container's root.
@@ -47,7 +47,7 @@ type Homes struct {
 }
 
 // NewHomes returns a look-up; join is as for [Homes].
-func NewHomes(join acting.Join, deadline time.Duration) *Homes {
+func NewHomes(join delegate.Join, deadline time.Duration) *Homes {
 	return &Homes{Join: join, Deadline: cmp.Or(deadline, homeDeadline), readers: make(chan struct{}, maxReaders)}
 }
 
@@ -114,7 +114,7 @@ func (h *Homes) Now(init *process.Process, uid uint32) string {
 func (h *Homes) passwdNow(root *os.File) ([]byte, error) {
 	how := unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS}
 	cached := how
-	cached.Resolve |= acting.ResolveCached
+	cached.Resolve |= delegate.ResolveCached
 	var f *os.File
 	// As the owner of the directories: for others the kernel looks for ACLs, which an overlay of
 	// idmapped layers has not in memory (ovl_get_inode_acl in fs/overlayfs/inode.c, Linux 6.2).
@@ -127,9 +127,9 @@ func (h *Homes) passwdNow(root *os.File) ([]byte, error) {
 	})
 	if err == unix.EAGAIN || err == unix.EINTR {
 		err = sys.Thread(func() error {
-			open := acting.Open(program.Int(acting.First), "etc/passwd", how)
+			open := delegate.Open(program.Int(delegate.First), "etc/passwd", how)
 			for range 3 { // EAGAIN: something was renamed meanwhile (openat2(2), RESOLVE_IN_ROOT)
-				f, err = acting.Fetch(h.Join, map[int]int{acting.First: int(root.Fd())}, nil, program.Program{open}, "file", nil)
+				f, err = delegate.Fetch(h.Join, map[int]int{delegate.First: int(root.Fd())}, nil, program.Program{open}, "file", nil)
 				if !errors.Is(err, unix.EAGAIN) {
 					break
 				}
@@ -168,9 +168,9 @@ func (h *Homes) copyPasswd(f *os.File) ([]byte, error) {
 		return nil, err
 	}
 	text := os.NewFile(uintptr(fd), "passwd")
-	const from, to = acting.First, acting.First + 1
+	const from, to = delegate.First, delegate.First + 1
 	err = sys.Thread(func() error {
-		return acting.Run(h.Join, map[int]int{from: int(f.Fd()), to: fd}, nil, program.Program{
+		return delegate.Run(h.Join, map[int]int{from: int(f.Fd()), to: fd}, nil, program.Program{
 			{Name: "open the file", Nr: unix.SYS_OPENAT, Label: "file", Args: []program.Arg{
 				program.Int(unix.AT_FDCWD), program.Str(fmt.Sprintf("/proc/self/fd/%d", from)), program.Int(passwdFlags), program.Int(0),
 			}},

@@ -14,7 +14,7 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
-	"sysbox/runtime/acting"
+	"sysbox/runtime/delegate"
 	"sysbox/runtime/plan"
 	"sysbox/runtime/seccomp"
 	"sysbox/uidmap"
@@ -47,7 +47,7 @@ type Config struct {
 	Memory    func() (limit, used uint64)
 	Processes func() uint64
 	// Join opens what a process joins the container's cgroups with.
-	Join acting.Join
+	Join delegate.Join
 	// Log takes warnings; it has the container's id.
 	Log *slog.Logger
 	// Received, if not nil, is called for each call before anything of its caller is
@@ -196,7 +196,7 @@ func (s *Server) Hold(ctx context.Context) error {
 // long as those may.
 func (s *Server) heldUp() bool {
 	wanted := s.wanted.Load()
-	return wanted != 0 && time.Since(time.Unix(0, wanted)) > acting.Deadline
+	return wanted != 0 && time.Since(time.Unix(0, wanted)) > delegate.Deadline
 }
 
 // Release ends what Hold began, if it did.

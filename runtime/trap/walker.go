@@ -3,7 +3,7 @@ package trap
 import (
 	"golang.org/x/sys/unix"
 
-	"sysbox/runtime/acting"
+	"sysbox/runtime/delegate"
 	"sysbox/runtime/program"
 )
 
@@ -73,7 +73,7 @@ func (k *walker) open(base int, path string, how unix.OpenHow) (int, error) {
 			at = k.cwd
 		}
 		cached := how
-		cached.Resolve |= acting.ResolveCached
+		cached.Resolve |= delegate.ResolveCached
 		fd, err := unix.Openat2(at, path, &cached)
 		if err != unix.EAGAIN && err != unix.EINTR {
 			return fd, err
@@ -89,7 +89,7 @@ func (k *walker) send(base int, path string, how unix.OpenHow) (int, error) {
 	if base != unix.AT_FDCWD {
 		files[fdDir], from = base, num(fdDir)
 	}
-	f, v := k.w.fetch(files, append(inPlaces(), forFiles(k.id, k.rights)...), program.Program{acting.Open(from, path, how)}, "file")
+	f, v := k.w.fetch(files, append(inPlaces(), forFiles(k.id, k.rights)...), program.Program{delegate.Open(from, path, how)}, "file")
 	if f == nil {
 		return -1, v.err()
 	}

@@ -9,7 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"sysbox/runtime/acting"
+	"sysbox/runtime/delegate"
 	"sysbox/runtime/program"
 	"sysbox/runtime/sys"
 )
@@ -205,7 +205,7 @@ func (w *worker) underNode(m maker, n node) (file *os.File, nodev bool, v verdic
 		return program.Program{
 			open,
 			step("learn of the mount", unix.SYS_FSTATFS, num(fdDir), stat),
-			step("tell of the mount", unix.SYS_WRITE, num(acting.Socket), stat, num(stat.N)),
+			step("tell of the mount", unix.SYS_WRITE, num(delegate.Socket), stat, num(stat.N)),
 		}
 	}
 	var fs [statfsSize]byte

@@ -1,11 +1,11 @@
-// Package acting makes system calls in a container's cgroups: what they take of the kernel's
+// Package delegate makes system calls in a container's cgroups: what they take of the kernel's
 // memory counts there, and the process that makes them ends with the container. So it is
 // what touches file systems that the container has mounted, which may never answer: a thread
 // of the shim that waited for one would keep the shim from ending.
 //
 // What does not belong here: which calls are made, and with whose rights (package trap and
 // its like).
-package acting
+package delegate
 
 import (
 	"encoding/binary"

@@ -7,14 +7,14 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"sysbox/runtime/acting"
+	"sysbox/runtime/delegate"
 	"sysbox/runtime/program"
 )
 
 // Files of a program that does something for a caller.
 const (
-	fdUser   = acting.First + iota // the container's first user namespace
-	fdMounts                       // the caller's mount namespace
+	fdUser   = delegate.First + iota // the container's first user namespace
+	fdMounts                         // the caller's mount namespace
 	fdRoot
 	fdCwd
 	fdFrom // the mount namespace of what is cloned
@@ -115,7 +115,7 @@ func (w *worker) fetchTold(files map[int]int, setup, calls program.Program, file
 	if err := w.restore(); err != nil { // the process takes after this thread
 		return nil, failed(err)
 	}
-	f, err := acting.Fetch(w.server.cfg.Join, files, setup, calls, file, told)
+	f, err := delegate.Fetch(w.server.cfg.Join, files, setup, calls, file, told)
 	return f, made(err)
 }
 
@@ -126,7 +126,7 @@ func (w *worker) run(files map[int]int, setup, calls program.Program) verdict {
 	if err := w.restore(); err != nil {
 		return failed(err)
 	}
-	return made(acting.Run(w.server.cfg.Join, files, setup, calls))
+	return made(delegate.Run(w.server.cfg.Join, files, setup, calls))
 }
 
 // made is the verdict for calls that another process made.
@@ -134,7 +134,7 @@ func made(err error) verdict {
 	switch {
 	case err == nil:
 		return verdict{}
-	case errors.Is(err, acting.ErrNotMade):
+	case errors.Is(err, delegate.ErrNotMade):
 		return pass // the kernel's own answer, then
 	}
 	return failed(err)
