@@ -14,12 +14,12 @@ func (c *Container) Pause(ctx context.Context) error {
 	if c.traps == nil {
 		return c.cgroup.Freeze(ctx)
 	}
-	err := c.traps.Hold(ctx)
+	err := c.traps.LockForFreeze(ctx)
 	if err != nil {
 		return err
 	}
 	if err = c.cgroup.Freeze(ctx); err != nil {
-		c.traps.Release()
+		c.traps.UnlockAfterFreeze()
 	}
 	return err
 }
@@ -28,7 +28,7 @@ func (c *Container) Pause(ctx context.Context) error {
 func (c *Container) Resume(ctx context.Context) error {
 	err := c.cgroup.Thaw(ctx)
 	if err == nil && c.traps != nil {
-		c.traps.Release()
+		c.traps.UnlockAfterFreeze()
 	}
 	return err
 }

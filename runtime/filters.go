@@ -55,7 +55,7 @@ func (c *Container) makeTraps(userns, proc *os.File, guarded map[uint64]bool) er
 		return err
 	}
 	c.traps, err = trap.New(trap.Config{
-		UserNS: userns, UID: c.plan.IDs.UID, GID: c.plan.IDs.GID, Proc: proc, Tree: tree, Guarded: guarded,
+		UserNS: userns, UID: c.plan.IDs.UID, GID: c.plan.IDs.GID, Proc: proc, Tree: tree, Masked: guarded,
 		Devices: c.plan.Devices, Modules: c.cfg.Modules, FUSE: fuse,
 		Memory: c.cgroup.Memory, Processes: c.cgroup.Tasks, Join: c.joinFiles, Log: c.log,
 		Received: c.cfg.Testing.Received,

@@ -80,11 +80,11 @@ func (c *creation) writeProgram(f *process.Files) (program.Program, error) {
 		return nil, err
 	}
 	c.pending = &pending{sync: syncWrite}
-	f.Own(syncRead, process.FDGo)
+	f.Own(syncRead, process.FDSync)
 	c.keyring.Name = "_ses." + c.rec.ID
 	in := process.Create{
 		Plan: c.plan, Shim: os.Getpid(), Owner: c.root().UID, CapLast: host.Facts().CapLast, Limits: f.Limits, Tasks: f.Tasks, Unified: f.Unified,
-		Filter: c.filter, Trap: c.trap, Keyring: c.keyring.Name, AskHome: !hasEnv(c.plan.Process.Env, "HOME"),
+		Filter: c.filter, Trap: c.trap, Keyring: c.keyring.Name, HomeFromSync: !hasEnv(c.plan.Process.Env, "HOME"),
 	}
 	for i, j := range c.joins {
 		f.Pass(j.File, process.FDFirst+f.Tasks+i)
@@ -180,7 +180,7 @@ func (c *creation) openHandles() (_ *handles, err error) {
 
 // finishInit resumes init, and when it waits for Start does from outside what is left.
 func (c *creation) finishInit(h *handles) error {
-	block := make([]byte, process.GoSize)
+	block := make([]byte, process.SyncSize)
 	copy(block, "HOME="+c.home)
 	block[len(block)-1] = 0
 	if _, err := c.pending.sync.Write(block); err != nil {

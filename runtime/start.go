@@ -61,7 +61,7 @@ func (c *Container) release(p *pending) error {
 // first call which waits for the agent. What is returned waits for the delivery and tells
 // its error, after which the process is killed.
 func (c *Container) handOver(f *seccomp.Filter, socket *os.File, p *Process, status specs.ContainerState) (wait func() error) {
-	if !process.Listens(f) || socket == nil {
+	if !process.HasListener(f) || socket == nil {
 		return func() error { return nil }
 	}
 	done := make(chan error, 1)

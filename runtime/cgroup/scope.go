@@ -29,7 +29,7 @@ func HoldScope() (*ScopeHolder, error) {
 	}
 	defer r.Close()
 	child, err := program.Start(program.Program{
-		{Name: "hold the scope", Nr: unix.SYS_READ, Args: []program.Arg{program.Int(holderPipe), &program.Space{Name: "buffer", N: 1}, program.Int(1)}},
+		{Name: "hold the scope", Nr: unix.SYS_READ, Args: []program.Arg{program.Int(holderPipe), &program.Buffer{Name: "buffer", N: 1}, program.Int(1)}},
 		program.Exit(0),
 	}, program.Options{Name: "sysbox-holder", Files: []program.File{{File: r, At: holderPipe}}})
 	if err != nil {

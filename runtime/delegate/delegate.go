@@ -20,12 +20,12 @@ import (
 
 // Numbers of open files. Those from First to Socket are the calls' own.
 const (
-	First  = 10
-	Socket = 19 // of [Fetch], which has the other end
+	First       = 10
+	ReplySocket = 19 // of [Fetch], which has the other end
 
 	// From cgroups on files are closed when they have been used; from tasks on they are of
 	// version 1.
-	cgroups = Socket + 1
+	cgroups = ReplySocket + 1
 	tasks   = cgroups + 1
 )
 
@@ -47,7 +47,7 @@ func num[T ~int | ~uint32 | ~uint64](n T) program.Arg { return program.Int(int64
 
 // Fetch is [Run] of calls that open a file, by the label file, which it returns. told is
 // filled with what they write to [Socket]; nil for nothing.
-func Fetch(join Join, files map[int]int, setup, calls program.Program, file string, told []byte) (*os.File, error) {
+func Fetch(join Join, files map[int]int, setup, calls program.Program, file string, reply []byte) (*os.File, error) {
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, err
@@ -55,13 +55,13 @@ func Fetch(join Join, files map[int]int, setup, calls program.Program, file stri
 	ours := os.NewFile(uintptr(pair[0]), "socket")
 	defer ours.Close()
 	defer unix.Close(pair[1])
-	files[Socket] = pair[1]
-	calls = append(calls, program.SendFile("give the file to the shim", Socket, "the file", program.Result(file)))
+	files[ReplySocket] = pair[1]
+	calls = append(calls, program.SendFile("give the file to the shim", ReplySocket, "the file", program.Result(file)))
 	if err := Run(join, files, setup, calls); err != nil {
 		return nil, err
 	}
-	if len(told) > 0 {
-		if n, _, err := unix.Recvfrom(pair[0], told, unix.MSG_DONTWAIT); err != nil || n != len(told) {
+	if len(reply) > 0 {
+		if n, _, err := unix.Recvfrom(pair[0], reply, unix.MSG_DONTWAIT); err != nil || n != len(reply) {
 			return nil, ErrNotMade
 		}
 	}
@@ -106,11 +106,11 @@ func Run(join Join, files map[int]int, setup, calls program.Program) error {
 	}
 	p := append(program.InCgroups(os.Getpid(), cgroup, tasks, len(version1)), setup...)
 	first := len(p)
-	return act(append(append(p, calls...), program.Exit(0)), first, program.Options{Files: given})
+	return runStages(append(append(p, calls...), program.Exit(0)), first, program.Options{Files: given})
 }
 
 // act runs a program whose calls for the container begin with the index first.
-func act(p program.Program, first int, o program.Options) error {
+func runStages(p program.Program, first int, o program.Options) error {
 	deadline := time.Now().Add(Deadline)
 	stages, err := program.StartStages(p, o, program.InCgroupsTag, Deadline)
 	if err != nil {

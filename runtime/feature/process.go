@@ -24,7 +24,7 @@ func pidfdPoll() error {
 	defer r.Close()
 	defer w.Close()
 	p, err := program.Start(program.Program{
-		{Nr: unix.SYS_READ, Args: []program.Arg{program.Int(0), &program.Space{N: 1}, program.Int(1)}},
+		{Nr: unix.SYS_READ, Args: []program.Arg{program.Int(0), &program.Buffer{N: 1}, program.Int(1)}},
 		program.Exit(0),
 	}, program.Options{Files: []program.File{{File: r, At: 0}}, Inherit: true})
 	if err != nil {

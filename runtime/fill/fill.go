@@ -45,11 +45,11 @@ type Filler struct {
 	// owner of its own.
 	UID, GID uint32
 
-	used left
+	used remaining
 }
 
 // left is what a container may yet have.
-type left struct {
+type remaining struct {
 	tree.Budget
 	Marks int // records of lists
 }
@@ -75,38 +75,38 @@ func (f *Filler) run(ctx context.Context, job string, from, to *os.File) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	may := left{tree.Budget{Files: maxFiles - f.used.Files, Bytes: maxBytes - f.used.Bytes}, whiteout.Max - f.used.Marks}
-	text, status, err := f.process(ctx, request{job, os.Getpid(), f.UID, f.GID, may}, from, to)
+	budget := remaining{tree.Budget{Files: maxFiles - f.used.Files, Bytes: maxBytes - f.used.Bytes}, whiteout.Max - f.used.Marks}
+	text, status, err := f.process(ctx, request{job, os.Getpid(), f.UID, f.GID, budget}, from, to)
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
 	if err != nil {
 		return fmt.Errorf("in a process of the container's cgroups: %w", err)
 	}
-	var a answer
+	var a result
 	if json.Unmarshal(text, &a) != nil {
-		return early(status)
+		return endedEarly(status)
 	}
-	f.used = left{tree.Budget{Files: maxFiles - a.Left.Files, Bytes: maxBytes - a.Left.Bytes}, whiteout.Max - a.Left.Marks}
+	f.used = remaining{tree.Budget{Files: maxFiles - a.Remaining.Files, Bytes: maxBytes - a.Remaining.Bytes}, whiteout.Max - a.Remaining.Marks}
 	if a.TooLarge {
 		return fmt.Errorf("%s (for one container, %d files and %d GiB); have less there in the image, or mount a volume in its place", a.Error, maxFiles, maxBytes>>30)
 	}
 	if a.Error != "" {
-		return &failed{a.Error, a.Errno}
+		return &jobError{a.Error, a.Errno}
 	}
 	return nil
 }
 
 // failed is an error of the process.
-type failed struct {
+type jobError struct {
 	text  string
 	errno syscall.Errno
 }
 
-func (e *failed) Error() string { return e.text }
+func (e *jobError) Error() string { return e.text }
 
 // Unwrap returns the errno, nil if there is none.
-func (e *failed) Unwrap() error {
+func (e *jobError) Unwrap() error {
 	if e.errno == 0 {
 		return nil
 	}
@@ -114,7 +114,7 @@ func (e *failed) Unwrap() error {
 }
 
 // early is the error of a process that has ended without an answer.
-func early(status program.Status) error {
+func endedEarly(status program.Status) error {
 	how := fmt.Sprintf("with exit status %d", status.Code)
 	if status.Signal != 0 {
 		how = "by the signal " + unix.SignalName(status.Signal)

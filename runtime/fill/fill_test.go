@@ -54,7 +54,7 @@ func folder(t *testing.T, names ...string) *os.File {
 // TestBounds: the bounds are for all folders together, and what is beyond them is an error
 // that says what to do.
 func TestBounds(t *testing.T) {
-	for name, used := range map[string]left{
+	for name, used := range map[string]remaining{
 		"files": {Budget: tree.Budget{Files: maxFiles - 3}},
 		"bytes": {Budget: tree.Budget{Bytes: maxBytes - 3}},
 	} {

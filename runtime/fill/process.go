@@ -28,23 +28,23 @@ const name = "sysbox-fill"
 
 // request is the process's argv[1], as JSON.
 type request struct {
-	Job      string
-	Shim     int // its pid
-	UID, GID uint32
-	Left     left
+	Job       string
+	Shim      int // its pid
+	UID, GID  uint32
+	Remaining remaining
 }
 
 // answer is what the process writes at its end, as JSON.
-type answer struct {
-	Error    string        `json:",omitempty"`
-	Errno    syscall.Errno `json:",omitempty"`
-	TooLarge bool          `json:",omitempty"` // tree.ErrBudget
-	Left     left
+type result struct {
+	Error     string        `json:",omitempty"`
+	Errno     syscall.Errno `json:",omitempty"`
+	TooLarge  bool          `json:",omitempty"` // tree.ErrBudget
+	Remaining remaining
 }
 
 // Files of the process. Those from fdUnified on are closed when they have been used.
 const (
-	fdAnswer = 10 + iota // a pipe
+	fdResult = 10 + iota // a pipe
 	fdFrom
 	fdTo
 	fdSelf // the program's file
@@ -59,7 +59,7 @@ const (
 	// system that does not answer.
 	killGrace = time.Second
 	// maxAnswer is in bytes. An error has two paths at the most.
-	maxAnswer = 64 << 10
+	maxResult = 64 << 10
 )
 
 // process runs a job, and returns what the process has written and how it ended.
@@ -76,7 +76,7 @@ func (f *Filler) process(ctx context.Context, r request, from, to *os.File) (tex
 	}
 	stop := context.AfterFunc(ctx, func() { _ = out.SetReadDeadline(time.Now()) })
 	defer stop()
-	text, err = io.ReadAll(io.LimitReader(out, maxAnswer))
+	text, err = io.ReadAll(io.LimitReader(out, maxResult))
 	if err != nil {
 		p.Signal(unix.SIGKILL)
 	}
@@ -99,7 +99,7 @@ func (f *Filler) start(r request, from, to, answer *os.File) (*program.Process, 
 	if err != nil {
 		return nil, err
 	}
-	files := []program.File{{File: answer, At: fdAnswer}, {File: from, At: fdFrom}, {File: to, At: fdTo}, {File: self, At: fdSelf}}
+	files := []program.File{{File: answer, At: fdResult}, {File: from, At: fdFrom}, {File: to, At: fdTo}, {File: self, At: fdSelf}}
 	cgroup := -1
 	if unified != nil {
 		defer unified.Close()
@@ -158,14 +158,14 @@ func Main(args []string) (status int, mine bool) {
 		}
 		return r.do(os.NewFile(fdFrom, "from"), os.NewFile(fdTo, "to"))
 	})
-	a := answer{Left: r.Left}
+	a := result{Remaining: r.Remaining}
 	if err != nil {
 		a.Error, a.TooLarge = err.Error(), errors.Is(err, tree.ErrBudget)
 		errors.As(err, &a.Errno)
 	}
 	text, err := json.Marshal(a)
 	if err == nil {
-		_, err = os.NewFile(fdAnswer, "answer").Write(text)
+		_, err = os.NewFile(fdResult, "answer").Write(text)
 	}
 	if err != nil {
 		return 1, true
@@ -176,9 +176,9 @@ func Main(args []string) (status int, mine bool) {
 func (r *request) do(from, to *os.File) error {
 	switch r.Job {
 	case jobCopy:
-		return tree.Copy(from, to, &r.Left.Budget)
+		return tree.Copy(from, to, &r.Remaining.Budget)
 	case jobRestore:
-		return whiteout.Restore(context.Background(), to, &r.Left.Marks)
+		return whiteout.Restore(context.Background(), to, &r.Remaining.Marks)
 	}
 	return fmt.Errorf("job %q", r.Job)
 }

@@ -69,7 +69,7 @@ func (h *Homes) find(uid uint32, read func() ([]byte, error)) string {
 	}()
 	select {
 	case home := <-found:
-		if home != "" && len(home) < process.GoSize-len("HOME=")-1 {
+		if home != "" && len(home) < process.SyncSize-len("HOME=")-1 {
 			return home
 		}
 	case <-deadline.C:

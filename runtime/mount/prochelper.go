@@ -87,6 +87,6 @@ func procProgram(m plan.Mount, parent int) program.Program {
 		program.Call{Name: "mount the proc", Label: "mount", Nr: unix.SYS_FSMOUNT, Args: []program.Arg{program.Result("born"), num(unix.FSMOUNT_CLOEXEC), num(int64(m.Set))}},
 		program.Call{Name: "hold it", Nr: unix.SYS_DUP3, Args: []program.Arg{program.Result("mount"), num(helperMount), num(unix.O_CLOEXEC)}},
 		program.Report("say that it is there", tagMounted, ""),
-		program.Call{Name: "wait for the end", Nr: unix.SYS_READ, Args: []program.Arg{num(helperWait), &program.Space{Name: "buffer", N: 1}, num(1)}},
+		program.Call{Name: "wait for the end", Nr: unix.SYS_READ, Args: []program.Arg{num(helperWait), &program.Buffer{Name: "buffer", N: 1}, num(1)}},
 	)
 }

@@ -51,9 +51,9 @@ func itoa(n int) string { return strconv.Itoa(n) }
 // cwd is where relative paths begin; all of ours are absolute.
 var cwd = program.Sym{Name: "AT_FDCWD", Value: unix.AT_FDCWD}
 
-func (c *calls) space(n int) program.Arg { return &program.Space{Name: "buffer", N: n} }
+func (c *calls) buffer(n int) program.Arg { return &program.Buffer{Name: "buffer", N: n} }
 
-const secondLeg = "second leg"
+const stage2 = "second leg"
 
 // do makes a call whose failure ends the program.
 func (c *calls) do(name string, nr uintptr, args ...program.Arg) ref {
@@ -61,7 +61,7 @@ func (c *calls) do(name string, nr uintptr, args ...program.Arg) ref {
 }
 
 // serve makes a call whose failure ends the program and is one of a field of the spec.
-func (c *calls) serve(field, value, name string, nr uintptr, args ...program.Arg) ref {
+func (c *calls) doFor(field, value, name string, nr uintptr, args ...program.Arg) ref {
 	return c.add(program.Call{Name: name, Field: field, Value: value, Nr: nr, Args: args})
 }
 
@@ -111,12 +111,12 @@ func (c *calls) fork(flags uint64, unified bool) {
 	if unified {
 		fd = FDUnified
 	}
-	c.put(program.Fork("pid", secondLeg, flags, fd))
+	c.put(program.Fork("pid", stage2, flags, fd))
 	c.put(program.Report("report the pid", TagPid, "pid"))
 	c.put(program.Exit(0))
 	// The parent-death signal would come when the thread ends that started the
 	// first leg; from here on the end of a pipe tells of the shim's death.
-	c.mark(secondLeg)
+	c.mark(stage2)
 	c.do("enter the second leg", unix.SYS_PRCTL, num(unix.PR_SET_PDEATHSIG), num(0))
 }
 
@@ -124,12 +124,12 @@ func (c *calls) fork(flags uint64, unified bool) {
 type env struct {
 	list program.Arg
 	// home takes "HOME=…" and its ending NUL bytes from the shim.
-	home *program.Space
+	home *program.Buffer
 }
 
-func (c *calls) env(list []string, askHome bool) env {
-	e := env{home: &program.Space{Name: "HOME", N: GoSize}}
-	if !askHome {
+func (c *calls) env(list []string, homeFromSync bool) env {
+	e := env{home: &program.Buffer{Name: "HOME", N: SyncSize}}
+	if !homeFromSync {
 		e.list = strs(list)
 		return e
 	}
@@ -143,7 +143,7 @@ func (c *calls) env(list []string, askHome bool) env {
 }
 
 // environment is what listings show of an environment that ends with what home has.
-func environment(list []string, home *program.Space) string {
+func environment(list []string, home *program.Buffer) string {
 	quoted := make([]string, 0, len(list)+1)
 	for _, s := range list {
 		quoted = append(quoted, strconv.Quote(s))

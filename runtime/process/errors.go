@@ -32,11 +32,11 @@ func NotExecuted(err error, name string) error {
 	return err
 }
 
-func notScheduled(err error) error {
+func schedulerError(err error) error {
 	return fmt.Errorf("process.scheduler: the host's kernel refuses it: %w; real-time policies need CAP_SYS_NICE of the shim, and with cgroup version 1 linux.resources.cpu.realtimeRuntime", err)
 }
 
-func noIOPriority(err error) error {
+func ioPriorityError(err error) error {
 	return fmt.Errorf("process.ioPriority: the host's kernel refuses it: %w; IOPRIO_CLASS_RT needs CAP_SYS_NICE of the shim", err)
 }
 
@@ -48,11 +48,11 @@ func refusedByHost(err error) error {
 	}
 	switch field := step.Step.Field; field {
 	case FieldScheduler:
-		return notScheduled(step.Errno)
+		return schedulerError(step.Errno)
 	case FieldMemoryPolicy:
 		return fmt.Errorf("%s: the host's kernel refuses it: %w; give nodes that the host has and linux.resources.cpu.mems allows, and flags that go with the mode", field, step.Errno)
 	case FieldIOPriority:
-		return noIOPriority(step.Errno)
+		return ioPriorityError(step.Errno)
 	case FieldRlimits:
 		return fmt.Errorf("%s: the host's kernel refuses to %s: %w; a limit above containerd's own needs CAP_SYS_RESOURCE there, and no RLIMIT_NOFILE may be above the sysctl fs.nr_open", field, step.Step.Name, step.Errno)
 	case FieldOOMScoreAdj:

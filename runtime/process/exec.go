@@ -34,7 +34,7 @@ type Join struct {
 // namespace that belongs to the host can be joined as well.
 func Exec(in Join) program.Program {
 	c := newCalls()
-	c.hostLeg(in.Shim, *in.Process, in.Limits)
+	c.stage1(in.Shim, *in.Process, in.Limits)
 	c.do("join the pid namespace", unix.SYS_SETNS, fd(FDTarget), num(unix.CLONE_NEWPID))
 	c.fork(0, in.Unified)
 
@@ -51,9 +51,9 @@ func Exec(in Join) program.Program {
 		c.execute(*in.Process, env)
 		return c.p
 	}
-	c.becomeRoot()
+	c.setRoot()
 	c.labelKeys(*in.Process)
 	c.joinKeyring(in.Keyring)
-	c.finish(*in.Process, in.CapLast, in.Filter, in.Trap, env)
+	c.setIdentity(*in.Process, in.CapLast, in.Filter, in.Trap, env)
 	return c.p
 }

@@ -11,7 +11,7 @@ const (
 	// FDReport takes the program's reports; the write end of a pipe.
 	FDReport = 3
 	// FDGo is the read end of the pipe on which init waits.
-	FDGo = 4
+	FDSync = 4
 	// FDProc is an O_PATH handle of the host's /proc: what is written through
 	// it cannot be redirected by mounts of the container's.
 	FDProc = 5
@@ -32,7 +32,7 @@ const (
 
 // fdNames are what listings show of these numbers.
 var fdNames = map[int]string{
-	FDReport: "report pipe", FDGo: "sync pipe", FDProc: "host's /proc", FDTrap: "listener socket", FDTarget: "init's pidfd",
+	FDReport: "report pipe", FDSync: "sync pipe", FDProc: "host's /proc", FDTrap: "listener socket", FDTarget: "init's pidfd",
 	FDUnified: "cgroup2 directory", FDConsole: "terminal's master",
 }
 
@@ -55,4 +55,4 @@ const (
 // GoSize is how many bytes init reads before it goes on with its set-up: the
 // value of HOME, ended by NUL bytes. One write of this size to a pipe is
 // atomic (PIPE_BUF).
-const GoSize = 4096
+const SyncSize = 4096

@@ -86,7 +86,7 @@ func (s *Files) Standard(p plan.Process, stdio Stdio, ids plan.IDs, writes bool)
 			s.Pass(null, i)
 			continue
 		}
-		if err := giveTo(f, p, ids); err != nil {
+		if err := chownPipe(f, p, ids); err != nil {
 			return err
 		}
 		s.Pass(f, i)
@@ -99,7 +99,7 @@ const pipefs = 0x50495045
 
 // giveTo makes a process's end of a pipe blocking, as programs expect, and
 // its user the owner, so that /dev/stdout can be opened again.
-func giveTo(f *os.File, p plan.Process, ids plan.IDs) error {
+func chownPipe(f *os.File, p plan.Process, ids plan.IDs) error {
 	conn, err := f.SyscallConn()
 	if err != nil {
 		return err

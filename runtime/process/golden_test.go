@@ -86,7 +86,7 @@ func TestInitOfSystemContainer(t *testing.T) {
 		},
 	}
 	p.IDs.GID = uidmap.Map{{ContainerID: 0, HostID: 200000, Size: 65536}}
-	golden(t, "init-system", Init(Create{Plan: p, Shim: 42, Owner: 200000, CapLast: 40, Tasks: 2, Unified: true, AskHome: true, Keyring: "_ses.c1", Trap: trapFilter}))
+	golden(t, "init-system", Init(Create{Plan: p, Shim: 42, Owner: 200000, CapLast: 40, Tasks: 2, Unified: true, HomeFromSync: true, Keyring: "_ses.c1", Trap: trapFilter}))
 }
 
 func TestInitOfUserWithTerminal(t *testing.T) {

@@ -12,7 +12,7 @@ import (
 )
 
 // finish takes on the identity of the process and executes it.
-func (c *calls) finish(p plan.Process, capLast int, f, trap *seccomp.Filter, env env) {
+func (c *calls) setIdentity(p plan.Process, capLast int, f, trap *seccomp.Filter, env env) {
 	c.do("start a session", unix.SYS_SETSID)
 	if p.Terminal {
 		c.do("take the terminal", unix.SYS_IOCTL, num(0), num(unix.TIOCSCTTY), num(0))
@@ -28,13 +28,13 @@ func (c *calls) finish(p plan.Process, capLast int, f, trap *seccomp.Filter, env
 		c.do("set the umask", unix.SYS_UMASK, num(0o022))
 	}
 	// No magic links: /proc/self/fd/N must not lead out of the container.
-	dir := c.serve(FieldCwd, p.Cwd, "open the working directory "+p.Cwd, unix.SYS_OPENAT2, cwd, str(p.Cwd),
+	dir := c.doFor(FieldCwd, p.Cwd, "open the working directory "+p.Cwd, unix.SYS_OPENAT2, cwd, str(p.Cwd),
 		words(unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0, unix.RESOLVE_NO_MAGICLINKS), num(24))
 	c.do("enter the working directory "+p.Cwd, unix.SYS_FCHDIR, dir)
 	// Closed here, not by execve: that first gives the process memory that belongs to the
 	// container, whose root may then look at its files, and closes after that.
 	c.do("close the working directory", unix.SYS_CLOSE, dir)
-	c.do("close the files of the set-up", unix.SYS_CLOSE_RANGE, fd(FDGo), fd(FDProc), num(0))
+	c.do("close the files of the set-up", unix.SYS_CLOSE_RANGE, fd(FDSync), fd(FDProc), num(0))
 	c.do("close the numbered files of the set-up", unix.SYS_CLOSE_RANGE, num(FDTrap+1), num(^uint32(0)), num(0))
 	c.do("close the other two on exec", unix.SYS_CLOSE_RANGE, fd(FDReport), fd(FDTrap), num(unix.CLOSE_RANGE_CLOEXEC))
 	c.limits(p)
@@ -45,16 +45,16 @@ func (c *calls) finish(p plan.Process, capLast int, f, trap *seccomp.Filter, env
 	}
 	if p.NoNewPrivs {
 		c.do("set no_new_privs", unix.SYS_PRCTL, num(unix.PR_SET_NO_NEW_PRIVS), num(1), num(0), num(0), num(0))
-		c.trap(trap)
+		c.trapFilter(trap)
 	} else {
-		c.trap(trap)
+		c.trapFilter(trap)
 		// Without no_new_privs a filter needs CAP_SYS_ADMIN, which the
 		// process may be about to lose.
-		c.filter(f)
+		c.profileFilter(f)
 	}
-	c.identity(p, capLast)
+	c.setCreds(p, capLast)
 	if p.NoNewPrivs {
-		c.filter(f)
+		c.profileFilter(f)
 	}
 	c.execute(p, env)
 }
@@ -84,12 +84,12 @@ func (c *calls) memoryPolicy(m *plan.MemoryPolicy) {
 	}
 	const name = "set the memory policy"
 	if len(m.Nodes) == 0 {
-		c.serve(FieldMemoryPolicy, "", name, unix.SYS_SET_MEMPOLICY, num(m.Mode), num(0), num(0))
+		c.doFor(FieldMemoryPolicy, "", name, unix.SYS_SET_MEMPOLICY, num(m.Mode), num(0), num(0))
 		return
 	}
 	mask := bitmap(m.Nodes)
 	// The kernel takes one bit less than it is told.
-	c.serve(FieldMemoryPolicy, "", name, unix.SYS_SET_MEMPOLICY, num(m.Mode), words(mask...), num(64*len(mask)+1))
+	c.doFor(FieldMemoryPolicy, "", name, unix.SYS_SET_MEMPOLICY, num(m.Mode), words(mask...), num(64*len(mask)+1))
 }
 
 func bitmap(numbers []int) []uint64 {
@@ -116,7 +116,7 @@ func (c *calls) limits(p plan.Process) {
 	}
 }
 
-func (c *calls) filter(f *seccomp.Filter) {
+func (c *calls) profileFilter(f *seccomp.Filter) {
 	if f == nil {
 		return
 	}
@@ -131,7 +131,7 @@ func (c *calls) filter(f *seccomp.Filter) {
 // before the profile's filter, which may deny what sends it. Where a filter with a
 // listener is in force already, as the kernel allows one for a process (EBUSY), this
 // process is in a container of a container: the outer one answers.
-func (c *calls) trap(f *seccomp.Filter) {
+func (c *calls) trapFilter(f *seccomp.Filter) {
 	if f == nil {
 		return
 	}
@@ -148,7 +148,7 @@ func (c *calls) trap(f *seccomp.Filter) {
 }
 
 // identity sets groups, ids and capabilities of the process.
-func (c *calls) identity(p plan.Process, capLast int) {
+func (c *calls) setCreds(p plan.Process, capLast int) {
 	groups := make([]byte, 0, 4*len(p.AdditionalGIDs))
 	for _, g := range p.AdditionalGIDs {
 		groups = le32(groups, g)
@@ -159,7 +159,7 @@ func (c *calls) identity(p plan.Process, capLast int) {
 	}
 	c.do("set gid "+itoa(int(p.GID)), unix.SYS_SETRESGID, num(p.GID), num(p.GID), num(p.GID))
 	c.do("set uid "+itoa(int(p.UID)), unix.SYS_SETRESUID, num(p.UID), num(p.UID), num(p.UID))
-	c.hide()
+	c.setNonDumpable()
 	// struct __user_cap_header_struct and _data_struct, capset(2), version 3.
 	const version3 = 0x20080522
 	var data []byte

@@ -38,13 +38,13 @@ type Create struct {
 	// Keyring names the session keyring to be made.
 	Keyring string
 	// AskHome makes init read the value of HOME when it is let go on.
-	AskHome bool
+	HomeFromSync bool
 }
 
 // Init writes the program of a container's init.
 func Init(in Create) program.Program {
 	c := newCalls()
-	c.hostLeg(in.Shim, in.Plan.Process, in.Limits)
+	c.stage1(in.Shim, in.Plan.Process, in.Limits)
 	for i, kind := range in.Joins {
 		if kind == unix.CLONE_NEWCGROUP {
 			continue
@@ -53,7 +53,7 @@ func Init(in Create) program.Program {
 	}
 	ns := in.Plan.Namespaces
 	if ns.User.Mode == plan.NamespaceNew {
-		c.becomeOwner(in.Owner)
+		c.setOwner(in.Owner)
 	}
 	c.fork(cloneFlags(ns), in.Unified)
 
@@ -74,13 +74,13 @@ func Init(in Create) program.Program {
 	if ns.Network.Mode == plan.NamespaceNew {
 		c.loopback() // while the shim builds the tree
 	}
-	env := c.env(in.Plan.Process.Env, in.AskHome)
-	c.want("wait for the tree", GoSize, unix.SYS_READ, fd(FDGo), env.home, num(GoSize))
+	env := c.env(in.Plan.Process.Env, in.HomeFromSync)
+	c.want("wait for the tree", SyncSize, unix.SYS_READ, fd(FDSync), env.home, num(SyncSize))
 	if ns.Time.Mode == plan.NamespaceNew { // before Linux 6.3 an execve does not enter it
 		c.do("enter the time namespace", unix.SYS_SETNS, children, num(unix.CLONE_NEWTIME))
 	}
 	c.do("enter the root", unix.SYS_CHDIR, str("/"))
-	c.becomeRoot()
+	c.setRoot()
 	c.pingGroups(in.Plan)
 	c.memoryPolicy(in.Plan.Process.MemoryPolicy)
 	c.labelKeys(in.Plan.Process)
@@ -98,8 +98,8 @@ func Init(in Create) program.Program {
 	}
 	c.lookUp(in.Plan.Process)
 	c.put(program.Report("say that init is ready, and its keyring", TagReady, string(keyring)))
-	c.want("wait for start", 1, unix.SYS_READ, fd(FDGo), c.space(1), num(1))
-	c.finish(in.Plan.Process, in.CapLast, in.Filter, in.Trap, env)
+	c.want("wait for start", 1, unix.SYS_READ, fd(FDSync), c.buffer(1), num(1))
+	c.setIdentity(in.Plan.Process, in.CapLast, in.Filter, in.Trap, env)
 	return c.p
 }
 

@@ -12,14 +12,14 @@ import (
 )
 
 // Listens tells whether a profile's filter has a listener, which is an agent's.
-func Listens(f *seccomp.Filter) bool {
+func HasListener(f *seccomp.Filter) bool {
 	return f != nil && f.Flags&unix.SECCOMP_FILTER_FLAG_NEW_LISTENER != 0
 }
 
 // ListenerSocket passes a program the socket over which it sends the listener of one
 // of its filters, and returns the other end; nil if none has one.
 func (s *Files) ListenerSocket(filter, trap *seccomp.Filter) (*os.File, error) {
-	if trap == nil && !Listens(filter) {
+	if trap == nil && !HasListener(filter) {
 		return nil, nil
 	}
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)

@@ -16,12 +16,12 @@ func Schedule(p plan.Process, pid int) error {
 			Runtime: s.Runtime, Deadline: s.Deadline, Period: s.PeriodNs,
 		})
 		if err != nil {
-			return notScheduled(err)
+			return schedulerError(err)
 		}
 	}
 	if p.IOPriority != nil {
 		if err := sys.SetIOPriority(pid, p.IOPriority.Value); err != nil {
-			return noIOPriority(err)
+			return ioPriorityError(err)
 		}
 	}
 	return nil

@@ -12,13 +12,13 @@ import (
 
 // hostLeg is what every first leg does with the host's credentials: it makes
 // sure that it dies with its parent, and raises what only the host may raise.
-func (c *calls) hostLeg(shim int, p plan.Process, limits map[int]unix.Rlimit) {
+func (c *calls) stage1(shim int, p plan.Process, limits map[int]unix.Rlimit) {
 	c.prelude(shim)
 	// Here, as a user namespace may have setgroups denied.
 	c.do("leave the host's groups", unix.SYS_SETGROUPS, num(0), num(0))
 	for _, l := range p.Rlimits {
 		if own, ok := limits[l.Type]; ok && l.Hard > own.Max {
-			c.serve(FieldRlimits, l.Name, "raise the hard limit of "+l.Name+" to "+strconv.FormatUint(l.Hard, 10), unix.SYS_PRLIMIT64, num(0), num(l.Type),
+			c.doFor(FieldRlimits, l.Name, "raise the hard limit of "+l.Name+" to "+strconv.FormatUint(l.Hard, 10), unix.SYS_PRLIMIT64, num(0), num(l.Type),
 				words(own.Cur, l.Hard), num(0))
 		}
 	}
@@ -38,10 +38,10 @@ func (c *calls) hostLeg(shim int, p plan.Process, limits map[int]unix.Rlimit) {
 // kept. What the kernel counts for a user in there it counts for that one as well, up to the
 // limits of the host's (ucounts): instances of inotify, of which there are 128 by default, and
 // namespaces. Made by the host's root, all containers would share his with him.
-func (c *calls) becomeOwner(uid uint32) {
+func (c *calls) setOwner(uid uint32) {
 	c.do("keep the capabilities", unix.SYS_PRCTL, num(unix.PR_SET_SECUREBITS), num(program.NoSetuidFixup), num(0), num(0), num(0))
 	c.do("become the owner of the user namespace", unix.SYS_SETRESUID, num(^uint32(0)), num(uid), num(^uint32(0)))
-	c.hide()
+	c.setNonDumpable()
 	c.put(program.ParentDeath(unix.SIGKILL)) // which is forgotten with the id
 }
 
@@ -61,25 +61,25 @@ func (c *calls) joinCgroups(tasks int) {
 func (c *calls) scheduling(p plan.Process) {
 	if s := p.Scheduler; s != nil {
 		// struct sched_attr, sched_setattr(2).
-		c.serve(FieldScheduler, "", "set the scheduler", unix.SYS_SCHED_SETATTR, num(0), words(
+		c.doFor(FieldScheduler, "", "set the scheduler", unix.SYS_SCHED_SETATTR, num(0), words(
 			48|uint64(s.Policy)<<32, s.Flags, uint64(uint32(s.Nice))|uint64(s.Priority)<<32,
 			s.Runtime, s.Deadline, s.PeriodNs), num(0))
 	}
 	if p.IOPriority != nil {
-		c.serve(FieldIOPriority, "", "set the io priority", unix.SYS_IOPRIO_SET, num(1), num(0), num(p.IOPriority.Value))
+		c.doFor(FieldIOPriority, "", "set the io priority", unix.SYS_IOPRIO_SET, num(1), num(0), num(p.IOPriority.Value))
 	}
 }
 
 // becomeRoot takes on the ids of the container's root.
-func (c *calls) becomeRoot() {
+func (c *calls) setRoot() {
 	c.do("become gid 0", unix.SYS_SETRESGID, num(0), num(0), num(0))
 	c.do("become uid 0", unix.SYS_SETRESUID, num(0), num(0), num(0))
-	c.hide()
+	c.setNonDumpable()
 }
 
 // hide makes the process non-dumpable again: a change of credentials sets what
 // the host's fs.suid_dumpable says, which may be 1.
-func (c *calls) hide() {
+func (c *calls) setNonDumpable() {
 	c.do("refuse to be traced", unix.SYS_PRCTL, num(unix.PR_SET_DUMPABLE), num(0), num(0), num(0), num(0))
 }
 

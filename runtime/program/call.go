@@ -53,7 +53,7 @@ type Call struct {
 }
 
 // title is the call's name, or what stands in for it.
-func (c *Call) title() string {
+func (c *Call) name() string {
 	if c.Name != "" {
 		return c.Name
 	}
@@ -120,7 +120,7 @@ type Ref struct {
 
 // Space is a pointer to N zeroed bytes that calls write and read. All uses of one
 // *Space share the memory.
-type Space struct {
+type Buffer struct {
 	// Name is what listings show.
 	Name string
 	// N is the size in bytes.
@@ -139,6 +139,6 @@ func (Str) arg()        {}
 func (Bytes) arg()      {}
 func (Strs) arg()       {}
 func (*Blob) arg()      {}
-func (*Space) arg()     {}
+func (*Buffer) arg()    {}
 func (Result) arg()     {}
 func (ResultAddr) arg() {}

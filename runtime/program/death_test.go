@@ -41,7 +41,7 @@ func onThread(f func()) (end func()) {
 }
 
 // wait is a call that returns when the write end of descriptor 0 is closed.
-var wait = Call{Name: "wait", Nr: unix.SYS_READ, Args: []Arg{Int(0), &Space{"b", 1}, Int(1)}, Want: Equals(1)}
+var wait = Call{Name: "wait", Nr: unix.SYS_READ, Args: []Arg{Int(0), &Buffer{"b", 1}, Int(1)}, Want: Equals(1)}
 
 // The facts that the comment of Prelude states, measured on Linux 6.18: the signal
 // comes at the end of the thread that called Start, for the program's process and, where
@@ -52,7 +52,7 @@ func TestParentDeathIsTheThreads(t *testing.T) {
 		begin[0].Label = "child"
 		return append(append(p, begin...), Report("", 2, ""), wait)
 	}
-	get := &Space{"signal", 4}
+	get := &Buffer{"signal", 4}
 	for _, row := range []struct {
 		name    string
 		program Program

@@ -35,7 +35,7 @@ func next(t testing.TB, c *Child, tag uint32) int32 {
 }
 
 func TestWant(t *testing.T) {
-	c := start(t, Program{{Name: "wait", Nr: unix.SYS_READ, Args: []Arg{Int(0), &Space{"b", 1}, Int(1)}, Want: Equals(1)}}, File{null(t), 0})
+	c := start(t, Program{{Name: "wait", Nr: unix.SYS_READ, Args: []Arg{Int(0), &Buffer{"b", 1}, Int(1)}, Want: Equals(1)}}, File{null(t), 0})
 	_, err := c.Next(soon())
 	var step *StepError
 	if !errors.As(err, &step) || step.Errno != 0 || step.Result != 0 || errors.Unwrap(step) != nil {
@@ -64,7 +64,7 @@ func TestResults(t *testing.T) {
 	text := "through an iovec"
 	iov := &Blob{Name: "iovec", Data: make([]byte, 16), Refs: []Ref{{0, Str(text)}}}
 	binary.LittleEndian.PutUint64(iov.Data[8:], uint64(len(text)))
-	name := &Space{"name", 16}
+	name := &Buffer{"name", 16}
 	c := start(t, Program{
 		{Nr: unix.SYS_DUP, Args: []Arg{Int(1)}, Label: "out"},
 		{Nr: unix.SYS_WRITEV, Args: []Arg{Result("out"), iov, Int(1)}},
@@ -197,7 +197,7 @@ func TestInherit(t *testing.T) {
 	}
 	defer unix.Close(leak)
 	for _, inherit := range []bool{false, true} {
-		first, err := firstLeg(Options{Inherit: inherit}, leak, leak)
+		first, err := launchCalls(Options{Inherit: inherit}, leak, leak)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -284,7 +284,7 @@ func TestThreadState(t *testing.T) {
 			done <- err
 			return
 		}
-		s := &Space{"cwd", 64}
+		s := &Buffer{"cwd", 64}
 		c, err := Start(Program{
 			{Nr: unix.SYS_GETCWD, Args: []Arg{s, Int(64)}, Label: "n"},
 			{Nr: unix.SYS_WRITE, Args: []Arg{Int(1), s, Result("n")}},

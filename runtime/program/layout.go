@@ -29,7 +29,7 @@ const (
 )
 
 // lineup lays out the steps of one program and the data behind them, for one address.
-type lineup struct {
+type assembler struct {
 	base   uint64
 	kind   uint32 // of failure records
 	report int
@@ -45,7 +45,7 @@ type lineup struct {
 // assemble returns steps and data as they must lie at base. Their length does not
 // depend on base.
 func (p Program) assemble(arch string, base uint64, kind uint32, reportFD int) ([]byte, error) {
-	l := &lineup{
+	l := &assembler{
 		base: base, kind: kind, report: reportFD, arch: arch,
 		labels: map[string]int{}, texts: map[string]uint64{}, shared: map[Arg]uint64{}, stored: map[string]bool{},
 		out: make([]byte, stepSize*(len(p)+1)),
@@ -56,7 +56,7 @@ func (p Program) assemble(arch string, base uint64, kind uint32, reportFD int) (
 				continue
 			}
 			if _, dup := l.labels[s]; dup {
-				return nil, fmt.Errorf("%s: label %q is used twice", p[i].title(), s)
+				return nil, fmt.Errorf("%s: label %q is used twice", p[i].name(), s)
 			}
 			l.labels[s] = i
 		}
@@ -65,7 +65,7 @@ func (p Program) assemble(arch string, base uint64, kind uint32, reportFD int) (
 	}
 	for i := range p {
 		if err := l.call(i, &p[i]); err != nil {
-			return nil, fmt.Errorf("%s: %w", p[i].title(), err)
+			return nil, fmt.Errorf("%s: %w", p[i].name(), err)
 		}
 	}
 	l.put(len(p), offStore, l.step(len(p))+offRet)
@@ -75,13 +75,13 @@ func (p Program) assemble(arch string, base uint64, kind uint32, reportFD int) (
 	return l.out, nil
 }
 
-func (l *lineup) step(i int) uint64 { return l.base + uint64(i*stepSize) }
+func (l *assembler) step(i int) uint64 { return l.base + uint64(i*stepSize) }
 
-func (l *lineup) put(step, off int, v uint64) {
+func (l *assembler) put(step, off int, v uint64) {
 	binary.LittleEndian.PutUint64(l.out[step*stepSize+off:], v)
 }
 
-func (l *lineup) call(i int, c *Call) error {
+func (l *assembler) call(i int, c *Call) error {
 	nr, ok := translate(c.Nr, runtime.GOARCH, l.arch)
 	if !ok {
 		return fmt.Errorf("%s has no system call %s", l.arch, sysName(runtime.GOARCH, c.Nr))
@@ -128,7 +128,7 @@ func (l *lineup) call(i int, c *Call) error {
 }
 
 // target is the address of a label's step, or of step i for no label.
-func (l *lineup) target(label string, i int) (uint64, error) {
+func (l *assembler) target(label string, i int) (uint64, error) {
 	if label != "" {
 		var ok bool
 		if i, ok = l.labels[label]; !ok {
@@ -139,7 +139,7 @@ func (l *lineup) target(label string, i int) (uint64, error) {
 }
 
 // value is the word for an argument, whose data is laid out on the way.
-func (l *lineup) value(a Arg) (uint64, error) {
+func (l *assembler) value(a Arg) (uint64, error) {
 	switch a := a.(type) {
 	case Int:
 		return uint64(a), nil
@@ -159,7 +159,7 @@ func (l *lineup) value(a Arg) (uint64, error) {
 			ptrs = binary.LittleEndian.AppendUint64(ptrs, v)
 		}
 		return l.data(append(ptrs, make([]byte, 8)...)), nil
-	case *Space:
+	case *Buffer:
 		return l.once(a, make([]byte, a.N)), nil
 	case *Blob:
 		return l.blob(a)
@@ -173,7 +173,7 @@ func (l *lineup) value(a Arg) (uint64, error) {
 	return 0, fmt.Errorf("no argument can be a %T", a)
 }
 
-func (l *lineup) text(s string) (uint64, error) {
+func (l *assembler) text(s string) (uint64, error) {
 	if strings.IndexByte(s, 0) >= 0 {
 		return 0, fmt.Errorf("%q contains a NUL byte, which ends a text for the kernel; remove it", s)
 	}
@@ -186,7 +186,7 @@ func (l *lineup) text(s string) (uint64, error) {
 	return v, nil
 }
 
-func (l *lineup) data(b []byte) uint64 {
+func (l *assembler) data(b []byte) uint64 {
 	for len(l.out)%16 != 0 {
 		l.out = append(l.out, 0)
 	}
@@ -195,7 +195,7 @@ func (l *lineup) data(b []byte) uint64 {
 	return v
 }
 
-func (l *lineup) once(a Arg, b []byte) uint64 {
+func (l *assembler) once(a Arg, b []byte) uint64 {
 	v, ok := l.shared[a]
 	if !ok {
 		v = l.data(b)
@@ -204,7 +204,7 @@ func (l *lineup) once(a Arg, b []byte) uint64 {
 	return v
 }
 
-func (l *lineup) blob(b *Blob) (uint64, error) {
+func (l *assembler) blob(b *Blob) (uint64, error) {
 	if v, ok := l.shared[b]; ok {
 		return v, nil
 	}

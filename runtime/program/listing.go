@@ -135,7 +135,7 @@ func (b *Blob) String() string {
 	return s.String()
 }
 
-func (s *Space) String() string { return fmt.Sprintf("%s[%d]", s.Name, s.N) }
+func (s *Buffer) String() string { return fmt.Sprintf("%s[%d]", s.Name, s.N) }
 
 func (r Result) String() string { return "$" + string(r) }
 
@@ -179,7 +179,7 @@ func (p Program) source(label string, depth int) string {
 		switch {
 		case p[i].Label != label:
 		case depth == 0:
-			return "<" + p[i].title() + ">"
+			return "<" + p[i].name() + ">"
 		default:
 			c := p.explained(&p[i], depth-1)
 			return c.line()

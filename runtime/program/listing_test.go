@@ -12,7 +12,7 @@ func TestListing(t *testing.T) {
 	p := append(Prelude(42), Fork("pid", "child", unix.CLONE_NEWPID, 7), Report("tell the pid", 1, "pid"), Exit(0))
 	p = append(p,
 		Call{Nr: unix.SYS_MKDIRAT, Args: []Arg{Int(unix.AT_FDCWD), Str("/a\n"), Int(0o755)}, IgnoreError: true, Errno: unix.EEXIST, Label: "child"},
-		Call{Nr: unix.SYS_READ, Args: []Arg{Int(0), &Space{"byte", 1}, Int(1)}, Want: Equals(1), OnError: "gone"},
+		Call{Nr: unix.SYS_READ, Args: []Arg{Int(0), &Buffer{"byte", 1}, Int(1)}, Want: Equals(1), OnError: "gone"},
 		Call{Nr: 9999, Args: []Arg{Bytes{1, 2}, Result("pid"), ResultAddr("pid")}},
 		Call{Nr: unix.SYS_EXECVE, Args: []Arg{Str("/bin/true"), Strs{"true", "x"}, Strs{}}},
 		Exit(1))

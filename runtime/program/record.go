@@ -19,10 +19,10 @@ const ReportFD = 3
 // A record on the report pipe is 16 bytes: uint32 kind, uint32 call index or tag,
 // int64 result or value. One write of it is atomic, PIPE_BUF being larger.
 const (
-	recordSize    = 16
-	kindFailure   = 1 // of the program
-	kindProgress  = 2
-	kindFirstFail = 3 // of the calls that precede the program
+	recordSize     = 16
+	kindFailure    = 1 // of the program
+	kindProgress   = 2
+	kindLaunchFail = 3 // of the calls that precede the program
 )
 
 // Report is a call that tells the reader tag and, unless value is empty, the result of
@@ -60,7 +60,7 @@ func (e *StepError) Error() string {
 	if e.Errno != 0 {
 		why = e.Errno.Error()
 	}
-	return fmt.Sprintf("%s: %s: %s", e.Step.title(), e.Step.line(), why)
+	return fmt.Sprintf("%s: %s: %s", e.Step.name(), e.Step.line(), why)
 }
 
 func want(c Call) int64 {

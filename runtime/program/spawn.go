@@ -101,7 +101,7 @@ func Start(p Program, o Options) (*Child, error) {
 	}
 	c := &Child{report: os.NewFile(uintptr(pipe[0]), "report pipe"), program: p}
 
-	first, err := firstLeg(o, memfd, pipe[1])
+	first, err := launchCalls(o, memfd, pipe[1])
 	if err == nil {
 		c.Process, err = launch(first)
 	}
@@ -117,7 +117,7 @@ func Start(p Program, o Options) (*Child, error) {
 const lastSignal = unix.Signal(64)
 
 // firstLeg is the list of calls that the child makes in the parent's memory.
-func firstLeg(o Options, memfd, report int) (Program, error) {
+func launchCalls(o Options, memfd, report int) (Program, error) {
 	type move struct{ from, to int }
 	moves := []move{{report, ReportFD}}
 	for _, f := range o.Files {
@@ -202,7 +202,7 @@ func launch(first Program) (*Process, error) {
 	for size := 16 << 10; ; size *= 2 {
 		words = make([]uint64, size/8)
 		pin.Pin(&words[0])
-		placed, err := first.assemble(runtime.GOARCH, uint64(uintptr(unsafe.Pointer(&words[0]))), kindFirstFail, -1)
+		placed, err := first.assemble(runtime.GOARCH, uint64(uintptr(unsafe.Pointer(&words[0]))), kindLaunchFail, -1)
 		if err != nil {
 			return nil, err
 		}

@@ -17,7 +17,7 @@ func staged(calls ...Call) Program {
 
 var (
 	fails  = Call{Name: "fail", Field: "process.cwd", Nr: unix.SYS_CHDIR, Args: []Arg{Str("/no such directory")}}
-	waits  = Call{Name: "wait", Nr: unix.SYS_READ, Args: []Arg{Int(0), &Space{"byte", 1}, Int(1)}}
+	waits  = Call{Name: "wait", Nr: unix.SYS_READ, Args: []Arg{Int(0), &Buffer{"byte", 1}, Int(1)}}
 	killed = Call{Name: "end", Nr: unix.SYS_KILL, Args: []Arg{Int(0), Int(int64(unix.SIGKILL))}}
 )
 

@@ -42,7 +42,7 @@ func compile(p *specs.LinuxSeccomp, goarch string) (*Filter, error) {
 	if f.Flags, err = flags(p.Flags); err != nil {
 		return nil, err
 	}
-	def, err := verdict(p.DefaultAction, p.DefaultErrnoRet, "defaultAction")
+	def, err := actionValue(p.DefaultAction, p.DefaultErrnoRet, "defaultAction")
 	if err != nil {
 		return nil, err
 	}
@@ -91,7 +91,7 @@ func flags(names []specs.LinuxSeccompFlag) (uint32, error) {
 }
 
 // verdict is the filter's return value for an action.
-func verdict(a specs.LinuxSeccompAction, data *uint, field string) (uint32, error) {
+func actionValue(a specs.LinuxSeccompAction, data *uint, field string) (uint32, error) {
 	value := uint32(unix.EPERM)
 	if data != nil {
 		if *data > 0xffff {
@@ -137,7 +137,7 @@ func parseRules(p *specs.LinuxSeccomp, def uint32) ([]rule, error) {
 	var out []rule
 	for i, s := range p.Syscalls {
 		field := fmt.Sprintf("syscalls[%d]", i)
-		action, err := verdict(s.Action, s.ErrnoRet, field+".action")
+		action, err := actionValue(s.Action, s.ErrnoRet, field+".action")
 		if err != nil {
 			return nil, err
 		}

@@ -43,7 +43,7 @@ var libseccompArches = map[specs.Arch]string{specs.ArchX86: "x86", specs.ArchX32
 // ask returns libseccomp's filter for a profile.
 func ask(t *testing.T, program string, p *specs.LinuxSeccomp) []unix.SockFilter {
 	t.Helper()
-	def, err := verdict(p.DefaultAction, p.DefaultErrnoRet, "")
+	def, err := actionValue(p.DefaultAction, p.DefaultErrnoRet, "")
 	if err != nil {
 		t.Fatal(err)
 	}

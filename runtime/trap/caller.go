@@ -16,19 +16,19 @@ type caller struct {
 	// listener and id are those of the call.
 	listener *listener
 	id       uint64
-	proc     int     // O_PATH of the host's procfs
-	kept     *folder // the worker's
-	fresh    bool    // kept was opened for this call
+	proc     int         // O_PATH of the host's procfs
+	handle   *procHandle // the worker's
+	opened   bool        // kept was opened for this call
 }
 
 // folder is a thread's in the host's procfs. A worker keeps it from one call to the next, as
 // many are often one thread's.
-type folder struct {
+type procHandle struct {
 	tid int
 	fd  int // O_PATH, meaningful if tid is not 0
 }
 
-func (f *folder) close() {
+func (f *procHandle) close() {
 	if f.tid != 0 {
 		unix.Close(f.fd)
 		f.tid = 0
@@ -41,11 +41,11 @@ var errGone = errors.New("the caller has ended")
 // pin opens the caller's folder in the host's procfs. Opened first and checked once, it is
 // this thread's for ever, and after its end every access fails. So one that was kept is this
 // caller's if it can be used: while the caller lives, the number has no other thread.
-func (c *caller) pin() (int, error) {
-	if c.kept.tid == c.tid {
-		return c.kept.fd, nil
+func (c *caller) openHandle() (int, error) {
+	if c.handle.tid == c.tid {
+		return c.handle.fd, nil
 	}
-	c.kept.close()
+	c.handle.close()
 	dir, err := unix.Openat(c.proc, strconv.Itoa(c.tid), unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return -1, errGone
@@ -56,22 +56,22 @@ func (c *caller) pin() (int, error) {
 		unix.Close(dir)
 		return -1, errGone
 	}
-	*c.kept, c.fresh = folder{c.tid, dir}, true
+	*c.handle, c.opened = procHandle{c.tid, dir}, true
 	return dir, nil
 }
 
 // pinned does something with the caller's folder; once more if that fails and the folder
 // may be one of a thread that has ended.
-func (c *caller) pinned(do func(dir int) error) error {
+func (c *caller) withHandle(do func(dir int) error) error {
 	for {
-		dir, err := c.pin()
+		dir, err := c.openHandle()
 		if err != nil {
 			return err
 		}
-		if err = do(dir); err == nil || c.fresh {
+		if err = do(dir); err == nil || c.opened {
 			return err
 		}
-		c.kept.close()
+		c.handle.close()
 	}
 }
 
@@ -81,7 +81,7 @@ func (c *caller) waits() bool { return c.listener.valid(c.id) }
 
 // file opens one of the caller's files in procfs.
 func (c *caller) file(name string, flags int) (fd int, err error) {
-	err = c.pinned(func(dir int) error {
+	err = c.withHandle(func(dir int) error {
 		fd, err = unix.Openat(dir, name, flags|unix.O_CLOEXEC, 0)
 		return err
 	})
@@ -97,7 +97,7 @@ func (c *caller) read(addr uint64, b []byte) error {
 		if int64(addr) < 0 {
 			return unix.EFAULT
 		}
-		n := c.peek(addr, b)
+		n := c.readVM(addr, b)
 		// By then the number could be another's.
 		if !c.waits() {
 			return errGone
@@ -111,7 +111,7 @@ func (c *caller) read(addr uint64, b []byte) error {
 }
 
 // peek copies what it can of the memory of who has the caller's number.
-func (c *caller) peek(addr uint64, b []byte) int {
+func (c *caller) readVM(addr uint64, b []byte) int {
 	if int64(addr) < 0 {
 		return 0
 	}
@@ -170,7 +170,7 @@ func (c *caller) equals(addr uint64, text string) bool {
 	var buf [16]byte
 	b := buf[:len(text)+1]
 	// Whose memory that is, is asked only where it matters.
-	return c.peek(addr, b) == len(b) && string(b[:len(text)]) == text && b[len(text)] == 0 && c.waits()
+	return c.readVM(addr, b) == len(b) && string(b[:len(text)]) == text && b[len(text)] == 0 && c.waits()
 }
 
 // path copies a path, as the kernel's getname().
@@ -299,7 +299,7 @@ func namespaceOf(fd int, name string) (namespace, error) {
 
 // namespace is that of the caller's of one kind, such as "user".
 func (c *caller) namespace(kind string) (ns namespace, err error) {
-	err = c.pinned(func(dir int) error {
+	err = c.withHandle(func(dir int) error {
 		ns, err = namespaceOf(dir, "ns/"+kind)
 		return err
 	})
@@ -308,7 +308,7 @@ func (c *caller) namespace(kind string) (ns namespace, err error) {
 
 // first tells whether the caller is in the container's first user namespace, the only
 // one in which anything is granted.
-func (s *Server) first(c *call) bool {
+func (s *Server) inContainerUserns(c *call) bool {
 	ns, err := c.namespace("user")
 	return err == nil && ns == s.userns
 }
@@ -316,7 +316,7 @@ func (s *Server) first(c *call) bool {
 // mounts opens the caller's mount namespace if its mounts are the business of
 // who has CAP_SYS_ADMIN in the container's first user namespace: if that is the
 // namespace's owner. Otherwise a caller could reach into a tree that is not its own.
-func (s *Server) mounts(c *call) (int, bool) {
+func (s *Server) ownMounts(c *call) (int, bool) {
 	fd, err := c.file("ns/mnt", unix.O_RDONLY)
 	if err != nil {
 		return -1, false

@@ -29,7 +29,7 @@ func step(name string, nr uintptr, args ...program.Arg) program.Call {
 func num[T ~int | ~uint32 | ~uint64](n T) program.Arg { return program.Int(int64(n)) }
 
 // hide goes after each change of ids.
-var hide = step("refuse to be traced", unix.SYS_PRCTL, num(unix.PR_SET_DUMPABLE), num(0))
+var setNonDumpable = step("refuse to be traced", unix.SYS_PRCTL, num(unix.PR_SET_DUMPABLE), num(0))
 
 // asCaller goes on as a caller in the container's first user namespace would: with its
 // ids, groups and capabilities, in its mount namespace, root and working directory. The
@@ -42,9 +42,9 @@ func asCaller(id *identity) program.Program {
 		step("set the user", unix.SYS_SETRESUID, num(id.euid), num(id.euid), num(id.euid)),
 		step("set the group for files", unix.SYS_SETFSGID, num(id.fsgid)),
 		step("set the user for files", unix.SYS_SETFSUID, num(id.fsuid)),
-		hide,
+		setNonDumpable,
 		step("join the user namespace", unix.SYS_SETNS, num(fdUser), num(unix.CLONE_NEWUSER)),
-		hide,
+		setNonDumpable,
 		program.ParentDeath(unix.SIGKILL),
 		step("join the mount namespace", unix.SYS_SETNS, num(fdMounts), num(unix.CLONE_NEWNS)),
 		step("go to the root", unix.SYS_FCHDIR, num(fdRoot)),
@@ -60,7 +60,7 @@ func forFiles(id *identity, capabilities uint64) program.Program {
 		setGroupsCall(id),
 		step("set the group for files", unix.SYS_SETFSGID, num(id.fsgid)),
 		step("set the user for files", unix.SYS_SETFSUID, num(id.fsuid)),
-		hide,
+		setNonDumpable,
 		program.ParentDeath(unix.SIGKILL),
 		step("set the umask", unix.SYS_UMASK, num(id.umask)),
 	}, setCapabilities(capabilities)...)
@@ -85,7 +85,7 @@ func setCapabilities(set uint64) program.Program {
 	}
 	return program.Program{
 		step("set the capabilities", unix.SYS_CAPSET, program.Bytes(header), program.Bytes(data)),
-		hide,
+		setNonDumpable,
 	}
 }
 
@@ -106,36 +106,36 @@ func attachMount(tree program.Arg) program.Program {
 }
 
 // fetch is run of calls that open a file, by the label file, which it returns.
-func (w *worker) fetch(files map[int]int, setup, calls program.Program, file string) (*os.File, verdict) {
-	return w.fetchTold(files, setup, calls, file, nil)
+func (w *worker) fetch(files map[int]int, setup, calls program.Program, file string) (*os.File, response) {
+	return w.fetchWithReply(files, setup, calls, file, nil)
 }
 
 // fetchTold is fetch of calls that write what is read into told.
-func (w *worker) fetchTold(files map[int]int, setup, calls program.Program, file string, told []byte) (*os.File, verdict) {
-	if err := w.restore(); err != nil { // the process takes after this thread
-		return nil, failed(err)
+func (w *worker) fetchWithReply(files map[int]int, setup, calls program.Program, file string, reply []byte) (*os.File, response) {
+	if err := w.restoreCreds(); err != nil { // the process takes after this thread
+		return nil, failure(err)
 	}
-	f, err := delegate.Fetch(w.server.cfg.Join, files, setup, calls, file, told)
-	return f, made(err)
+	f, err := delegate.Fetch(w.server.cfg.Join, files, setup, calls, file, reply)
+	return f, delegateResponse(err)
 }
 
 // run makes calls for a caller; the verdict is theirs. setup is how the process becomes
 // what they need, nil for the host's root. The thread is what it was at first afterwards,
 // and the process dies with it.
-func (w *worker) run(files map[int]int, setup, calls program.Program) verdict {
-	if err := w.restore(); err != nil {
-		return failed(err)
+func (w *worker) run(files map[int]int, setup, calls program.Program) response {
+	if err := w.restoreCreds(); err != nil {
+		return failure(err)
 	}
-	return made(delegate.Run(w.server.cfg.Join, files, setup, calls))
+	return delegateResponse(delegate.Run(w.server.cfg.Join, files, setup, calls))
 }
 
 // made is the verdict for calls that another process made.
-func made(err error) verdict {
+func delegateResponse(err error) response {
 	switch {
 	case err == nil:
-		return verdict{}
+		return response{}
 	case errors.Is(err, delegate.ErrNotMade):
 		return pass // the kernel's own answer, then
 	}
-	return failed(err)
+	return failure(err)
 }

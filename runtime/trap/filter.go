@@ -48,7 +48,7 @@ var Filter = sync.OnceValues(func() (*seccomp.Filter, error) {
 var floor = []specs.LinuxSyscall{
 	// The kernel would start /sbin/request-key as the host's root for a key that it does
 	// not find, and that with the caller's texts.
-	errno("request_key", unix.ENOKEY, some(2)),
+	errno("request_key", unix.ENOKEY, notZero(2)),
 	// What the kernel shows of its log to everybody where kernel.dmesg_restrict is 0: all of
 	// it, and its size. "No error" is 0 bytes here.
 	errno("syslog", 0, isInt(0, unix.SYSLOG_ACTION_READ_ALL)),
@@ -84,6 +84,6 @@ func isInt(index uint, value uint32) specs.LinuxSeccompArg {
 }
 
 // some is the condition that an argument is not 0.
-func some(index uint) specs.LinuxSeccompArg {
+func notZero(index uint) specs.LinuxSeccompArg {
 	return specs.LinuxSeccompArg{Index: index, Op: specs.OpNotEqual}
 }

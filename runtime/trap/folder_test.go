@@ -42,19 +42,19 @@ func TestFolderOfTheDead(t *testing.T) {
 	if ready, err := l.next(&n, 60000); !ready || err != nil {
 		t.Fatalf("no call has come: %v", err)
 	}
-	kept := folder{tid: int(n.tid), fd: dead}
+	kept := procHandle{tid: int(n.tid), fd: dead}
 	defer kept.close()
-	c := &caller{tid: int(n.tid), id: n.id, listener: l, proc: proc, kept: &kept}
+	c := &caller{tid: int(n.tid), id: n.id, listener: l, proc: proc, handle: &kept}
 	if ns, err := c.namespace("user"); err != nil || ns != own {
 		t.Errorf("its user namespace is %v, %v, and ours %v", ns, err, own)
 	}
-	if kept.tid != c.tid || !c.fresh {
+	if kept.tid != c.tid || !c.opened {
 		t.Errorf("the folder of the dead is kept: %+v", kept)
 	}
 	// The next call of the same thread finds it.
-	c = &caller{tid: c.tid, id: n.id, listener: l, proc: proc, kept: &kept}
-	if fd, err := c.file("mem", unix.O_WRONLY); err != nil || c.fresh {
-		t.Errorf("the caller's memory: %v, opened anew: %t", err, c.fresh)
+	c = &caller{tid: c.tid, id: n.id, listener: l, proc: proc, handle: &kept}
+	if fd, err := c.file("mem", unix.O_WRONLY); err != nil || c.opened {
+		t.Errorf("the caller's memory: %v, opened anew: %t", err, c.opened)
 	} else {
 		unix.Close(fd)
 	}

@@ -23,7 +23,7 @@ type notification struct {
 }
 
 // response is struct seccomp_notif_resp.
-type response struct {
+type notifyResponse struct {
 	id    uint64
 	value int64
 	errno int32 // negative
@@ -166,21 +166,21 @@ func (l *listener) valid(id uint64) bool {
 }
 
 // answer wakes the caller, if it still waits.
-func (l *listener) answer(id uint64, v verdict) {
+func (l *listener) answer(id uint64, v response) {
 	if v.file != nil {
 		e := l.give(id, v)
 		v.file.Close()
-		if v.given != nil {
-			v.given()
+		if v.onClose != nil {
+			v.onClose()
 		}
 		if e == 0 {
 			return
 		}
 		v = fail(e) // such as that the caller may have no more files
 	}
-	r := response{id: id, value: v.value, errno: -int32(v.errno)}
+	r := notifyResponse{id: id, value: v.value, errno: -int32(v.errno)}
 	if v.pass {
-		r = response{id: id, flags: unix.SECCOMP_USER_NOTIF_FLAG_CONTINUE}
+		r = notifyResponse{id: id, flags: unix.SECCOMP_USER_NOTIF_FLAG_CONTINUE}
 	}
 	_ = l.ioctl(unix.SECCOMP_IOCTL_NOTIF_SEND, unsafe.Pointer(&r)) // ENOENT: it was killed
 }
@@ -200,7 +200,7 @@ func (l *listener) ioctl(request uintptr, arg unsafe.Pointer) unix.Errno {
 
 // give answers with a file. A signal must not end the wait for the caller to take it: the
 // kernel has noted by then that it is answered, and the file would be withdrawn.
-func (l *listener) give(id uint64, v verdict) (e unix.Errno) {
+func (l *listener) give(id uint64, v response) (e unix.Errno) {
 	add := struct {
 		id                          uint64
 		flags, from, to, newFDFlags uint32

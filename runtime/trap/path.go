@@ -29,10 +29,10 @@ func (k *walker) walk(dirfd int32, path string, flags int) (int, error) {
 	base := unix.AT_FDCWD
 	magic, thread, rest, plain := ownLink(path)
 	if magic != "" {
-		if !isFolderLink(magic) {
+		if !isDirectoryLink(magic) {
 			return -1, unix.ENOENT // nothing can be made or mounted there
 		}
-		fd, err := w.callers(func() (int, error) { return c.ownFile(id, thread, magic) })
+		fd, err := w.openOfCaller(func() (int, error) { return c.ownFile(id, thread, magic) })
 		if err != nil {
 			return -1, err
 		}
@@ -69,7 +69,7 @@ func (k *walker) walk(dirfd int32, path string, flags int) (int, error) {
 
 // numbered opens a file of the caller's by its number: EBADF if there is none.
 func (w *worker) numbered(c *call, fd int32) (int, error) {
-	out, err := w.callers(func() (int, error) { return c.file("fd/"+itoa(fd), unix.O_PATH) })
+	out, err := w.openOfCaller(func() (int, error) { return c.file("fd/"+itoa(fd), unix.O_PATH) })
 	if err == unix.ENOENT {
 		err = unix.EBADF
 	}
@@ -142,7 +142,7 @@ func (c *caller) ownFile(id *identity, thread bool, link string) (int, error) {
 
 // isFolderLink tells of the links of a caller's folder that lead to a folder of the
 // caller's: cwd, root and fd/N.
-func isFolderLink(magic string) bool {
+func isDirectoryLink(magic string) bool {
 	number, isFile := strings.CutPrefix(magic, "fd/")
 	_, err := strconv.ParseUint(number, 10, 31)
 	return magic == "cwd" || magic == "root" || isFile && err == nil
@@ -159,7 +159,7 @@ func (k *walker) searchable(fd int) error {
 	}
 	for err == nil {
 		var st, up unix.Statx_t
-		if st, err = known(at); err != nil {
+		if st, err = cachedStat(at); err != nil {
 			break
 		}
 		if !s.mapped(&st) && st.Mode&0o001 == 0 {
@@ -172,7 +172,7 @@ func (k *walker) searchable(fd int) error {
 		}
 		unix.Close(at)
 		at = parent
-		if up, err = known(at); err != nil {
+		if up, err = cachedStat(at); err != nil {
 			break
 		}
 		if up.Dev_major == st.Dev_major && up.Dev_minor == st.Dev_minor && up.Ino == st.Ino { // the root

@@ -8,7 +8,7 @@ import (
 )
 
 // verdict is the answer to a call.
-type verdict struct {
+type response struct {
 	// pass lets the kernel execute the call.
 	pass bool
 	// errno is the call's error, 0 for success.
@@ -21,22 +21,22 @@ type verdict struct {
 	// closeOnExec is file's flag there.
 	closeOnExec bool
 	// given is called when the file is closed; nil for nothing to do.
-	given func()
+	onClose func()
 }
 
 // done tells whether the call was made, with success.
-func (v verdict) done() bool { return !v.pass && v.errno == 0 }
+func (v response) done() bool { return !v.pass && v.errno == 0 }
 
 // pass: the kernel's own answer is the best there is.
-var pass = verdict{pass: true}
+var pass = response{pass: true}
 
-func fail(e unix.Errno) verdict { return verdict{errno: e} }
+func fail(e unix.Errno) response { return response{errno: e} }
 
 // errPass is [pass], where there are errors.
 var errPass = errors.New("the kernel's own answer")
 
 // err is the error of a call that was not made.
-func (v verdict) err() error {
+func (v response) err() error {
 	if v.pass {
 		return errPass
 	}
@@ -45,7 +45,7 @@ func (v verdict) err() error {
 
 // failed is the verdict for an error of a system call made for the caller.
 // What is no errno is a fault of ours.
-func failed(err error) verdict {
+func failure(err error) response {
 	if errors.Is(err, errPass) {
 		return pass
 	}
@@ -59,9 +59,9 @@ func failed(err error) verdict {
 // unreached is the verdict for a folder that could not be walked to or written. FUSE file systems of the
 // container's let nobody in who is not in their user namespace, as this process: the kernel
 // knows whether the caller may go there, and what it may do.
-func unreached(err error) verdict {
+func pathFailure(err error) response {
 	if errors.Is(err, unix.EACCES) {
 		return pass
 	}
-	return failed(err)
+	return failure(err)
 }

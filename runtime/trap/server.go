@@ -34,7 +34,7 @@ type Config struct {
 	Tree *os.File
 	// Guarded are the ids of the mounts in Tree on which masks and read-only paths of
 	// the spec's were put: binds of these would be without them.
-	Guarded map[uint64]bool
+	Masked map[uint64]bool
 	// Devices of the plan: nodes of these may be made.
 	Devices []plan.Device
 	// Modules are the names of kernel modules that the container may have the
@@ -57,32 +57,32 @@ type Config struct {
 
 // Server answers the calls of one container.
 type Server struct {
-	cfg     Config
-	userns  namespace
-	nsfile  int // of userns
-	roots   map[namespace]string
-	proc    int             // O_PATH of the host's procfs
-	devs    map[uint64]bool // st_dev of the host's file systems, on which device nodes open
-	workers *workers
-	slots   chan struct{}
-	nodes   nodes
-	trees   trees
-	last    atomic.Pointer[figures]
+	cfg       Config
+	userns    namespace
+	nsfile    int // of userns
+	bindable  map[namespace]string
+	proc      int             // O_PATH of the host's procfs
+	hostDevs  map[uint64]bool // st_dev of the host's file systems, on which device nodes open
+	workers   *workers
+	slots     chan struct{}
+	nodeFS    nodeFS
+	detached  detachedMounts
+	lastUsage atomic.Pointer[usage]
 
 	done    chan struct{} // closed by Close
 	serving sync.WaitGroup
 
 	// gate is held for reading from before a call is received until it is answered, and for
 	// writing while the container is frozen: see Hold.
-	gate    sync.RWMutex
-	holding sync.Mutex
-	held    bool // guarded by holding
+	freezeLock sync.RWMutex
+	freezeMu   sync.Mutex
+	frozen     bool // guarded by holding
 	// wanted is when Hold began to wait for answers, in Unix nanoseconds; 0 if it does not.
-	wanted atomic.Int64
+	freezeSince atomic.Int64
 
 	mu        sync.Mutex
 	listeners map[*listener]bool // guarded by mu; nil after Close
-	said      map[string]bool    // guarded by mu; what the log has
+	logged    map[string]bool    // guarded by mu; what the log has
 }
 
 // maxCalls bounds how many calls of one container are worked on at a time; the
@@ -92,9 +92,9 @@ const maxCalls = 32
 // New returns a server; it must be called on a thread that is in cfg.Tree, with
 // the container's root as its root.
 func New(cfg Config) (*Server, error) {
-	s := &Server{cfg: cfg, slots: make(chan struct{}, maxCalls), listeners: map[*listener]bool{}, said: map[string]bool{}, done: make(chan struct{})}
+	s := &Server{cfg: cfg, slots: make(chan struct{}, maxCalls), listeners: map[*listener]bool{}, logged: map[string]bool{}, done: make(chan struct{})}
 	var err error
-	if err := s.survey(); err != nil {
+	if err := s.findBindable(); err != nil {
 		return nil, fmt.Errorf("answer system calls: survey the mount tree: %w", err)
 	}
 	if s.nsfile, err = unix.FcntlInt(cfg.UserNS.Fd(), unix.F_DUPFD_CLOEXEC, 0); err == nil {
@@ -146,15 +146,15 @@ func (s *Server) Close() {
 	s.listeners = nil
 	s.mu.Unlock()
 	close(s.done)
-	s.Release()
+	s.UnlockAfterFreeze()
 	for l := range listeners {
 		// Wakes who waits; the number stays taken until nobody uses it.
 		_ = l.events.SetReadDeadline(time.Unix(1, 0))
 	}
 	s.serving.Wait()
 	s.workers.close()
-	s.nodes.close()
-	s.trees.close()
+	s.nodeFS.close()
+	s.detached.close()
 	s.cfg.Tree.Close()
 	if s.cfg.FUSE != nil {
 		s.cfg.FUSE.Init.Close()
@@ -166,27 +166,27 @@ func (s *Server) Close() {
 // Hold answers what has been received, and receives no more until Release: the kernel does
 // not freeze a caller that waits for its answer, and what would act for it would be frozen
 // with the container.
-func (s *Server) Hold(ctx context.Context) error {
-	s.holding.Lock()
-	defer s.holding.Unlock()
-	if s.held {
+func (s *Server) LockForFreeze(ctx context.Context) error {
+	s.freezeMu.Lock()
+	defer s.freezeMu.Unlock()
+	if s.frozen {
 		return nil
 	}
-	s.wanted.Store(time.Now().UnixNano())
-	defer s.wanted.Store(0)
+	s.freezeSince.Store(time.Now().UnixNano())
+	defer s.freezeSince.Store(0)
 	locked := make(chan struct{})
 	go func() {
-		s.gate.Lock()
+		s.freezeLock.Lock()
 		close(locked)
 	}()
 	select {
 	case <-locked:
-		s.held = true
+		s.frozen = true
 		return nil
 	case <-ctx.Done():
 		go func() {
 			<-locked
-			s.gate.Unlock()
+			s.freezeLock.Unlock()
 		}()
 		return fmt.Errorf("wait for the answers of system calls: %w", context.Cause(ctx))
 	}
@@ -194,18 +194,18 @@ func (s *Server) Hold(ctx context.Context) error {
 
 // heldUp tells a call that may take longer than others that it has kept Hold waiting for as
 // long as those may.
-func (s *Server) heldUp() bool {
-	wanted := s.wanted.Load()
+func (s *Server) freezeWaits() bool {
+	wanted := s.freezeSince.Load()
 	return wanted != 0 && time.Since(time.Unix(0, wanted)) > delegate.Deadline
 }
 
 // Release ends what Hold began, if it did.
-func (s *Server) Release() {
-	s.holding.Lock()
-	defer s.holding.Unlock()
-	if s.held {
-		s.held = false
-		s.gate.Unlock()
+func (s *Server) UnlockAfterFreeze() {
+	s.freezeMu.Lock()
+	defer s.freezeMu.Unlock()
+	if s.frozen {
+		s.frozen = false
+		s.freezeLock.Unlock()
 	}
 }
 
@@ -230,7 +230,7 @@ func (s *Server) serve(l *listener) {
 	for {
 		if err := l.wait(); err != nil {
 			if !errors.Is(err, errEnded) && !s.closed() {
-				s.say(fmt.Sprintf("system calls are answered no longer: %v", err))
+				s.logOnce(fmt.Sprintf("system calls are answered no longer: %v", err))
 			}
 			return
 		}
@@ -239,10 +239,10 @@ func (s *Server) serve(l *listener) {
 		case <-s.done:
 			return
 		}
-		t := &turn{ended: make(chan struct{})}
+		t := &lease{ended: make(chan struct{})}
 		l.users.Add(1)
 		s.workers.run(job{
-			do: func(w *worker) error { return s.take(w, l, t) },
+			do: func(w *worker) error { return s.answerCalls(w, l, t) },
 			after: func() {
 				l.users.Done()
 				<-s.slots
@@ -256,26 +256,26 @@ func (s *Server) serve(l *listener) {
 const (
 	// burst is how long a worker waits for the next call after one, in milliseconds:
 	// calls come in bursts, and to wake a thread for each costs more than most of them.
-	burst = 10
+	nextCallTimeout = 10
 	// patience is how long others wait, at least, for one that is worked on slowly: file
 	// systems that answer slowly or never may be the container's own.
-	patience = time.Millisecond
+	leaseInterval = time.Millisecond
 )
 
 // turn is a worker's turn at a listener: it takes one call after another, and nobody else
 // does, until it has worked on one for too long.
-type turn struct {
+type lease struct {
 	// calls are those begun and those ended, so odd while one is worked on; with over,
 	// that one is the last.
-	calls atomic.Uint64
-	ended chan struct{}
+	counter atomic.Uint64
+	ended   chan struct{}
 }
 
-const over = 1 << 63
+const leaseEnded = 1 << 63
 
 // wait returns when the turn is over. (A timer for each call would cost as much as the call.)
-func (t *turn) wait() {
-	tick := time.NewTicker(patience)
+func (t *lease) wait() {
+	tick := time.NewTicker(leaseInterval)
 	defer tick.Stop()
 	for last := uint64(0); ; {
 		select {
@@ -283,8 +283,8 @@ func (t *turn) wait() {
 			return
 		case <-tick.C:
 		}
-		now := t.calls.Load()
-		if now == last && now%2 == 1 && t.calls.CompareAndSwap(now, now|over) {
+		now := t.counter.Load()
+		if now == last && now%2 == 1 && t.counter.CompareAndSwap(now, now|leaseEnded) {
 			return
 		}
 		last = now
@@ -292,10 +292,10 @@ func (t *turn) wait() {
 }
 
 // take works on one call after another, for as long as they come and its turn is not over.
-func (s *Server) take(w *worker, l *listener, t *turn) error {
-	defer w.folder.close()
-	for timeout := 0; !s.closed(); timeout = burst {
-		if more, err := s.takeOne(w, l, t, timeout); !more {
+func (s *Server) answerCalls(w *worker, l *listener, t *lease) error {
+	defer w.handle.close()
+	for timeout := 0; !s.closed(); timeout = nextCallTimeout {
+		if more, err := s.answerNext(w, l, t, timeout); !more {
 			return err
 		}
 	}
@@ -304,9 +304,9 @@ func (s *Server) take(w *worker, l *listener, t *turn) error {
 
 // takeOne works on a call that comes within a time; more tells whether the worker may take
 // another.
-func (s *Server) takeOne(w *worker, l *listener, t *turn, timeout int) (more bool, err error) {
-	s.gate.RLock()
-	defer s.gate.RUnlock()
+func (s *Server) answerNext(w *worker, l *listener, t *lease, timeout int) (more bool, err error) {
+	s.freezeLock.RLock()
+	defer s.freezeLock.RUnlock()
 	var n notification
 	ready, err := l.next(&n, timeout)
 	if !ready || err != nil {
@@ -317,9 +317,9 @@ func (s *Server) takeOne(w *worker, l *listener, t *turn, timeout int) (more boo
 		l.answer(n.id, pass)
 		return true, nil
 	}
-	t.calls.Add(1)
+	t.counter.Add(1)
 	err = s.handle(w, l, &n, h)
-	return t.calls.Add(1)&over == 0 && err == nil, err
+	return t.counter.Add(1)&leaseEnded == 0 && err == nil, err
 }
 
 // handle answers one call. A fault of ours in a handler costs that call, not the pod. An
@@ -328,12 +328,12 @@ func (s *Server) handle(w *worker, l *listener, n *notification, h *handler) (er
 	v := fail(unix.ENOSYS)
 	defer func() {
 		if r := recover(); r != nil {
-			s.say(fmt.Sprintf("answer %s: a fault of this program: %v", h.name, r))
+			s.logOnce(fmt.Sprintf("answer %s: a fault of this program: %v", h.name, r))
 		}
 		l.answer(n.id, v)
-		err = w.restore()
+		err = w.restoreCreds()
 	}()
-	c := &call{caller: caller{tid: int(n.tid), id: n.id, listener: l, proc: s.proc, kept: &w.folder}, arch: n.arch, args: n.args}
+	c := &call{caller: caller{tid: int(n.tid), id: n.id, listener: l, proc: s.proc, handle: &w.handle}, arch: n.arch, args: n.args}
 	if s.cfg.Received != nil {
 		s.cfg.Received(c.tid)
 	}
@@ -342,16 +342,16 @@ func (s *Server) handle(w *worker, l *listener, n *notification, h *handler) (er
 }
 
 // maxSaid bounds what a container can have this program write and keep.
-const maxSaid = 100
+const maxLogged = 100
 
 // say logs a sentence once.
-func (s *Server) say(text string) {
+func (s *Server) logOnce(text string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.said[text] || len(s.said) >= maxSaid {
+	if s.logged[text] || len(s.logged) >= maxLogged {
 		return
 	}
-	s.said[text] = true
+	s.logged[text] = true
 	s.cfg.Log.Warn(text)
 }
 
@@ -367,11 +367,11 @@ type handler struct {
 	name string
 	// when are alternatives of conditions on the arguments.
 	when   [][]specs.LinuxSeccompArg
-	handle func(*worker, *call) verdict
+	handle func(*worker, *call) response
 }
 
 // numbers finds handlers by architecture and number.
-var numbers = sync.OnceValue(func() map[seccomp.Number]*handler {
+var handlersByNumber = sync.OnceValue(func() map[seccomp.Number]*handler {
 	byName := map[string]*handler{}
 	var names []string
 	for i := range handlers {
@@ -385,7 +385,9 @@ var numbers = sync.OnceValue(func() map[seccomp.Number]*handler {
 	return out
 })
 
-func find(n *notification) *handler { return numbers()[seccomp.Number{Arch: n.arch, Nr: uint32(n.nr)}] }
+func find(n *notification) *handler {
+	return handlersByNumber()[seccomp.Number{Arch: n.arch, Nr: uint32(n.nr)}]
+}
 
 // granted tells whether a device is one of the plan's.
 func (s *Server) granted(kind string, major, minor int64) bool {

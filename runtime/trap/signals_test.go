@@ -50,13 +50,13 @@ func TestSignalsOfTheScheduler(t *testing.T) {
 					if !l.valid(n.id) {
 						dead.Add(1)
 					}
-					v := verdict{}
+					v := response{}
 					if answered.Add(1)%2 == 0 {
 						f, err := os.Open(os.DevNull)
 						if err != nil {
 							return err
 						}
-						v = verdict{file: f}
+						v = response{file: f}
 					}
 					l.answer(n.id, v)
 				}

@@ -11,30 +11,30 @@ import (
 // harmless are the devices that every machine gives to everybody, and those of
 // terminals, whose nodes open what the opener owns. A node is not the right to
 // open it: that is the device cgroup's.
-var harmless = map[[2]uint32]bool{
+var defaultDevices = map[[2]uint32]bool{
 	{1, 3}: true, {1, 5}: true, {1, 7}: true, {1, 8}: true, {1, 9}: true, // null zero full random urandom
 	{5, 0}: true, {5, 1}: true, {5, 2}: true, // tty console ptmx
 }
 
 // machine are devices that work within namespaces; inner containers without
 // privileges are not meant to have them.
-var machine = map[[2]uint32]bool{
+var privilegedDevices = map[[2]uint32]bool{
 	{10, 200}: true, // net/tun
 	{10, 229}: true, // fuse
 }
 
-func mknod(w *worker, c *call) verdict {
+func mknod(w *worker, c *call) response {
 	return w.mknod(c, unix.AT_FDCWD, c.args[0], c.args[1], c.args[2])
 }
 
-func mknodat(w *worker, c *call) verdict {
+func mknodat(w *worker, c *call) response {
 	return w.mknod(c, int32(c.args[0]), c.args[1], c.args[2], c.args[3])
 }
 
 // mknod makes device nodes of a closed list for callers that have CAP_MKNOD in the
 // container's first user namespace (mknod(2); the kernel asks for it in the
 // host's).
-func (w *worker) mknod(c *call, dirfd int32, path, mode, dev uint64) verdict {
+func (w *worker) mknod(c *call, dirfd int32, path, mode, dev uint64) response {
 	s := w.server
 	d := uint64(uint32(dev))
 	number := [2]uint32{unix.Major(d), unix.Minor(d)}
@@ -42,9 +42,9 @@ func (w *worker) mknod(c *call, dirfd int32, path, mode, dev uint64) verdict {
 	if mode&unix.S_IFMT == unix.S_IFBLK {
 		kind = "b"
 	}
-	common := kind == "c" && harmless[number]
-	known := common || kind == "c" && machine[number] || s.granted(kind, int64(number[0]), int64(number[1]))
-	if !known || d == 0 || !s.first(c) {
+	common := kind == "c" && defaultDevices[number]
+	known := common || kind == "c" && privilegedDevices[number] || s.granted(kind, int64(number[0]), int64(number[1]))
+	if !known || d == 0 || !s.inContainerUserns(c) {
 		return pass
 	}
 	id, err := c.identity()
@@ -58,7 +58,7 @@ func (w *worker) mknod(c *call, dirfd int32, path, mode, dev uint64) verdict {
 	}
 	p, err := c.path(path)
 	if err != nil {
-		return failed(err)
+		return failure(err)
 	}
 	dir, name, e := split(p)
 	if e != 0 {
@@ -74,7 +74,7 @@ type node struct {
 	dev  int
 }
 
-func (w *worker) makeNode(c *call, id *identity, dirfd int32, path string, n node) verdict {
+func (w *worker) makeNode(c *call, id *identity, dirfd int32, path string, n node) response {
 	k, ok := w.walker(c, id, 1<<capMknod)
 	if !ok {
 		return pass
@@ -82,12 +82,12 @@ func (w *worker) makeNode(c *call, id *identity, dirfd int32, path string, n nod
 	defer k.close()
 	dir, err := k.walk(dirfd, path, unix.O_DIRECTORY)
 	if err != nil {
-		return unreached(err)
+		return pathFailure(err)
 	}
 	defer unix.Close(dir)
-	st, err := known(dir)
+	st, err := cachedStat(dir)
 	if err != nil {
-		return unreached(err)
+		return pathFailure(err)
 	}
 	rights := uint64(1) << capMknod
 	if id.has(capDACOverride) && w.server.mapped(&st) {
@@ -96,25 +96,25 @@ func (w *worker) makeNode(c *call, id *identity, dirfd int32, path string, n nod
 	if !c.waits() {
 		return fail(unix.EINTR)
 	}
-	m := maker{dir: dir, setup: forFiles(id, rights)}
-	if !w.server.devs[unix.Mkdev(st.Dev_major, st.Dev_minor)] {
+	m := nodeMaker{dir: dir, setup: forFiles(id, rights)}
+	if !w.server.hostDevs[unix.Mkdev(st.Dev_major, st.Dev_minor)] {
 		return w.boundNode(c, m, n)
 	}
 	if v := w.mknodIn(m, n); !v.done() {
 		return v
 	}
-	return c.made(dir, n.name)
+	return c.nodeResponse(dir, n.name)
 }
 
 // maker has what files are made with: a folder, and how a process becomes their caller.
-type maker struct {
+type nodeMaker struct {
 	dir   int
 	setup program.Program
 }
 
 // mknodIn makes a node where it is asked for.
-func (w *worker) mknodIn(m maker, n node) verdict {
-	return orKernels(w.run(map[int]int{fdDir: m.dir}, m.setup, program.Program{n.mknod()}))
+func (w *worker) mknodIn(m nodeMaker, n node) response {
+	return passEACCES(w.run(map[int]int{fdDir: m.dir}, m.setup, program.Program{n.mknod()}))
 }
 
 func (n node) mknod() program.Call {
@@ -122,7 +122,7 @@ func (n node) mknod() program.Call {
 }
 
 // orKernels leaves what is refused to the kernel, see [unreached].
-func orKernels(v verdict) verdict {
+func passEACCES(v response) response {
 	if v.errno == unix.EACCES {
 		return pass
 	}
@@ -132,17 +132,17 @@ func orKernels(v verdict) verdict {
 // made is the verdict for a file that was made on a file system of the host's: it goes if the caller has gone. That is
 // looked at before the answer, so that nothing is open after it that would be in the way of
 // what the caller does next, such as to unmount.
-func (c *caller) made(dir int, name string) verdict {
+func (c *caller) nodeResponse(dir int, name string) response {
 	var st unix.Stat_t
 	if unix.Fstatat(dir, name, &st, unix.AT_SYMLINK_NOFOLLOW) != nil || c.waits() {
-		return verdict{}
+		return response{}
 	}
-	unmake(dir, name, &st)
+	removeFile(dir, name, &st)
 	return fail(unix.EINTR)
 }
 
 // unmake removes a file unless its name is another's by now.
-func unmake(dir int, name string, st *unix.Stat_t) {
+func removeFile(dir int, name string, st *unix.Stat_t) {
 	var now unix.Stat_t
 	if unix.Fstatat(dir, name, &now, unix.AT_SYMLINK_NOFOLLOW) == nil && now.Ino == st.Ino && now.Dev == st.Dev {
 		_ = unix.Unlinkat(dir, name, 0)

@@ -19,7 +19,7 @@ import (
 // SB_I_NODEV). It is all there is in a mount namespace of its own: before Linux 6.15 only
 // what is mounted somewhere can be bound. Its inodes are limited: they are memory of the
 // host's.
-type nodes struct {
+type nodeFS struct {
 	mu     sync.Mutex
 	dir    *os.File // guarded by mu; nil before the first node
 	mounts *os.File // the namespace, with dir
@@ -27,7 +27,7 @@ type nodes struct {
 	closed bool     // guarded by mu: a call may come later than the end
 }
 
-func (n *nodes) close() {
+func (n *nodeFS) close() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.closed = true
@@ -39,7 +39,7 @@ func (n *nodes) close() {
 }
 
 // make makes the file system and its namespace. n.mu is held.
-func (n *nodes) make() error {
+func (n *nodeFS) make() error {
 	dir, err := newTmpfs(map[string]string{"mode": "0700", "size": "64k", "nr_inodes": "1024"})
 	if err != nil {
 		return err
@@ -92,7 +92,7 @@ func onlyMount(dir *os.File) error {
 
 // bind makes a node with this mode and owner and has attach bind it, from a folder in a mount
 // namespace. The node has no name afterwards: it goes with its mount.
-func (n *nodes) bind(mode uint32, dev int, uid, gid uint32, attach func(mounts, dir *os.File, name string)) error {
+func (n *nodeFS) bind(mode uint32, dev int, uid, gid uint32, attach func(mounts, dir *os.File, name string)) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.closed {
@@ -143,91 +143,91 @@ func newTmpfs(options map[string]string) (*os.File, error) {
 //
 // On a mount without devices (nodev) the node is just made, and does not open: as on a
 // machine, where it can be removed and archived.
-func (w *worker) boundNode(c *call, m maker, n node) verdict {
-	if err := w.restore(); err != nil {
-		return failed(err)
+func (w *worker) boundNode(c *call, m nodeMaker, n node) response {
+	if err := w.restoreCreds(); err != nil {
+		return failure(err)
 	}
-	mounts, ok := w.server.mounts(c)
+	mounts, ok := w.server.ownMounts(c)
 	if ok {
 		defer unix.Close(mounts)
 	}
-	file, nodev, v := w.underNode(m, n)
+	file, nodev, v := w.makeUnderNode(m, n)
 	if file == nil {
 		return v
 	}
 	defer file.Close()
 	switch {
 	case nodev && c.waits():
-		return verdict{}
+		return response{}
 	case nodev:
 		v = fail(unix.EINTR)
 	case ok:
-		v = w.cover(c, mounts, file, n)
+		v = w.bindOver(c, mounts, file, n)
 	default:
 		v = pass
 	}
 	if !v.done() {
-		w.remove(m, n)
+		w.removeMade(m, n)
 	}
 	return v
 }
 
 // remove removes what was made. It may be another file by now, which the caller could remove
 // as well.
-func (w *worker) remove(m maker, n node) {
+func (w *worker) removeMade(m nodeMaker, n node) {
 	_ = w.run(map[int]int{fdDir: m.dir}, m.setup, program.Program{
 		step("remove what was made", unix.SYS_UNLINKAT, num(fdDir), program.Str(n.name), num(0)),
 	})
 }
 
 // cover binds a node over a file that was made for it.
-func (w *worker) cover(c *call, mounts int, file *os.File, n node) verdict {
-	st, err := known(int(file.Fd()))
+func (w *worker) bindOver(c *call, mounts int, file *os.File, n node) response {
+	st, err := cachedStat(int(file.Fd()))
 	if err != nil {
-		return failed(err)
+		return failure(err)
 	}
-	bound, v := w.coverFile(mounts, file, &st, n)
+	bound, v := w.bindNode(mounts, file, &st, n)
 	if bound == nil {
 		return v
 	}
 	defer bound.Close()
-	return w.attached(c, mounts, bound)
+	return w.attachedResponse(c, mounts, bound)
 }
 
 // underNode makes what lies under a bound node: a node as well, which shows in other
 // mount namespaces and in archives, or a plain file on overlays of the container's, which
 // cannot make one. nodev tells whether no device opens there.
-func (w *worker) underNode(m maker, n node) (file *os.File, nodev bool, v verdict) {
+func (w *worker) makeUnderNode(m nodeMaker, n node) (file *os.File, nodev bool, v response) {
 	open := func(flags int) program.Program {
 		open := step("open what is made", unix.SYS_OPENAT, num(fdDir), program.Str(n.name), num(flags|unix.O_NOFOLLOW|unix.O_CLOEXEC), num(n.mode&0o7777))
 		open.Label = "file"
-		stat := &program.Space{Name: "struct statfs", N: statfsSize}
+		stat := &program.Buffer{Name: "struct statfs", N: statfsSize}
 		return program.Program{
 			open,
 			step("learn of the mount", unix.SYS_FSTATFS, num(fdDir), stat),
-			step("tell of the mount", unix.SYS_WRITE, num(delegate.Socket), stat, num(stat.N)),
+			step("tell of the mount", unix.SYS_WRITE, num(delegate.ReplySocket), stat, num(stat.N)),
 		}
 	}
 	var fs [statfsSize]byte
-	file, v = w.fetchTold(map[int]int{fdDir: m.dir}, m.setup, append(program.Program{n.mknod()}, open(unix.O_PATH)...), "file", fs[:])
+	file, v = w.fetchWithReply(map[int]int{fdDir: m.dir}, m.setup, append(program.Program{n.mknod()}, open(unix.O_PATH)...), "file", fs[:])
 	if v.errno == unix.EPERM || v.errno == unix.EOPNOTSUPP {
 		refused := v
-		if file, v = w.fetchTold(map[int]int{fdDir: m.dir}, m.setup, open(unix.O_CREAT|unix.O_EXCL|unix.O_WRONLY), "file", fs[:]); file != nil && hasNoDevices(fs) {
+		if file, v = w.fetchWithReply(map[int]int{fdDir: m.dir}, m.setup, open(unix.O_CREAT|unix.O_EXCL|unix.O_WRONLY), "file", fs[:]); file != nil && hasNoDevices(fs) {
 			file.Close()
-			w.remove(m, n)
+			w.removeMade(m, n)
 			return nil, false, refused
 		}
 		return file, false, v
 	}
 	if file == nil {
-		return nil, false, orKernels(v)
+		return nil, false, passEACCES(v)
 	}
-	st, err := known(int(file.Fd()))
+	st, err := cachedStat(int(file.Fd()))
 	if err != nil || unix.Mkdev(st.Rdev_major, st.Rdev_minor) != uint64(n.dev) || uint32(st.Mode)&unix.S_IFMT != n.mode&unix.S_IFMT {
 		file.Close()
 		return nil, false, fail(unix.EEXIST) // the container has put something else there meanwhile
 	}
-	return file, hasNoDevices(fs), verdict{}
+	return file, hasNoDevices(fs), response{}
 }
 
 func hasNoDevices(fs [statfsSize]byte) bool {
@@ -242,22 +242,22 @@ const (
 )
 
 // coverFile binds a node over a file, of which it has owner and rights.
-func (w *worker) coverFile(mounts int, file *os.File, st *unix.Statx_t, n node) (bound *os.File, v verdict) {
-	err := w.server.nodes.bind(n.mode&unix.S_IFMT|uint32(st.Mode)&0o7777, n.dev, st.Uid, st.Gid, func(from, dir *os.File, name string) {
+func (w *worker) bindNode(mounts int, file *os.File, st *unix.Statx_t, n node) (bound *os.File, v response) {
+	err := w.server.nodeFS.bind(n.mode&unix.S_IFMT|uint32(st.Mode)&0o7777, n.dev, st.Uid, st.Gid, func(from, dir *os.File, name string) {
 		calls := append(cloneMount(num(fdRoot), name), attachMount(program.Result("tree"))...)
 		bound, v = w.fetch(map[int]int{fdFrom: int(from.Fd()), fdRoot: int(dir.Fd()), fdMounts: mounts, fdDir: int(file.Fd())}, nil, calls, "tree")
 	})
 	if err != nil {
-		return nil, failed(err)
+		return nil, failure(err)
 	}
 	return bound, v
 }
 
 // attached is the verdict for a mount that was attached: it goes if the caller has gone, as
 // in [caller.made].
-func (w *worker) attached(c *call, mounts int, mount *os.File) verdict {
-	if c.waits() || w.join(mounts) != nil {
-		return verdict{}
+func (w *worker) attachedResponse(c *call, mounts int, mount *os.File) response {
+	if c.waits() || w.joinMounts(mounts) != nil {
+		return response{}
 	}
 	// By the host's procfs, as there need not be one where the mount is.
 	if unix.Fchdir(w.server.proc) == nil {

@@ -13,18 +13,18 @@ import (
 )
 
 // initModule answers init_module(2). The image is read for the module's name only.
-func initModule(w *worker, c *call) verdict {
+func initModule(w *worker, c *call) response {
 	return w.module(c, func() (string, error) {
 		return imageName(&image{&c.caller, c.args[0], min(c.args[1], maxImage)})
 	})
 }
 
 // finitModule answers finit_module(2): the module's name is its file's.
-func finitModule(w *worker, c *call) verdict {
+func finitModule(w *worker, c *call) response {
 	return w.module(c, func() (string, error) {
 		buf := make([]byte, unix.PathMax)
 		var n int
-		err := c.pinned(func(dir int) (err error) {
+		err := c.withHandle(func(dir int) (err error) {
 			n, err = unix.Readlinkat(dir, "fd/"+itoa(int32(c.args[0])), buf)
 			return err
 		})
@@ -39,9 +39,9 @@ func finitModule(w *worker, c *call) verdict {
 // name, the call answers as for one that is loaded (EEXIST, which modprobe(8)
 // takes for success); where the administrator allows the name, the host's own modprobe
 // loads the host's own file. Otherwise the kernel refuses.
-func (w *worker) module(c *call, name func() (string, error)) verdict {
+func (w *worker) module(c *call, name func() (string, error)) response {
 	s := w.server
-	if !s.first(c) {
+	if !s.inContainerUserns(c) {
 		return pass
 	}
 	id, err := c.identity()
@@ -50,7 +50,7 @@ func (w *worker) module(c *call, name func() (string, error)) verdict {
 	}
 	asked, err := name()
 	if err != nil {
-		return failed(err)
+		return failure(err)
 	}
 	if !c.waits() { // what was read may be another's: an execve of its process's takes the number over
 		return fail(unix.EINTR)
@@ -62,14 +62,14 @@ func (w *worker) module(c *call, name func() (string, error)) verdict {
 	case loaded(module):
 		return fail(unix.EEXIST)
 	case !allowed(module, s.cfg.Modules):
-		s.say("the container asked for the kernel module " + module + "; to allow it, add it to modules in the configuration")
+		s.logOnce("the container asked for the kernel module " + module + "; to allow it, add it to modules in the configuration")
 		return pass
 	}
 	if err := modprobe(module); err != nil {
-		s.say("load the kernel module " + module + " for the container: " + err.Error())
+		s.logOnce("load the kernel module " + module + " for the container: " + err.Error())
 		return fail(unix.ENOENT)
 	}
-	return verdict{}
+	return response{}
 }
 
 // moduleName is a module's name as the kernel writes it, "" for what is none.

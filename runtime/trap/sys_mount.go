@@ -8,7 +8,7 @@ import (
 
 // mount answers mount(2): plain binds of [shown], overlays, and block file systems that
 // are mounted through FUSE.
-func mount(w *worker, c *call) verdict {
+func mount(w *worker, c *call) response {
 	if c.args[3]&unix.MS_BIND != 0 {
 		return w.bind(c)
 	}
@@ -26,15 +26,15 @@ func mount(w *worker, c *call) verdict {
 
 // mounter tells whether the caller may mount in the mount namespace that it is in, of
 // which it returns an open file, and who it is.
-func (s *Server) mounter(c *call) (*identity, int, bool) {
-	if !s.first(c) {
+func (s *Server) mayMount(c *call) (*identity, int, bool) {
+	if !s.inContainerUserns(c) {
 		return nil, -1, false
 	}
 	id, err := c.identity()
 	if err != nil || !id.has(capSysAdmin) {
 		return nil, -1, false
 	}
-	ns, ok := s.mounts(c)
+	ns, ok := s.ownMounts(c)
 	return id, ns, ok
 }
 
@@ -42,8 +42,8 @@ func (s *Server) mounter(c *call) (*identity, int, bool) {
 // kernel refuses it (EINVAL), as mounts there are locked and could be hiding
 // something; in the tree of the host's from which the container's was copied they
 // are not.
-func (w *worker) bind(c *call) verdict {
-	id, mounts, ok := w.server.mounter(c)
+func (w *worker) bind(c *call) response {
+	id, mounts, ok := w.server.mayMount(c)
 	if !ok {
 		return pass
 	}
@@ -61,13 +61,13 @@ func (w *worker) bind(c *call) verdict {
 		return pass
 	}
 	defer k.close()
-	dir, ok := k.shown(unix.AT_FDCWD, source)
+	dir, ok := k.bindable(unix.AT_FDCWD, source)
 	if !ok {
 		return pass
 	}
 	at, err := k.walk(unix.AT_FDCWD, target, 0)
 	if err != nil {
-		return unreached(err)
+		return pathFailure(err)
 	}
 	defer unix.Close(at)
 	if !c.waits() {
@@ -79,11 +79,11 @@ func (w *worker) bind(c *call) verdict {
 		return v
 	}
 	defer bound.Close()
-	return w.attached(c, mounts, bound)
+	return w.attachedResponse(c, mounts, bound)
 }
 
 // shown finds the folder of [shown] that a caller's path leads to.
-func (k *walker) shown(dirfd int32, path string) (string, bool) {
+func (k *walker) bindable(dirfd int32, path string) (string, bool) {
 	fd, err := k.walk(dirfd, path, 0)
 	if err != nil {
 		return "", false
@@ -93,7 +93,7 @@ func (k *walker) shown(dirfd int32, path string) (string, bool) {
 	if err != nil {
 		return "", false
 	}
-	dir, ok := k.w.server.roots[ns]
+	dir, ok := k.w.server.bindable[ns]
 	return dir, ok
 }
 

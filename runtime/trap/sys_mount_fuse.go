@@ -37,7 +37,7 @@ type FUSE struct {
 // prepare adds to Filters those that this process has given init.
 func (f *FUSE) prepare() error {
 	const tid = 1 // any
-	init := caller{tid: tid, kept: &folder{tid, int(f.Init.Fd())}, fresh: true}
+	init := caller{tid: tid, handle: &procHandle{tid, int(f.Init.Fd())}, opened: true}
 	id, err := init.identity()
 	if err == nil {
 		f.Filters += id.filters
@@ -51,14 +51,14 @@ func (f *FUSE) prepare() error {
 // container with the caller's rights, and the kernel makes the FUSE mount for it as it
 // would for the caller. So a path that is changed meanwhile leads where it would lead
 // the caller, and neither the kernel nor the host reads what is on the device.
-func (w *worker) fuse(c *call, server []string) verdict {
+func (w *worker) fuse(c *call, server []string) response {
 	s := w.server
-	id, mounts, ok := s.mounter(c)
+	id, mounts, ok := s.mayMount(c)
 	if !ok {
 		return pass
 	}
 	defer unix.Close(mounts)
-	p, ok := s.asInit(c, id)
+	p, ok := s.processLikeInit(c, id)
 	if !ok {
 		return pass
 	}
@@ -71,67 +71,67 @@ func (w *worker) fuse(c *call, server []string) verdict {
 		return pass
 	}
 	defer k.close()
-	device, path, err := k.disk(text[0])
+	device, path, err := k.openDisk(text[0])
 	if err != nil || device < 0 {
-		return orPass(err)
+		return failureOrPass(err)
 	}
 	defer unix.Close(device)
 	dir, before, err := k.mountPoint(text[1])
 	if err != nil {
-		return failed(err)
+		return failure(err)
 	}
 	options, bad := fuseOptions(c.args[3], text[2])
 	if bad != "" {
-		s.say(fmt.Sprintf("the container asked for a mount with the option %q, which servers of FUSE are not given", bad))
+		s.logOnce(fmt.Sprintf("the container asked for a mount with the option %q, which servers of FUSE are not given", bad))
 		return fail(unix.EINVAL)
 	}
-	if err := k.waitFree(device); err != nil {
-		return failed(err)
+	if err := k.waitUntilFree(device); err != nil {
+		return failure(err)
 	}
 	p.Args = append(slices.Clone(server), "-o", options, path, dir)
-	said, v := w.serveFUSE(c, p)
+	output, v := w.serveFUSE(c, p)
 	if v.errno != 0 || v.pass {
 		return v
 	}
-	v = k.served(mounts, dir, before)
+	v = k.mountedResponse(mounts, dir, before)
 	if v.errno != 0 {
-		s.say(fmt.Sprintf("%q for the container: exit status 0, but the file system is not there (%v): %q", strings.Join(p.Args, " "), v.errno, said))
+		s.logOnce(fmt.Sprintf("%q for the container: exit status 0, but the file system is not there (%v): %q", strings.Join(p.Args, " "), v.errno, output))
 	}
 	return v
 }
 
 // orPass is the verdict for an error, or the kernel's if there is none.
-func orPass(err error) verdict {
+func failureOrPass(err error) response {
 	if err != nil {
-		return failed(err)
+		return failure(err)
 	}
 	return pass
 }
 
 // served is the verdict when a server has ended its set-up with status 0, which fuse2fs
 // does also if there is no mount; nor does it tell the kernel that one is read-only.
-func (k *walker) served(mounts int, dir string, before uint64) verdict {
+func (k *walker) mountedResponse(mounts int, dir string, before uint64) response {
 	at, err := k.walk(unix.AT_FDCWD, dir, unix.O_DIRECTORY)
 	if err != nil {
-		return failed(err)
+		return failure(err)
 	}
 	defer unix.Close(at)
 	if after, err := mountAt(at); err != nil || after == before {
 		return fail(unix.EINVAL)
 	}
 	if k.c.args[3]&unix.MS_RDONLY == 0 {
-		return verdict{}
+		return response{}
 	}
-	if err := k.w.restore(); err != nil {
-		return failed(err)
+	if err := k.w.restoreCreds(); err != nil {
+		return failure(err)
 	}
-	if err := k.w.join(mounts); err != nil {
-		return failed(err)
+	if err := k.w.joinMounts(mounts); err != nil {
+		return failure(err)
 	}
 	if err := unix.MountSetattr(at, "", unix.AT_EMPTY_PATH, &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY}); err != nil {
-		return failed(err)
+		return failure(err)
 	}
-	return verdict{}
+	return response{}
 }
 
 // fuseServer is the server of a file system's type in the caller's memory, nil if there
@@ -150,7 +150,7 @@ func (s *Server) fuseServer(c *call, typ uint64) []string {
 // asInit is a process with the caller's identity, if it can have the caller's rights and
 // no more: if the caller is in all namespaces and the root of the container's init, and
 // under no other filters. Inner containers' callers are not.
-func (s *Server) asInit(c *call, id *identity) (plan.Process, bool) {
+func (s *Server) processLikeInit(c *call, id *identity) (plan.Process, bool) {
 	f := s.cfg.FUSE
 	if id.euid != id.fsuid || id.egid != id.fsgid || id.filters != f.Filters || id.noNewPrivs && !f.NoNewPrivs {
 		return plan.Process{}, false
@@ -169,7 +169,7 @@ func (s *Server) asInit(c *call, id *identity) (plan.Process, bool) {
 		}
 	}
 	var theirs, inits unix.Statx_t
-	if c.pinned(root(&theirs)) != nil || root(&inits)(init) != nil || theirs.Mnt_id != inits.Mnt_id || theirs.Ino != inits.Ino {
+	if c.withHandle(root(&theirs)) != nil || root(&inits)(init) != nil || theirs.Mnt_id != inits.Mnt_id || theirs.Ino != inits.Ino {
 		return plan.Process{}, false
 	}
 	uid, okU := s.cfg.UID.ToContainer(id.euid)
@@ -230,13 +230,13 @@ func (c *caller) limits() (out []plan.Rlimit, err error) {
 
 // disk opens what a caller's path leads to, and returns its path without links; -1 for
 // what is no block device that the container was given.
-func (k *walker) disk(path string) (int, string, error) {
+func (k *walker) openDisk(path string) (int, string, error) {
 	fd, err := k.walk(unix.AT_FDCWD, path, 0)
 	if err != nil {
 		return -1, "", err
 	}
 	var st unix.Statx_t
-	if st, err = known(fd); err == nil && st.Mode&unix.S_IFMT == unix.S_IFBLK && k.w.server.granted("b", int64(st.Rdev_major), int64(st.Rdev_minor)) {
+	if st, err = cachedStat(fd); err == nil && st.Mode&unix.S_IFMT == unix.S_IFBLK && k.w.server.granted("b", int64(st.Rdev_major), int64(st.Rdev_minor)) {
 		path, err = k.pathOf(fd)
 		if err == nil && !strings.ContainsAny(path, `,\`) { // servers make an option of it
 			return fd, path, nil
@@ -311,19 +311,19 @@ func fuseOptions(flags uint64, data string) (options, bad string) {
 const (
 	// leaving is how long a device that is in use is waited for: a server goes on writing
 	// for a moment when its mount has gone.
-	leaving = 10 * time.Second
+	deviceBusyTimeout = 10 * time.Second
 	// glance is how often a caller that may have been killed is looked at.
-	glance = 50 * time.Millisecond
+	callerPollInterval = 50 * time.Millisecond
 )
 
 // waitFree waits until nobody has a device for himself: EBUSY if that takes too long.
 // What else keeps it from being opened, the server finds.
-func (k *walker) waitFree(device int) error {
+func (k *walker) waitUntilFree(device int) error {
 	w, c := k.w, k.c
-	if err := k.enter(); err != nil {
+	if err := k.enterRoot(); err != nil {
 		return err
 	}
-	for end := time.Now().Add(leaving); ; time.Sleep(glance) {
+	for end := time.Now().Add(deviceBusyTimeout); ; time.Sleep(callerPollInterval) {
 		fd, err := unix.Openat(w.server.proc, "thread-self/fd/"+itoa(int32(device)), unix.O_RDONLY|unix.O_EXCL|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 		if err == nil {
 			unix.Close(fd)
@@ -342,7 +342,7 @@ func (k *walker) waitFree(device int) error {
 
 // serveFUSE runs a server until it has made its mount and goes on in the background, as
 // those of libfuse do.
-func (w *worker) serveFUSE(c *call, p plan.Process) (output string, v verdict) {
+func (w *worker) serveFUSE(c *call, p plan.Process) (output string, v response) {
 	s := w.server
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
@@ -353,14 +353,14 @@ func (w *worker) serveFUSE(c *call, p plan.Process) (output string, v verdict) {
 		defer close(done)
 		output, status, err = s.cfg.FUSE.Run(ctx, p)
 	}()
-	tick := time.NewTicker(glance)
+	tick := time.NewTicker(callerPollInterval)
 	defer tick.Stop()
-	for over := false; !over; {
+	for ended := false; !ended; {
 		select {
 		case <-done:
-			over = true
+			ended = true
 		case <-tick.C:
-			if !c.waits() || s.closed() || s.heldUp() {
+			if !c.waits() || s.closed() || s.freezeWaits() {
 				cancel()
 			}
 		}
@@ -370,13 +370,13 @@ func (w *worker) serveFUSE(c *call, p plan.Process) (output string, v verdict) {
 	case ctx.Err() != nil:
 		v = fail(unix.EINTR)
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		s.say(what + "it was not ready in time: " + strconv.Quote(output))
+		s.logOnce(what + "it was not ready in time: " + strconv.Quote(output))
 		v = fail(unix.EIO)
 	case err != nil:
-		s.say(what + err.Error())
+		s.logOnce(what + err.Error())
 		v = pass
 	case status != 0:
-		s.say(fmt.Sprintf("%sexit status %d: %q", what, status, output))
+		s.logOnce(fmt.Sprintf("%sexit status %d: %q", what, status, output))
 		v = fail(unix.EINVAL)
 	}
 	return output, v

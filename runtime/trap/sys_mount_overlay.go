@@ -13,9 +13,9 @@ import (
 // attributes: without the option such a mount succeeds, and then answers EIO to the
 // removal of a merged folder. Nothing is granted: the mount is made with the
 // caller's own rights, in its own namespaces.
-func (w *worker) overlay(c *call) verdict {
+func (w *worker) overlay(c *call) response {
 	s := w.server
-	id, mounts, ok := s.mounter(c)
+	id, mounts, ok := s.mayMount(c)
 	if !ok {
 		return pass
 	}
@@ -28,7 +28,7 @@ func (w *worker) overlay(c *call) verdict {
 	if !ok {
 		return pass
 	}
-	root, cwd, ok := c.places()
+	root, cwd, ok := c.rootAndCwd()
 	if !ok {
 		return pass
 	}

@@ -15,14 +15,14 @@ import (
 //
 // Of block file systems that [worker.fuse] mounts it answers as if there were no such call,
 // for which mount(8) has mount(2) instead.
-func fsopen(w *worker, c *call) verdict {
+func fsopen(w *worker, c *call) response {
 	if w.server.fuseServer(c, c.args[0]) != nil {
-		id, mounts, ok := w.server.mounter(c)
+		id, mounts, ok := w.server.mayMount(c)
 		if !ok {
 			return pass
 		}
 		unix.Close(mounts)
-		if _, ok := w.server.asInit(c, id); !ok {
+		if _, ok := w.server.processLikeInit(c, id); !ok {
 			return pass
 		}
 		return fail(unix.ENOSYS)
@@ -30,12 +30,12 @@ func fsopen(w *worker, c *call) verdict {
 	if !c.equals(c.args[0], "overlay") || c.args[1]&^unix.FSOPEN_CLOEXEC != 0 {
 		return pass
 	}
-	id, mounts, ok := w.server.mounter(c)
+	id, mounts, ok := w.server.mayMount(c)
 	if !ok {
 		return pass
 	}
 	defer unix.Close(mounts)
-	root, cwd, ok := c.places()
+	root, cwd, ok := c.rootAndCwd()
 	if !ok {
 		return pass
 	}
@@ -53,14 +53,14 @@ func fsopen(w *worker, c *call) verdict {
 	if context == nil {
 		return v
 	}
-	return verdict{file: context, closeOnExec: c.args[1]&unix.FSOPEN_CLOEXEC != 0}
+	return response{file: context, closeOnExec: c.args[1]&unix.FSOPEN_CLOEXEC != 0}
 }
 
 // openTree answers open_tree(2) as [worker.bind] answers mount(2).
-func openTree(w *worker, c *call) verdict { return w.openTree(c, nil) }
+func openTree(w *worker, c *call) response { return w.openTree(c, nil) }
 
 // openTreeAttr answers open_tree_attr(2).
-func openTreeAttr(w *worker, c *call) verdict {
+func openTreeAttr(w *worker, c *call) response {
 	const size = 32 // MOUNT_ATTR_SIZE_VER0
 	if c.args[4] != size {
 		return pass
@@ -79,12 +79,12 @@ func openTreeAttr(w *worker, c *call) verdict {
 // that the kernel refuses to make because mounts are locked below it. A file of a
 // detached mount, as open_tree returns one, cannot be handed over (it is O_PATH), so the
 // caller gets its root folder, and the mount is kept here until the caller moves it.
-func (w *worker) openTree(c *call, attr []byte) verdict {
+func (w *worker) openTree(c *call, attr []byte) response {
 	const known = unix.OPEN_TREE_CLONE | unix.OPEN_TREE_CLOEXEC | unix.AT_EMPTY_PATH | unix.AT_NO_AUTOMOUNT | unix.AT_SYMLINK_NOFOLLOW
 	if uint32(c.args[2])&^known != 0 {
 		return pass
 	}
-	id, mounts, ok := w.server.mounter(c)
+	id, mounts, ok := w.server.mayMount(c)
 	if !ok {
 		return pass
 	}
@@ -104,7 +104,7 @@ func (w *worker) openTree(c *call, attr []byte) verdict {
 	}
 	ns, err := namespaceOf(at, "")
 	unix.Close(at)
-	dir, ok := w.server.roots[ns]
+	dir, ok := w.server.bindable[ns]
 	if err != nil || !ok {
 		return pass
 	}
@@ -119,15 +119,15 @@ func (w *worker) openTree(c *call, attr []byte) verdict {
 	fd, err := unix.Openat(w.server.proc, "thread-self/fd/"+itoa(int32(clone.Fd())), unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		clone.Close()
-		return failed(err)
+		return failure(err)
 	}
-	given, err := w.server.trees.hold(clone)
+	given, err := w.server.detached.keep(clone)
 	if err != nil {
 		unix.Close(fd)
 		clone.Close()
-		return failed(err)
+		return failure(err)
 	}
-	return verdict{file: os.NewFile(uintptr(fd), dir), closeOnExec: c.args[2]&unix.OPEN_TREE_CLOEXEC != 0, given: given}
+	return response{file: os.NewFile(uintptr(fd), dir), closeOnExec: c.args[2]&unix.OPEN_TREE_CLOEXEC != 0, onClose: given}
 }
 
 // walkAt is [walker.walk] by a path in the caller's memory, which may be empty and mean
@@ -135,7 +135,7 @@ func (w *worker) openTree(c *call, attr []byte) verdict {
 func (k *walker) walkAt(dirfd int32, addr uint64, empty bool, flags int) (int, error) {
 	w, c := k.w, k.c
 	var path string
-	err := w.peek(func() (err error) {
+	err := w.withPtrace(func() (err error) {
 		path, err = c.text(addr, unix.PathMax, unix.ENAMETOOLONG)
 		return err
 	})
@@ -147,7 +147,7 @@ func (k *walker) walkAt(dirfd int32, addr uint64, empty bool, flags int) (int, e
 	case !empty:
 		return -1, unix.ENOENT
 	case dirfd == unix.AT_FDCWD:
-		return w.callers(func() (int, error) { return c.file("cwd", unix.O_PATH) })
+		return w.openOfCaller(func() (int, error) { return c.file("cwd", unix.O_PATH) })
 	}
 	return w.numbered(c, dirfd)
 }
@@ -155,15 +155,15 @@ func (k *walker) walkAt(dirfd int32, addr uint64, empty bool, flags int) (int, e
 // moveMount moves a mount that openTree has made: nothing of it may stay open here once
 // it is moved, or the caller could not unmount it. All other mounts are the kernel's
 // business.
-func moveMount(w *worker, c *call) verdict {
+func moveMount(w *worker, c *call) response {
 	s := w.server
-	if s.trees.empty() {
+	if s.detached.empty() {
 		return pass
 	}
 	const known = unix.MOVE_MOUNT_F_SYMLINKS | unix.MOVE_MOUNT_F_AUTOMOUNTS | unix.MOVE_MOUNT_F_EMPTY_PATH |
 		unix.MOVE_MOUNT_T_SYMLINKS | unix.MOVE_MOUNT_T_AUTOMOUNTS | unix.MOVE_MOUNT_T_EMPTY_PATH
 	flags := c.args[4]
-	id, mounts, ok := s.mounter(c)
+	id, mounts, ok := s.mayMount(c)
 	if !ok || uint32(flags)&^known != 0 {
 		return pass
 	}
@@ -175,20 +175,20 @@ func moveMount(w *worker, c *call) verdict {
 	if err != nil {
 		return pass
 	}
-	tree := s.trees.take(fd)
+	tree := s.detached.take(fd)
 	unix.Close(fd)
 	if tree == nil {
 		return pass
 	}
-	if v := w.moveTree(c, id, mounts, tree, flags); v.errno != 0 || v.pass {
-		s.trees.putBack(tree)
+	if v := w.moveDetached(c, id, mounts, tree, flags); v.errno != 0 || v.pass {
+		s.detached.putBack(tree)
 		return v
 	}
 	tree.Close()
-	return verdict{}
+	return response{}
 }
 
-func (w *worker) moveTree(c *call, id *identity, mounts int, tree *os.File, flags uint64) verdict {
+func (w *worker) moveDetached(c *call, id *identity, mounts int, tree *os.File, flags uint64) response {
 	k, ok := w.walker(c, id, 0)
 	if !ok {
 		return pass
@@ -200,7 +200,7 @@ func (w *worker) moveTree(c *call, id *identity, mounts int, tree *os.File, flag
 	}
 	at, err := k.walkAt(int32(c.args[2]), c.args[3], flags&unix.MOVE_MOUNT_T_EMPTY_PATH != 0, follow)
 	if err != nil {
-		return failed(err)
+		return failure(err)
 	}
 	defer unix.Close(at)
 	if !c.waits() {
@@ -210,7 +210,7 @@ func (w *worker) moveTree(c *call, id *identity, mounts int, tree *os.File, flag
 }
 
 // places opens the caller's root and working directory.
-func (c *caller) places() (root, cwd int, ok bool) {
+func (c *caller) rootAndCwd() (root, cwd int, ok bool) {
 	root, err := c.file("root", unix.O_PATH|unix.O_DIRECTORY)
 	if err != nil {
 		return -1, -1, false

@@ -12,13 +12,13 @@ import (
 )
 
 // sysinfo answers sysinfo(2) with the container's memory, processes and uptime.
-func sysinfo(w *worker, c *call) verdict {
+func sysinfo(w *worker, c *call) response {
 	var host unix.Sysinfo_t
 	if err := unix.Sysinfo(&host); err != nil {
-		return failed(err)
+		return failure(err)
 	}
 	total, unit := uint64(host.Totalram), uint64(max(host.Unit, 1))
-	f := w.server.figures()
+	f := w.server.usage()
 	limit, used := f.limit, f.used
 	if limit != 0 && limit < total*unit {
 		limit /= unit
@@ -33,35 +33,35 @@ func sysinfo(w *worker, c *call) verdict {
 	}
 	host.Uptime += c.bootOffset()
 	if c.arch == unix.AUDIT_ARCH_I386 || c.arch == unix.AUDIT_ARCH_ARM {
-		return wrote(c.write(c.args[0], narrow(&host)))
+		return writeResponse(c.write(c.args[0], narrow(&host)))
 	}
-	return wrote(c.write(c.args[0], bytesOf(&host)))
+	return writeResponse(c.write(c.args[0], bytesOf(&host)))
 }
 
 // figures are a cgroup's at a time. Reading them costs more than the rest of a call.
-type figures struct {
+type usage struct {
 	limit, used, processes uint64
 	at                     time.Time
 }
 
 // figuresAge is how old figures may be.
-const figuresAge = 20 * time.Millisecond
+const usageAge = 20 * time.Millisecond
 
-func (s *Server) figures() *figures {
-	if f := s.last.Load(); f != nil && time.Since(f.at) < figuresAge {
+func (s *Server) usage() *usage {
+	if f := s.lastUsage.Load(); f != nil && time.Since(f.at) < usageAge {
 		return f
 	}
-	f := &figures{processes: s.cfg.Processes(), at: time.Now()}
+	f := &usage{processes: s.cfg.Processes(), at: time.Now()}
 	f.limit, f.used = s.cfg.Memory()
-	s.last.Store(f)
+	s.lastUsage.Store(f)
 	return f
 }
 
-func wrote(err error) verdict {
+func writeResponse(err error) response {
 	if err != nil {
-		return failed(err)
+		return failure(err)
 	}
-	return verdict{}
+	return response{}
 }
 
 // ownTime is this process's time namespace, the host's: what its link reads. (To follow the
@@ -75,7 +75,7 @@ var ownTime = sync.OnceValue(func() string {
 func (c *caller) inOwnTime() bool {
 	var buf [64]byte
 	n := 0
-	err := c.pinned(func(dir int) (err error) {
+	err := c.withHandle(func(dir int) (err error) {
 		n, err = unix.Readlinkat(dir, "ns/time", buf[:])
 		return err
 	})

@@ -13,8 +13,8 @@ func init() {
 		// FIFOs, sockets and plain files are the kernel's business, and so are
 		// whiteouts of overlayfs, device 0.
 		return [][]specs.LinuxSeccompArg{
-			{bits(mode, unix.S_IFMT, unix.S_IFCHR), some(mode + 1)},
-			{bits(mode, unix.S_IFMT, unix.S_IFBLK), some(mode + 1)},
+			{bits(mode, unix.S_IFMT, unix.S_IFCHR), notZero(mode + 1)},
+			{bits(mode, unix.S_IFMT, unix.S_IFBLK), notZero(mode + 1)},
 		}
 	}
 	const (

@@ -23,18 +23,18 @@ type walker struct {
 	// root and cwd are the caller's, O_PATH.
 	root, cwd int
 	// near: the root is on a file system of the host's, so that the worker can enter it.
-	near bool
+	onHostFS bool
 }
 
 // walker returns one for a call; false if the caller has gone.
 func (w *worker) walker(c *call, id *identity, rights uint64) (*walker, bool) {
-	root, cwd, ok := c.places()
+	root, cwd, ok := c.rootAndCwd()
 	if !ok {
 		return nil, false
 	}
-	st, err := known(root)
-	near := err == nil && w.server.devs[unix.Mkdev(st.Dev_major, st.Dev_minor)]
-	return &walker{w: w, c: c, id: id, rights: rights, root: root, cwd: cwd, near: near}, true
+	st, err := cachedStat(root)
+	near := err == nil && w.server.hostDevs[unix.Mkdev(st.Dev_major, st.Dev_minor)]
+	return &walker{w: w, c: c, id: id, rights: rights, root: root, cwd: cwd, onHostFS: near}, true
 }
 
 func (k *walker) close() {
@@ -43,29 +43,29 @@ func (k *walker) close() {
 }
 
 // known is what the kernel knows of an open file; no server is asked.
-func known(fd int) (st unix.Statx_t, err error) {
+func cachedStat(fd int) (st unix.Statx_t, err error) {
 	err = unix.Statx(fd, "", unix.AT_EMPTY_PATH|unix.AT_STATX_DONT_SYNC, unix.STATX_BASIC_STATS|unix.STATX_MNT_ID, &st)
 	return st, err
 }
 
 // enter makes the caller's root the worker's, and the caller's identity. [worker.run] takes
 // both back.
-func (k *walker) enter() error {
+func (k *walker) enterRoot() error {
 	w := k.w
 	if w.changed.fs {
-		return w.capable(k.rights)
+		return w.setCaps(k.rights)
 	}
 	w.changed.fs = true
 	if unix.Fchdir(k.root) != nil || unix.Chroot(".") != nil {
 		return errPass
 	}
-	return w.become(k.id, k.rights)
+	return w.setCreds(k.id, k.rights)
 }
 
 // open opens what a path leads to from base, which may be unix.AT_FDCWD.
 func (k *walker) open(base int, path string, how unix.OpenHow) (int, error) {
-	if k.near {
-		if err := k.enter(); err != nil {
+	if k.onHostFS {
+		if err := k.enterRoot(); err != nil {
 			return -1, err
 		}
 		at := base
@@ -79,17 +79,17 @@ func (k *walker) open(base int, path string, how unix.OpenHow) (int, error) {
 			return fd, err
 		}
 	}
-	return k.send(base, path, how)
+	return k.openByDelegate(base, path, how)
 }
 
 // send is open by a process of its own.
-func (k *walker) send(base int, path string, how unix.OpenHow) (int, error) {
+func (k *walker) openByDelegate(base int, path string, how unix.OpenHow) (int, error) {
 	files := map[int]int{fdRoot: k.root, fdCwd: k.cwd}
 	from := num(unix.AT_FDCWD)
 	if base != unix.AT_FDCWD {
 		files[fdDir], from = base, num(fdDir)
 	}
-	f, v := k.w.fetch(files, append(inPlaces(), forFiles(k.id, k.rights)...), program.Program{delegate.Open(from, path, how)}, "file")
+	f, v := k.w.fetch(files, append(enterRootAndCwd(), forFiles(k.id, k.rights)...), program.Program{delegate.Open(from, path, how)}, "file")
 	if f == nil {
 		return -1, v.err()
 	}
@@ -98,7 +98,7 @@ func (k *walker) send(base int, path string, how unix.OpenHow) (int, error) {
 }
 
 // inPlaces enters a caller's root and working directory.
-func inPlaces() program.Program {
+func enterRootAndCwd() program.Program {
 	return program.Program{
 		step("go to the root", unix.SYS_FCHDIR, num(fdRoot)),
 		step("enter the root", unix.SYS_CHROOT, program.Str(".")),
@@ -108,10 +108,10 @@ func inPlaces() program.Program {
 
 // pathOf is the path of an open file, from the caller's root.
 func (k *walker) pathOf(fd int) (string, error) {
-	if !k.near {
+	if !k.onHostFS {
 		return "", errPass
 	}
-	if err := k.enter(); err != nil {
+	if err := k.enterRoot(); err != nil {
 		return "", err
 	}
 	buf := make([]byte, unix.PathMax)

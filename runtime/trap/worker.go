@@ -19,7 +19,7 @@ type worker struct {
 	pool    *workers
 	server  *Server
 	changed struct{ creds, fs, mounts bool }
-	folder  folder // of who called last
+	handle  procHandle // of who called last
 	// effective are the capabilities that capable has set.
 	effective uint64
 }
@@ -75,7 +75,7 @@ func (p *workers) run(j job) {
 	default:
 		go func() {
 			if err := sys.Thread(func() error { return p.serve(j) }); err != nil {
-				p.server.say("answer system calls: " + err.Error())
+				p.server.logOnce("answer system calls: " + err.Error())
 			}
 		}()
 	}
@@ -107,7 +107,7 @@ func (p *workers) serve(j job) error {
 
 // become takes on an identity's ids for files, its groups and umask, and leaves the
 // thread these capabilities of this process's only.
-func (w *worker) become(id *identity, capabilities uint64) error {
+func (w *worker) setCreds(id *identity, capabilities uint64) error {
 	w.changed.creds = true
 	if err := setGroups(id.groups); err != nil {
 		return err
@@ -118,11 +118,11 @@ func (w *worker) become(id *identity, capabilities uint64) error {
 		return unix.EPERM
 	}
 	unix.Umask(id.umask)
-	return w.capable(capabilities)
+	return w.setCaps(capabilities)
 }
 
 // capable changes the thread's effective capabilities.
-func (w *worker) capable(effective uint64) error {
+func (w *worker) setCaps(effective uint64) error {
 	w.changed.creds = true
 	w.effective = effective
 	h := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
@@ -136,28 +136,28 @@ func (w *worker) capable(effective uint64) error {
 
 // peek looks at the caller, also while the thread has the caller's identity: by that it may
 // not, as the caller is a process of another user namespace.
-func (w *worker) peek(look func() error) error { return w.with(1<<unix.CAP_SYS_PTRACE, look) }
+func (w *worker) withPtrace(look func() error) error { return w.withCaps(1<<unix.CAP_SYS_PTRACE, look) }
 
 // with does something with further capabilities. A thread with an identity of its own has all.
-func (w *worker) with(capabilities uint64, do func() error) error {
+func (w *worker) withCaps(capabilities uint64, do func() error) error {
 	if !w.changed.creds {
 		return do()
 	}
 	kept := w.effective
-	if err := w.capable(kept | capabilities); err != nil {
+	if err := w.setCaps(kept | capabilities); err != nil {
 		return err
 	}
 	err := do()
-	return cmp.Or(w.capable(kept), err)
+	return cmp.Or(w.setCaps(kept), err)
 }
 
 // callers opens one of the caller's files in procfs, by open, as peek. The folder of files
 // there belongs to another than the caller, and is closed to it, where the caller is not
 // dumpable, as after setfsuid(2). What a link leads to is not opened: the caller gets no
 // right by this that it has not.
-func (w *worker) callers(open func() (int, error)) (fd int, err error) {
+func (w *worker) openOfCaller(open func() (int, error)) (fd int, err error) {
 	fd = -1
-	err = w.with(1<<unix.CAP_SYS_PTRACE|1<<capDACReadSearch, func() (err error) {
+	err = w.withCaps(1<<unix.CAP_SYS_PTRACE|1<<capDACReadSearch, func() (err error) {
 		fd, err = open()
 		return err
 	})
@@ -169,15 +169,15 @@ func (w *worker) callers(open func() (int, error)) (fd int, err error) {
 }
 
 // join enters a mount namespace.
-func (w *worker) join(mounts int) error {
+func (w *worker) joinMounts(mounts int) error {
 	w.changed.mounts = true
 	return unix.Setns(mounts, unix.CLONE_NEWNS)
 }
 
 // restore gives the thread back what it had.
-func (w *worker) restore() error {
+func (w *worker) restoreCreds() error {
 	if w.changed.creds {
-		err := w.capable(^uint64(0))
+		err := w.setCaps(^uint64(0))
 		setFSID(unix.SYS_SETFSUID, 0)
 		setFSID(unix.SYS_SETFSGID, 0)
 		unix.Umask(0o022)
@@ -187,7 +187,7 @@ func (w *worker) restore() error {
 		}
 		// A change of ids may have made this process's memory readable
 		// (fs.suid_dumpable).
-		err = errors.Join(err, setGroups(groups), w.capable(^uint64(0)), sys.NoDumpable())
+		err = errors.Join(err, setGroups(groups), w.setCaps(^uint64(0)), sys.NoDumpable())
 		if err != nil {
 			return err
 		}
