@@ -3,7 +3,6 @@ package trap
 import (
 	"bytes"
 	"errors"
-	"slices"
 	"strconv"
 	"unsafe"
 
@@ -182,108 +181,6 @@ func (c *caller) path(addr uint64) (string, error) {
 	return p, err
 }
 
-// identity is what the kernel asks of a caller before it does something. Ids are
-// the host's.
-type identity struct {
-	process      int // the number of the leading thread
-	euid, egid   uint32
-	fsuid, fsgid uint32
-	groups       []uint32
-	effective    uint64 // capabilities, of the caller's user namespace
-	umask        int
-	filters      int // of seccomp; -1 if the kernel does not tell
-	noNewPrivs   bool
-}
-
-func (i *identity) has(capability int) bool { return i.effective&(1<<capability) != 0 }
-
-// identity reads the caller's credentials, proc_pid_status(5).
-func (c *caller) identity() (*identity, error) {
-	fd, err := c.file("status", unix.O_RDONLY)
-	if err != nil {
-		return nil, errGone
-	}
-	defer unix.Close(fd)
-	var buf []byte
-	for {
-		buf = append(buf, make([]byte, pageSize)...)
-		n, err := unix.Pread(fd, buf[len(buf)-pageSize:], int64(len(buf)-pageSize))
-		if err != nil {
-			return nil, errGone
-		}
-		if buf = buf[:len(buf)-pageSize+n]; n < pageSize {
-			return parseIdentity(buf)
-		}
-	}
-}
-
-var errStatus = errors.New("the kernel's form of /proc/PID/status is not as expected")
-
-func parseIdentity(status []byte) (*identity, error) {
-	out := &identity{umask: -1, filters: -1, noNewPrivs: true}
-	var seen []string
-	for line := range bytes.Lines(status) {
-		line, whole := bytes.CutSuffix(line, []byte("\n"))
-		if !whole {
-			return nil, errStatus
-		}
-		key, value, _ := bytes.Cut(line, []byte(":"))
-		switch string(key) {
-		case "Uid", "Gid", "Groups":
-			var ids []uint32
-			for f := range bytes.FieldsSeq(value) {
-				n, err := strconv.ParseUint(string(f), 10, 32)
-				if err != nil {
-					return nil, errStatus
-				}
-				ids = append(ids, uint32(n))
-			}
-			switch {
-			case key[0] == 'G' && key[1] == 'r':
-				out.groups = ids
-			case len(ids) != 4: // real, effective, saved, file system
-				return nil, errStatus
-			case key[0] == 'U':
-				out.euid, out.fsuid = ids[1], ids[3]
-			default:
-				out.egid, out.fsgid = ids[1], ids[3]
-			}
-			seen = append(seen, string(key))
-		case "Tgid":
-			n, err := strconv.ParseUint(string(bytes.TrimSpace(value)), 10, 31)
-			if err != nil {
-				return nil, errStatus
-			}
-			out.process = int(n)
-			seen = append(seen, string(key))
-		case "Umask":
-			n, err := strconv.ParseUint(string(bytes.TrimSpace(value)), 8, 16)
-			if err != nil {
-				return nil, errStatus
-			}
-			out.umask = int(n)
-			seen = append(seen, string(key))
-		case "CapEff":
-			n, err := strconv.ParseUint(string(bytes.TrimSpace(value)), 16, 64)
-			if err != nil {
-				return nil, errStatus
-			}
-			out.effective = n
-			seen = append(seen, string(key))
-		case "NoNewPrivs":
-			out.noNewPrivs = string(bytes.TrimSpace(value)) != "0"
-		case "Seccomp_filters":
-			if n, err := strconv.Atoi(string(bytes.TrimSpace(value))); err == nil {
-				out.filters = n
-			}
-		}
-	}
-	if slices.Sort(seen); !slices.Equal(seen, []string{"CapEff", "Gid", "Groups", "Tgid", "Uid", "Umask"}) {
-		return nil, errStatus
-	}
-	return out, nil
-}
-
 // namespace is a namespace's identity.
 type namespace struct{ dev, ino uint64 }
 
@@ -336,4 +233,17 @@ func (s *Server) ownMounts(c *call) (int, bool) {
 // bytesOf is a struct's memory, for structures that the kernel fills or reads.
 func bytesOf[T any](v *T) []byte {
 	return unsafe.Slice((*byte)(unsafe.Pointer(v)), unsafe.Sizeof(*v))
+}
+
+// places opens the caller's root and working directory.
+func (c *caller) rootAndCwd() (root, cwd int, ok bool) {
+	root, err := c.file("root", unix.O_PATH|unix.O_DIRECTORY)
+	if err != nil {
+		return -1, -1, false
+	}
+	if cwd, err = c.file("cwd", unix.O_PATH|unix.O_DIRECTORY); err != nil {
+		unix.Close(root)
+		return -1, -1, false
+	}
+	return root, cwd, true
 }

@@ -1,22 +1,18 @@
 package trap
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"os"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
 	"sysbox/runtime/delegate"
 	"sysbox/runtime/plan"
-	"sysbox/runtime/seccomp"
 	"sysbox/uidmap"
 )
 
@@ -163,52 +159,6 @@ func (s *Server) Close() {
 	unix.Close(s.nsfile)
 }
 
-// Hold answers what has been received, and receives no more until Release: the kernel does
-// not freeze a caller that waits for its answer, and what would act for it would be frozen
-// with the container.
-func (s *Server) LockForFreeze(ctx context.Context) error {
-	s.freezeMu.Lock()
-	defer s.freezeMu.Unlock()
-	if s.frozen {
-		return nil
-	}
-	s.freezeSince.Store(time.Now().UnixNano())
-	defer s.freezeSince.Store(0)
-	locked := make(chan struct{})
-	go func() {
-		s.freezeLock.Lock()
-		close(locked)
-	}()
-	select {
-	case <-locked:
-		s.frozen = true
-		return nil
-	case <-ctx.Done():
-		go func() {
-			<-locked
-			s.freezeLock.Unlock()
-		}()
-		return fmt.Errorf("wait for the answers of system calls: %w", context.Cause(ctx))
-	}
-}
-
-// heldUp tells a call that may take longer than others that it has kept Hold waiting for as
-// long as those may.
-func (s *Server) freezeWaits() bool {
-	wanted := s.freezeSince.Load()
-	return wanted != 0 && time.Since(time.Unix(0, wanted)) > delegate.Deadline
-}
-
-// Release ends what Hold began, if it did.
-func (s *Server) UnlockAfterFreeze() {
-	s.freezeMu.Lock()
-	defer s.freezeMu.Unlock()
-	if s.frozen {
-		s.frozen = false
-		s.freezeLock.Unlock()
-	}
-}
-
 func (s *Server) closed() bool {
 	select {
 	case <-s.done:
@@ -253,75 +203,6 @@ func (s *Server) serve(l *listener) {
 	}
 }
 
-const (
-	// burst is how long a worker waits for the next call after one, in milliseconds:
-	// calls come in bursts, and to wake a thread for each costs more than most of them.
-	nextCallTimeout = 10
-	// patience is how long others wait, at least, for one that is worked on slowly: file
-	// systems that answer slowly or never may be the container's own.
-	leaseInterval = time.Millisecond
-)
-
-// turn is a worker's turn at a listener: it takes one call after another, and nobody else
-// does, until it has worked on one for too long.
-type lease struct {
-	// calls are those begun and those ended, so odd while one is worked on; with over,
-	// that one is the last.
-	counter atomic.Uint64
-	ended   chan struct{}
-}
-
-const leaseEnded = 1 << 63
-
-// wait returns when the turn is over. (A timer for each call would cost as much as the call.)
-func (t *lease) wait() {
-	tick := time.NewTicker(leaseInterval)
-	defer tick.Stop()
-	for last := uint64(0); ; {
-		select {
-		case <-t.ended:
-			return
-		case <-tick.C:
-		}
-		now := t.counter.Load()
-		if now == last && now%2 == 1 && t.counter.CompareAndSwap(now, now|leaseEnded) {
-			return
-		}
-		last = now
-	}
-}
-
-// take works on one call after another, for as long as they come and its turn is not over.
-func (s *Server) answerCalls(w *worker, l *listener, t *lease) error {
-	defer w.handle.close()
-	for timeout := 0; !s.closed(); timeout = nextCallTimeout {
-		if more, err := s.answerNext(w, l, t, timeout); !more {
-			return err
-		}
-	}
-	return nil
-}
-
-// takeOne works on a call that comes within a time; more tells whether the worker may take
-// another.
-func (s *Server) answerNext(w *worker, l *listener, t *lease, timeout int) (more bool, err error) {
-	s.freezeLock.RLock()
-	defer s.freezeLock.RUnlock()
-	var n notification
-	ready, err := l.next(&n, timeout)
-	if !ready || err != nil {
-		return false, nil // serve will see it, too
-	}
-	h := find(&n)
-	if h == nil {
-		l.answer(n.id, pass)
-		return true, nil
-	}
-	t.counter.Add(1)
-	err = s.handle(w, l, &n, h)
-	return t.counter.Add(1)&leaseEnded == 0 && err == nil, err
-}
-
 // handle answers one call. A fault of ours in a handler costs that call, not the pod. An
 // error is that the worker is fit for no other.
 func (s *Server) handle(w *worker, l *listener, n *notification, h *handler) (err error) {
@@ -360,38 +241,4 @@ type call struct {
 	caller
 	arch uint32
 	args [6]uint64
-}
-
-// handler answers one system call.
-type handler struct {
-	name string
-	// when are alternatives of conditions on the arguments.
-	when   [][]specs.LinuxSeccompArg
-	handle func(*worker, *call) response
-}
-
-// numbers finds handlers by architecture and number.
-var handlersByNumber = sync.OnceValue(func() map[seccomp.Number]*handler {
-	byName := map[string]*handler{}
-	var names []string
-	for i := range handlers {
-		byName[handlers[i].name] = &handlers[i]
-		names = append(names, handlers[i].name)
-	}
-	out := map[seccomp.Number]*handler{}
-	for nr, name := range seccomp.Numbers(names...) {
-		out[nr] = byName[name]
-	}
-	return out
-})
-
-func find(n *notification) *handler {
-	return handlersByNumber()[seccomp.Number{Arch: n.arch, Nr: uint32(n.nr)}]
-}
-
-// granted tells whether a device is one of the plan's.
-func (s *Server) granted(kind string, major, minor int64) bool {
-	return slices.ContainsFunc(s.cfg.Devices, func(d plan.Device) bool {
-		return d.Type == kind && int64(d.Major) == major && int64(d.Minor) == minor
-	})
 }

@@ -1,10 +1,12 @@
 package trap
 
 import (
+	"slices"
 	"strconv"
 
 	"golang.org/x/sys/unix"
 
+	"sysbox/runtime/plan"
 	"sysbox/runtime/program"
 )
 
@@ -150,3 +152,10 @@ func removeFile(dir int, name string, st *unix.Stat_t) {
 }
 
 func itoa(n int32) string { return strconv.Itoa(int(n)) }
+
+// granted tells whether a device is one of the plan's.
+func (s *Server) granted(kind string, major, minor int64) bool {
+	return slices.ContainsFunc(s.cfg.Devices, func(d plan.Device) bool {
+		return d.Type == kind && int64(d.Major) == major && int64(d.Minor) == minor
+	})
+}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -193,41 +192,6 @@ func (s *Server) processLikeInit(c *call, id *identity) (plan.Process, bool) {
 	return p, okU && okG && c.waits()
 }
 
-// limits are the caller's, in the order of their numbers (proc_pid_limits(5)). prlimit(2)
-// would take CAP_SYS_RESOURCE, which not every host's root has.
-func (c *caller) limits() (out []plan.Rlimit, err error) {
-	fd, err := c.file("limits", unix.O_RDONLY)
-	if err != nil {
-		return nil, err
-	}
-	defer unix.Close(fd)
-	buf := make([]byte, pageSize)
-	n, err := unix.Pread(fd, buf, 0)
-	if err != nil {
-		return nil, err
-	}
-	lines := strings.Split(string(buf[:n]), "\n")
-	if len(lines) < unix.RLIMIT_RTTIME+2 {
-		return nil, errStatus
-	}
-	for r := range unix.RLIMIT_RTTIME + 1 {
-		line := lines[r+1] // below the heading: name, soft limit, hard limit, in columns
-		if len(line) < 67 {
-			return nil, errStatus
-		}
-		l := plan.Rlimit{Type: r, Name: fmt.Sprint("resource limit ", r)}
-		for to, text := range map[*uint64]string{&l.Soft: line[26:46], &l.Hard: line[47:67]} {
-			if text = strings.TrimSpace(text); text == "unlimited" {
-				*to = unix.RLIM_INFINITY
-			} else if *to, err = strconv.ParseUint(text, 10, 64); err != nil {
-				return nil, errStatus
-			}
-		}
-		out = append(out, l)
-	}
-	return out, nil
-}
-
 // disk opens what a caller's path leads to, and returns its path without links; -1 for
 // what is no block device that the container was given.
 func (k *walker) openDisk(path string) (int, string, error) {
@@ -265,47 +229,6 @@ func mountAt(fd int) (uint64, error) {
 	var st unix.Statx_t
 	err := unix.Statx(fd, "", unix.AT_EMPTY_PATH|unix.AT_STATX_DONT_SYNC, 0, &st)
 	return st.Mnt_id, err
-}
-
-// plainOption are those of a mount that a server is given: libfuse's for file systems
-// without owners. Others are each server's own, and are given by the administrator.
-var plainOption = regexp.MustCompile(`^(uid|gid|umask|fmask|dmask)=[0-9]{1,10}$|^norecovery$`)
-
-// fuseOptions are the options of a FUSE mount that is like the kernel's: everybody's, by
-// the modes of the files. bad is one that is not known.
-func fuseOptions(flags uint64, data string) (options, bad string) {
-	if flags&unix.MS_MGC_MSK == unix.MS_MGC_VAL {
-		flags &^= unix.MS_MGC_MSK
-	}
-	out := []string{"allow_other", "default_permissions"}
-	for _, f := range []struct {
-		flag    uint64
-		set, no string
-	}{
-		{unix.MS_RDONLY, "ro", "rw"},
-		{unix.MS_NOSUID, "nosuid", "suid"},
-		{unix.MS_NODEV, "nodev", "dev"},
-		{unix.MS_NOEXEC, "noexec", ""},
-		{unix.MS_SYNCHRONOUS, "sync", ""},
-		{unix.MS_DIRSYNC, "dirsync", ""},
-		{unix.MS_NOATIME, "noatime", ""},
-	} {
-		if flags&f.flag != 0 {
-			out = append(out, f.set)
-		} else if f.no != "" {
-			out = append(out, f.no)
-		}
-	}
-	for o := range strings.SplitSeq(data, ",") {
-		switch {
-		case o == "":
-		case plainOption.MatchString(o):
-			out = append(out, o)
-		default:
-			return "", o
-		}
-	}
-	return strings.Join(out, ","), ""
 }
 
 const (

@@ -9,53 +9,6 @@ import (
 	"sysbox/runtime/program"
 )
 
-// fsopen answers fsopen(2) of overlay as [worker.overlay] answers mount(2): with a context
-// that is made by a process with the caller's rights and namespaces and has the option
-// userxattr. The rest of the calls that make a mount of it are the kernel's.
-//
-// Of block file systems that [worker.fuse] mounts it answers as if there were no such call,
-// for which mount(8) has mount(2) instead.
-func fsopen(w *worker, c *call) response {
-	if w.server.fuseServer(c, c.args[0]) != nil {
-		id, mounts, ok := w.server.mayMount(c)
-		if !ok {
-			return pass
-		}
-		unix.Close(mounts)
-		if _, ok := w.server.processLikeInit(c, id); !ok {
-			return pass
-		}
-		return fail(unix.ENOSYS)
-	}
-	if !c.equals(c.args[0], "overlay") || c.args[1]&^unix.FSOPEN_CLOEXEC != 0 {
-		return pass
-	}
-	id, mounts, ok := w.server.mayMount(c)
-	if !ok {
-		return pass
-	}
-	defer unix.Close(mounts)
-	root, cwd, ok := c.rootAndCwd()
-	if !ok {
-		return pass
-	}
-	defer unix.Close(root)
-	defer unix.Close(cwd)
-	if !c.waits() {
-		return fail(unix.EINTR)
-	}
-	open := step("fsopen", unix.SYS_FSOPEN, program.Str("overlay"), num(unix.FSOPEN_CLOEXEC))
-	open.Label = "context"
-	context, v := w.fetch(map[int]int{fdUser: w.server.nsfile, fdMounts: mounts, fdRoot: root, fdCwd: cwd}, asCaller(id), program.Program{
-		open,
-		step("set userxattr", unix.SYS_FSCONFIG, program.Result("context"), num(unix.FSCONFIG_SET_FLAG), program.Str("userxattr"), num(0), num(0)),
-	}, "context")
-	if context == nil {
-		return v
-	}
-	return response{file: context, closeOnExec: c.args[1]&unix.FSOPEN_CLOEXEC != 0}
-}
-
 // openTree answers open_tree(2) as [worker.bind] answers mount(2).
 func openTree(w *worker, c *call) response { return w.openTree(c, nil) }
 
@@ -207,17 +160,4 @@ func (w *worker) moveDetached(c *call, id *identity, mounts int, tree *os.File, 
 		return fail(unix.EINTR)
 	}
 	return w.run(map[int]int{fdMounts: mounts, fdTree: int(tree.Fd()), fdDir: at}, nil, attachMount(num(fdTree)))
-}
-
-// places opens the caller's root and working directory.
-func (c *caller) rootAndCwd() (root, cwd int, ok bool) {
-	root, err := c.file("root", unix.O_PATH|unix.O_DIRECTORY)
-	if err != nil {
-		return -1, -1, false
-	}
-	if cwd, err = c.file("cwd", unix.O_PATH|unix.O_DIRECTORY); err != nil {
-		unix.Close(root)
-		return -1, -1, false
-	}
-	return root, cwd, true
 }

@@ -1,6 +1,9 @@
 package trap
 
 import (
+	"sync"
+	"sysbox/runtime/seccomp"
+
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 )
@@ -40,4 +43,31 @@ func init() {
 		{name: "finit_module", when: always, handle: finitModule},
 		{name: "sysinfo", when: always, handle: sysinfo},
 	}
+}
+
+// handler answers one system call.
+type handler struct {
+	name string
+	// when are alternatives of conditions on the arguments.
+	when   [][]specs.LinuxSeccompArg
+	handle func(*worker, *call) response
+}
+
+// numbers finds handlers by architecture and number.
+var handlersByNumber = sync.OnceValue(func() map[seccomp.Number]*handler {
+	byName := map[string]*handler{}
+	var names []string
+	for i := range handlers {
+		byName[handlers[i].name] = &handlers[i]
+		names = append(names, handlers[i].name)
+	}
+	out := map[seccomp.Number]*handler{}
+	for nr, name := range seccomp.Numbers(names...) {
+		out[nr] = byName[name]
+	}
+	return out
+})
+
+func find(n *notification) *handler {
+	return handlersByNumber()[seccomp.Number{Arch: n.arch, Nr: uint32(n.nr)}]
 }

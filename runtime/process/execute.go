@@ -1,0 +1,76 @@
+package process
+
+import (
+	"path"
+	"strings"
+	"sysbox/runtime/plan"
+	"sysbox/runtime/program"
+
+	"golang.org/x/sys/unix"
+)
+
+// execute tries the places where the program, args[0] mostly, may be, as execvp(3) does. That the
+// last one fails is the failure of the program.
+func (c *calls) execute(p plan.Process, env env) {
+	name := p.Args[0]
+	if p.Program != "" {
+		name = p.Program
+	}
+	places := Candidates(name, p.Env)
+	for i, at := range places {
+		c.add(program.Call{
+			Name: "execute " + at, Field: FieldArgs, Value: at, Nr: unix.SYS_EXECVE,
+			Args: []program.Arg{str(at), strs(p.Args), env.list}, IgnoreError: i < len(places)-1,
+		})
+	}
+}
+
+// lookUp fails now, at Create, if what is to be executed at Start is nowhere, as callers
+// of other runtimes know it.
+func (c *calls) lookUp(p plan.Process) {
+	const found = "there it is"
+	places := Candidates(p.Args[0], p.Env)
+	for i, at := range places {
+		if !path.IsAbs(at) {
+			at = path.Join(p.Cwd, at)
+		}
+		call := program.Call{Name: "look for " + at, Field: FieldArgs, Value: at, Nr: unix.SYS_FACCESSAT, Args: []program.Arg{cwd, str(at), num(unix.X_OK)}}
+		if i == len(places)-1 {
+			c.add(call)
+			break
+		}
+		next := "look " + itoa(i+1)
+		call.OnError = next
+		c.add(call)
+		c.put(program.Goto(found))
+		c.mark(next)
+	}
+	c.mark(found)
+}
+
+// defaultPath is searched where a process has no PATH, as execvp(3) does.
+const defaultPath = "/bin:/usr/bin"
+
+// Candidates are the paths at which name may be found, in order: itself if it
+// has a slash, else in the folders of the environment's PATH.
+func Candidates(name string, env []string) []string {
+	if strings.Contains(name, "/") {
+		return []string{name}
+	}
+	search := defaultPath
+	for _, e := range env {
+		if v, ok := strings.CutPrefix(e, "PATH="); ok {
+			search = v
+		}
+	}
+	var out []string
+	for dir := range strings.SplitSeq(search, ":") {
+		switch {
+		case dir == "":
+			out = append(out, "./"+name)
+		default:
+			out = append(out, strings.TrimRight(dir, "/")+"/"+name)
+		}
+	}
+	return out
+}
