@@ -1,10 +1,10 @@
-// Package delegate makes system calls in a container's cgroups: what they take of the kernel's
-// memory counts there, and the process that makes them ends with the container. So it is
-// what touches file systems that the container has mounted, which may never answer: a thread
-// of the shim that waited for one would keep the shim from ending.
+// Package delegate makes system calls in a container's cgroups, by a process of its own. The
+// kernel memory that the calls use is accounted to the container, and the process ends with it.
+// So a delegate may touch file systems that the container has mounted and that may never answer.
+// A thread of the shim that waited for one would keep the shim from ending.
 //
-// What does not belong here: which calls are made, and with whose rights (package trap and
-// its like).
+// What does not belong here: which calls are made and with whose rights (package trap and other
+// callers).
 package delegate
 
 import (
@@ -18,26 +18,26 @@ import (
 	"sysbox/runtime/program"
 )
 
-// Numbers of open files. Those from First to Socket are the calls' own.
+// Numbers of open files. Those from First to ReplySocket belong to the calls.
 const (
 	First       = 10
-	ReplySocket = 19 // of [Fetch], which has the other end
+	ReplySocket = 19 // the socket of [Fetch], which has the other end
 
-	// From cgroups on files are closed when they have been used; from tasks on they are of
-	// version 1.
+	// The files from cgroups on are closed after they have been used. Those from tasks on belong
+	// to version 1.
 	cgroups = ReplySocket + 1
 	tasks   = cgroups + 1
 )
 
-// Join opens what a process joins the container's cgroups with: the "tasks" of version 1, and
-// the directory of version 2, nil on a host without. The caller closes them.
+// Join opens the files with which a process joins the container's cgroups: the tasks files of
+// version 1, and the directory of version 2, nil on a host without it. The caller closes them.
 type Join func() (tasks []*os.File, unified *os.File, err error)
 
-// ErrNotMade: the calls were not made, or nobody knows whether they were.
+// ErrNotMade: the calls were not made, or it is unknown whether they were.
 var ErrNotMade = errors.New("no process could act for the container")
 
-// Deadline bounds the calls: file systems of the container may never answer. killGrace is how
-// long the end of their process is waited for then.
+// Deadline bounds the calls, because the container's file systems may never answer. killGrace is
+// how long to wait for the end of a killed process.
 const (
 	Deadline  = 10 * time.Second
 	killGrace = time.Second
@@ -45,8 +45,8 @@ const (
 
 func num[T ~int | ~uint32 | ~uint64](n T) program.Arg { return program.Int(int64(n)) }
 
-// Fetch is [Run] of calls that open a file, by the label file, which it returns. told is
-// filled with what they write to [Socket]; nil for nothing.
+// Fetch is [Run] for calls that open a file. It returns the file of the call with the label file.
+// If reply is not empty, the calls write exactly that many bytes to [ReplySocket].
 func Fetch(join Join, files map[int]int, setup, calls program.Program, file string, reply []byte) (*os.File, error) {
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -72,10 +72,10 @@ func Fetch(join Join, files map[int]int, setup, calls program.Program, file stri
 	return os.NewFile(uintptr(fd), "file for a container"), nil
 }
 
-// Run makes calls; an error that is no [ErrNotMade] is theirs, an errno. setup is how the
-// process becomes what they need, nil for the host's root. files are open files by the
-// numbers that the calls have for them. The process takes after the calling thread, which
-// must be locked, and dies with it.
+// Run makes calls. An error other than [ErrNotMade] comes from the calls; it has an errno. setup
+// gives the process the rights that the calls need; with nil it stays the host's root. files are
+// open files by the numbers that the calls use. The process inherits from the calling thread,
+// which must be locked, and dies with it.
 func Run(join Join, files map[int]int, setup, calls program.Program) error {
 	version1, unified, err := join()
 	if err != nil {
@@ -109,7 +109,7 @@ func Run(join Join, files map[int]int, setup, calls program.Program) error {
 	return runStages(append(append(p, calls...), program.Exit(0)), first, program.Options{Files: given})
 }
 
-// act runs a program whose calls for the container begin with the index first.
+// runStages runs a program. Its calls for the container begin at the index first.
 func runStages(p program.Program, first int, o program.Options) error {
 	deadline := time.Now().Add(Deadline)
 	stages, err := program.StartStages(p, o, program.InCgroupsTag, Deadline)
@@ -120,7 +120,7 @@ func runStages(p program.Program, first int, o program.Options) error {
 	second, err := stages.Second()
 	if err == nil {
 		status, late := stages.Finish(second, deadline, killGrace)
-		if late != nil { // it waits for an answer from the container: so does somebody here
+		if late != nil { // it waits for an answer from the container, and somebody there waits for us
 			return ErrNotMade
 		}
 		if status.ExitCode() == 0 {
@@ -131,17 +131,17 @@ func runStages(p program.Program, first int, o program.Options) error {
 	case stopped == nil || stopped.Before:
 	case stopped.Index >= first:
 		return stopped
-	case stopped.Errno == unix.EAGAIN: // of the clone: the container may have no more processes
+	case stopped.Errno == unix.EAGAIN: // the clone failed: the container may have no more processes
 		return unix.ENOMEM
 	}
 	return ErrNotMade
 }
 
-// ResolveCached is RESOLVE_CACHED (Linux 5.12): EAGAIN if the kernel does not have in memory
-// all that a path leads through, and would have to ask a file system.
+// ResolveCached is RESOLVE_CACHED (Linux 5.12): openat2(2) fails with EAGAIN if the kernel would
+// have to ask a file system, because it does not have the whole path in memory.
 const ResolveCached = 0x20
 
-// Open is the call openat2(2), labelled "file".
+// Open is the call openat2(2) with the label "file".
 func Open(dir program.Arg, path string, how unix.OpenHow) program.Call {
 	arg := binary.LittleEndian.AppendUint64(nil, how.Flags)
 	arg = binary.LittleEndian.AppendUint64(arg, how.Mode)

@@ -1,15 +1,14 @@
-// Package fill fills folders of a container that is being made with what its image has
-// there, and makes the marks of inner overlays in them, in a process of the container's
-// cgroups.
+// Package fill copies directories of an image into a container that is being made, and restores
+// the marks of inner overlays there, in a process in the container's cgroups.
 //
-// How much that is the image decides, or an earlier life of the container. The work, the
-// kernel's memory for it and, in a tmpfs, what was copied count for the container; and who
-// gives a Create up ends the process. The process stays in the host's namespaces and gets
-// open files alone, so that no container can look into it: it may be Go, where others are
+// The image, or an earlier life of the container, decides how much that is. So the container pays
+// for the work, for the kernel memory and, in a tmpfs, for the copied files, and whoever cancels
+// the Create ends the process. The process stays in the host's namespaces and gets only open
+// files, so no container can look into it. That is why it may be written in Go, where others are
 // programs of system calls (package program).
 //
-// What does not belong here: which folders are filled, and where they are, which package
-// mount knows; how files are copied (package tree) and marks made (package whiteout).
+// What does not belong here: which directories are filled, and where they are (package mount);
+// how files are copied (package tree) and marks are restored (package whiteout).
 package fill
 
 import (
@@ -26,51 +25,50 @@ import (
 	"sysbox/runtime/whiteout"
 )
 
-// The bounds of what is copied for one container. A copy makes as much as the image has,
-// once for each container. The image of a Kubernetes node, or of a machine whose Docker has
-// a dozen images, has some 100,000 files of 10 GB. More than these is not copied in the two
-// minutes that kubelet has for a Create.
+// The bounds of what is copied for one container. A copy is as large as the image, once for each
+// container. The image of a Kubernetes node, or of a machine whose Docker has a dozen images, has
+// some 100,000 files and 10 GB. More than these bounds could not be copied in the two minutes
+// that kubelet allows for a Create.
 const (
 	maxFiles = 1_000_000
 	maxBytes = 64 << 30
 )
 
-// Filler fills the folders of one container, with bounds for all together. It is not for
-// several goroutines.
+// Filler fills the directories of one container, with bounds for all of them together. It must
+// not be used by several goroutines at once.
 type Filler struct {
-	// Join opens what a process joins the container's cgroups with: version 1 tasks files and
-	// the version 2 folder, nil without one. The Filler closes them.
+	// Join opens the files with which a process joins the container's cgroups: version 1 tasks
+	// files, and the version 2 directory, nil without one. The Filler closes them.
 	Join func() (tasks []*os.File, unified *os.File, err error)
-	// UID and GID are the host's ids that own what is made, where what is copied has no
-	// owner of its own.
+	// UID and GID are the host's ids that own copies of files whose own owner is not mapped.
 	UID, GID uint32
 
 	used remaining
 }
 
-// left is what a container may yet have.
+// remaining is what may still be copied for a container.
 type remaining struct {
 	tree.Budget
-	Marks int // records of lists
+	Marks int // records of whiteout lists
 }
 
-// Copy is [tree.Copy], up to 1,000,000 files and 64 GiB for all calls together. Of an
-// error, which comes from another process, there are the text and the errno.
+// Copy is [tree.Copy], with a bound of 1,000,000 files and 64 GiB for all calls together. An
+// error comes from another process: it has only a text and an errno.
 func (f *Filler) Copy(ctx context.Context, from, to *os.File) error {
 	return f.run(ctx, jobCopy, from, to)
 }
 
-// Restore is [whiteout.Restore], up to [whiteout.Max] records for all calls together. The
-// error is as that of Copy.
+// Restore is [whiteout.Restore], with a bound of [whiteout.Max] records for all calls together.
+// Errors are as those of Copy.
 func (f *Filler) Restore(ctx context.Context, dir *os.File) error {
 	if has, err := whiteout.Has(dir); !has || err != nil {
-		return err // the usual case, which costs a system call
+		return err // the usual case, at the cost of one system call
 	}
 	return f.run(ctx, jobRestore, dir, dir)
 }
 
-// run has a process do a job, and waits for its end. The calling thread must be one that
-// outlives the process, see [program.Start].
+// run runs a job in a process and waits for its end. The calling thread must outlive the process,
+// see [program.Start].
 func (f *Filler) run(ctx context.Context, job string, from, to *os.File) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -97,7 +95,7 @@ func (f *Filler) run(ctx context.Context, job string, from, to *os.File) error {
 	return nil
 }
 
-// failed is an error of the process.
+// jobError is an error that the process has reported.
 type jobError struct {
 	text  string
 	errno syscall.Errno
@@ -113,7 +111,7 @@ func (e *jobError) Unwrap() error {
 	return e.errno
 }
 
-// early is the error of a process that has ended without an answer.
+// endedEarly is the error for a process that ended without a result.
 func endedEarly(status program.Status) error {
 	how := fmt.Sprintf("with exit status %d", status.Code)
 	if status.Signal != 0 {

@@ -23,31 +23,31 @@ const (
 	jobRestore = "restore"
 )
 
-// name is the process's argv[0], by which [Main] knows that it is meant.
+// name is the process's argv[0], by which [Main] recognizes it.
 const name = "sysbox-fill"
 
 // request is the process's argv[1], as JSON.
 type request struct {
 	Job       string
-	Shim      int // its pid
+	Shim      int // the shim's pid
 	UID, GID  uint32
 	Remaining remaining
 }
 
-// answer is what the process writes at its end, as JSON.
+// result is what the process writes at its end, as JSON.
 type result struct {
 	Error     string        `json:",omitempty"`
 	Errno     syscall.Errno `json:",omitempty"`
-	TooLarge  bool          `json:",omitempty"` // tree.ErrBudget
+	TooLarge  bool          `json:",omitempty"` // the error is tree.ErrBudget
 	Remaining remaining
 }
 
-// Files of the process. Those from fdUnified on are closed when they have been used.
+// Files of the process. Those from fdUnified on are closed after they have been used.
 const (
 	fdResult = 10 + iota // a pipe
 	fdFrom
 	fdTo
-	fdSelf // the program's file
+	fdSelf // the file of this program
 	fdUnified
 	fdTasks
 )
@@ -55,14 +55,14 @@ const (
 const (
 	// startDeadline bounds the time to the process's execve.
 	startDeadline = 10 * time.Second
-	// killGrace is how long the end of a killed process is waited for: it may wait for a file
+	// killGrace is how long to wait for the end of a killed process, which may wait for a file
 	// system that does not answer.
 	killGrace = time.Second
-	// maxAnswer is in bytes. An error has two paths at the most.
+	// maxResult is in bytes. An error has at most two paths.
 	maxResult = 64 << 10
 )
 
-// process runs a job, and returns what the process has written and how it ended.
+// process runs a job. It returns what the process has written, and how it ended.
 func (f *Filler) process(ctx context.Context, r request, from, to *os.File) (text []byte, status program.Status, err error) {
 	out, in, err := os.Pipe()
 	if err != nil {
@@ -84,7 +84,7 @@ func (f *Filler) process(ctx context.Context, r request, from, to *os.File) (tex
 	return text, status, errors.Join(err, ended)
 }
 
-// start starts this program once more, as a process of the container's cgroups.
+// start starts this program again, as a process in the container's cgroups.
 func (f *Filler) start(r request, from, to, answer *os.File) (*program.Process, error) {
 	arg, err := json.Marshal(r)
 	if err != nil {
@@ -115,7 +115,7 @@ func (f *Filler) start(r request, from, to, answer *os.File) (*program.Process, 
 		Args: []program.Arg{
 			program.Int(fdSelf), program.Str(""),
 			program.Strs{name, string(arg)},
-			program.Strs{"GOMAXPROCS=1"}, // which spares the container threads
+			program.Strs{"GOMAXPROCS=1"}, // this saves threads, which count for the container
 			program.Sym{Name: "AT_EMPTY_PATH", Value: unix.AT_EMPTY_PATH},
 		},
 	})
@@ -136,8 +136,8 @@ func (f *Filler) start(r request, from, to, answer *os.File) (*program.Process, 
 	return second, nil
 }
 
-// Main does what [Filler] has started this program for, if it has; every program that makes
-// containers calls it first of all. args are os.Args.
+// Main runs the job for which [Filler] has started this program, if it has. Every program that
+// makes containers calls it first. args are os.Args.
 func Main(args []string) (status int, mine bool) {
 	if len(args) != 2 || args[0] != name {
 		return 0, false
@@ -146,10 +146,11 @@ func Main(args []string) (status int, mine bool) {
 	if json.Unmarshal([]byte(args[1]), &r) != nil {
 		return 2, true
 	}
-	// The container's limit of memory ends this process, whatever score the shim has.
+	// If the container reaches its memory limit, the kernel kills this process, whatever score it
+	// has inherited.
 	_ = os.WriteFile("/proc/self/oom_score_adj", []byte("1000"), 0)
 	err := sys.AsFSID(int(r.UID), int(r.GID), func() error {
-		// Forgotten with the ids, see program.Prelude.
+		// The kernel forgets this signal when ids change, see program.Prelude.
 		if err := sys.Prctl(unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL)); err != nil {
 			return err
 		}

@@ -1,5 +1,5 @@
-// Package fusectl lists the kernel's FUSE connections and aborts them: for who waits for a
-// server that never answers, and that SIGKILL does not end.
+// Package fusectl lists the kernel's FUSE connections and aborts them. That ends tasks that wait
+// for a server that never answers; SIGKILL does not.
 //
 // What does not belong here: which connections may be aborted, and when (package runtime).
 package fusectl
@@ -18,24 +18,24 @@ import (
 	"sysbox/runtime/sys"
 )
 
-// Connection is one of a FUSE file system with its server
+// Connection is a FUSE file system's connection to its server
 // (Documentation/filesystems/fuse/fuse.rst, "Control filesystem").
 type Connection struct {
-	// Minor is the minor number of the file system's device, as in mountinfo. The major
-	// number is 0.
+	// Minor is the minor number of the file system's device, as in mountinfo. The major number is
+	// always 0.
 	Minor uint32
-	// Owner is the host's id of the user that the mount's option user_id names. It is
-	// mapped in the user namespace of who has mounted.
+	// Owner is the host's id of the user in the mount option user_id. The user namespace of the
+	// process that mounted maps it.
 	Owner uint32
-	// Waiting tells whether a request has not been answered.
+	// Waiting reports whether a request is unanswered.
 	Waiting bool
 }
 
-// Abort aborts the connections that pick picks, all at once, and returns how many. Requests
-// that wait fail, and so do all later ones. It waits for no server.
+// Abort aborts the connections that choose returns, all at once, and returns how many it has
+// aborted. Waiting requests and all later ones fail. Abort waits for no server.
 //
-// It works as well where the host has not mounted the control file system.
-func Abort(pick func([]Connection) []Connection) (int, error) {
+// It does not need the control file system to be mounted on the host.
+func Abort(choose func([]Connection) []Connection) (int, error) {
 	if unix.Access("/sys/fs/fuse", unix.F_OK) != nil {
 		return 0, nil // the kernel has no FUSE, or has not loaded its module yet
 	}
@@ -50,19 +50,19 @@ func Abort(pick func([]Connection) []Connection) (int, error) {
 	}
 	var errs []error
 	aborted := 0
-	for _, c := range pick(all) {
+	for _, c := range choose(all) {
 		switch err := abort(dir, c); {
 		case err == nil:
 			aborted++
-		case !errors.Is(err, unix.ENOENT): // it has ended
+		case !errors.Is(err, unix.ENOENT): // the connection has ended
 			errs = append(errs, err)
 		}
 	}
 	return aborted, errors.Join(errs...)
 }
 
-// open opens the control file system, wherever the host has it. A mount that nobody sees
-// takes some 30 µs.
+// open opens the control file system, which it mounts for itself. A mount that is attached
+// nowhere takes some 30 µs.
 func open() (*os.File, error) {
 	fs, err := sys.Fsopen("fusectl")
 	if err != nil {
@@ -94,14 +94,14 @@ func list(dir *os.File) ([]Connection, error) {
 		}
 		var st unix.Stat_t
 		if unix.Fstatat(int(dir.Fd()), name, &st, unix.AT_SYMLINK_NOFOLLOW) != nil {
-			continue // it has ended
+			continue // the connection has ended
 		}
 		out = append(out, Connection{Minor: uint32(minor), Owner: st.Uid, Waiting: waiting(dir, name)})
 	}
 	return out, nil
 }
 
-// waiting is true also if that cannot be told.
+// waiting reports whether requests wait. It is true also if that is unknown.
 func waiting(dir *os.File, name string) bool {
 	f, err := sys.Openat2(dir, name+"/waiting", unix.OpenHow{Flags: unix.O_RDONLY})
 	if err != nil {
@@ -112,8 +112,8 @@ func waiting(dir *os.File, name string) bool {
 	return err != nil || strings.TrimSpace(string(b)) != "0"
 }
 
-// abort goes by the open directory of the connection, which is no other's: the number may be,
-// as soon as the connection has ended.
+// abort works on the open directory of the connection. The connection's number could belong to
+// another one as soon as it has ended.
 func abort(all *os.File, c Connection) error {
 	dir, err := sys.Openat2(all, strconv.FormatUint(uint64(c.Minor), 10), unix.OpenHow{Flags: unix.O_RDONLY | unix.O_DIRECTORY})
 	if err != nil {

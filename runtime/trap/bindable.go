@@ -8,18 +8,18 @@ import (
 	"sysbox/runtime/sys"
 )
 
-// shown are the places of which a container may have a plain bind although mounts
-// below them are locked: there is nothing under those but empty folders of ours,
-// files of the kernel's that guards them itself, and the image.
+// bindablePaths lists the directories that a container may bind without MS_REC although mounts
+// below them are locked. Below these mounts there are only empty directories made by the shim,
+// files that the kernel itself guards, and the image.
 var bindablePaths = []string{"/", "/dev", "/proc", "/sys"}
 
-// masksAreShown are those of which a bind is made although there are masks on them:
-// nothing rests on a mask of the kernel's own file systems, and each spec has some. In
-// the root, a mask or a read-only path is the spec's word.
+// bindableDespiteMasks lists the directories that may be bound although they contain masks. No
+// isolation depends on a mask in the kernel's own file systems, and every spec has some there. In
+// the root, a mask or a read-only path is the author's intent.
 var bindableDespiteMasks = map[string]bool{"/proc": true, "/sys": true}
 
-// survey notes which file systems are the host's, and which folders are the
-// roots of the tree's mounts at [shown].
+// findBindable records which file systems belong to the host, and which directories of the mount
+// tree are the [bindablePaths].
 func (s *Server) findBindable() error {
 	s.hostDevs, s.bindable = map[uint64]bool{}, map[namespace]string{}
 	fd, err := unix.Openat(int(s.cfg.Proc.Fd()), "thread-self/mountinfo", unix.O_RDONLY|unix.O_CLOEXEC, 0)
@@ -33,8 +33,8 @@ func (s *Server) findBindable() error {
 			return err
 		}
 		s.hostDevs[m.Dev] = true
-		// On btrfs, files have their subvolume's number and not their file system's. No
-		// server of a file system is waited for.
+		// On btrfs, files have the number of their subvolume, not of their file system. This call
+		// waits for no server of a file system.
 		var st unix.Statx_t
 		if unix.Statx(unix.AT_FDCWD, m.Point, unix.AT_NO_AUTOMOUNT|unix.AT_STATX_DONT_SYNC, unix.STATX_MNT_ID, &st) == nil && st.Mnt_id == m.ID {
 			s.hostDevs[unix.Mkdev(st.Dev_major, st.Dev_minor)] = true
@@ -47,7 +47,8 @@ func (s *Server) findBindable() error {
 		}
 		var st unix.Stat_t
 		var fs unix.Statfs_t
-		// The flags of a copy are not locked: the container could take read-only away.
+		// The flags of a copy are not locked: the container could make a read-only mount
+		// writable.
 		if unix.Stat(dir, &st) == nil && unix.Statfs(dir, &fs) == nil && fs.Flags&unix.ST_RDONLY == 0 {
 			s.bindable[namespace{uint64(st.Dev), st.Ino}] = dir
 		}

@@ -12,19 +12,19 @@ import (
 // caller is the thread that made a call.
 type caller struct {
 	tid int
-	// listener and id are those of the call.
+	// listener and id belong to the call.
 	listener *listener
 	id       uint64
 	proc     int         // O_PATH of the host's procfs
 	handle   *procHandle // the worker's
-	opened   bool        // kept was opened for this call
+	opened   bool        // handle was opened for this call
 }
 
-// folder is a thread's in the host's procfs. A worker keeps it from one call to the next, as
-// many are often one thread's.
+// procHandle is an open directory of a thread in the host's procfs. A worker caches it between
+// calls, because many calls in a row come from one thread.
 type procHandle struct {
 	tid int
-	fd  int // O_PATH, meaningful if tid is not 0
+	fd  int // O_PATH, valid if tid is not 0
 }
 
 func (f *procHandle) close() {
@@ -34,12 +34,13 @@ func (f *procHandle) close() {
 	}
 }
 
-// errGone: the caller has been killed; there is nobody to answer.
+// errGone: the caller has been killed, so nobody waits for the answer.
 var errGone = errors.New("the caller has ended")
 
-// pin opens the caller's folder in the host's procfs. Opened first and checked once, it is
-// this thread's for ever, and after its end every access fails. So one that was kept is this
-// caller's if it can be used: while the caller lives, the number has no other thread.
+// openHandle opens the caller's directory in the host's procfs. It is opened first and checked
+// once: from then on it belongs to this thread, and every access fails after the thread's end. A
+// cached handle belongs to this caller if it can be used: while the caller lives, no other thread
+// has its number.
 func (c *caller) openHandle() (int, error) {
 	if c.handle.tid == c.tid {
 		return c.handle.fd, nil
@@ -49,8 +50,8 @@ func (c *caller) openHandle() (int, error) {
 	if err != nil {
 		return -1, errGone
 	}
-	// The number could have gone to another thread before it was opened, but
-	// not while the caller waits.
+	// The number could have gone to another thread before the directory was opened, but not while
+	// the caller waits.
 	if !c.waits() {
 		unix.Close(dir)
 		return -1, errGone
@@ -59,8 +60,8 @@ func (c *caller) openHandle() (int, error) {
 	return dir, nil
 }
 
-// pinned does something with the caller's folder; once more if that fails and the folder
-// may be one of a thread that has ended.
+// withHandle calls do with the caller's directory. If that fails with a cached handle, which may
+// be that of an ended thread, it tries again with a new one.
 func (c *caller) withHandle(do func(dir int) error) error {
 	for {
 		dir, err := c.openHandle()
@@ -74,11 +75,11 @@ func (c *caller) withHandle(do func(dir int) error) error {
 	}
 }
 
-// waits tells whether the caller still waits for its answer: asked after it was read from
-// by its number, and before something is done for it.
+// waits reports whether the caller still waits for its answer. Ask after reading by the caller's
+// number, and before doing something for the caller.
 func (c *caller) waits() bool { return c.listener.valid(c.id) }
 
-// file opens one of the caller's files in procfs.
+// file opens a file in the caller's procfs directory.
 func (c *caller) file(name string, flags int) (fd int, err error) {
 	err = c.withHandle(func(dir int) error {
 		fd, err = unix.Openat(dir, name, flags|unix.O_CLOEXEC, 0)
@@ -89,15 +90,15 @@ func (c *caller) file(name string, flags int) (fd int, err error) {
 
 const pageSize = 4096
 
-// read copies len(b) bytes of the caller's memory; EFAULT where the caller has none that it
-// may read itself. (/proc/PID/mem would read what is protected, too.)
+// read copies len(b) bytes of the caller's memory. It fails with EFAULT where the caller could
+// not read its memory itself. (/proc/PID/mem would read protected memory, too.)
 func (c *caller) read(addr uint64, b []byte) error {
 	for len(b) > 0 {
 		if int64(addr) < 0 {
 			return unix.EFAULT
 		}
 		n := c.readVM(addr, b)
-		// By then the number could be another's.
+		// Another thread could have the number by now.
 		if !c.waits() {
 			return errGone
 		}
@@ -109,7 +110,7 @@ func (c *caller) read(addr uint64, b []byte) error {
 	return nil
 }
 
-// peek copies what it can of the memory of who has the caller's number.
+// readVM copies as much as it can from the memory of the process that has the caller's number.
 func (c *caller) readVM(addr uint64, b []byte) int {
 	if int64(addr) < 0 {
 		return 0
@@ -123,8 +124,8 @@ func (c *caller) readVM(addr uint64, b []byte) int {
 	return n
 }
 
-// write copies b to the caller's memory. It goes through a file that stays the memory of
-// this call, whoever has the number later.
+// write copies b to the caller's memory, through a file that refers to the memory of this caller
+// even if its number is used again later.
 func (c *caller) write(addr uint64, b []byte) error {
 	if int64(addr) < 0 {
 		return unix.EFAULT
@@ -134,7 +135,7 @@ func (c *caller) write(addr uint64, b []byte) error {
 		return errGone
 	}
 	defer unix.Close(fd)
-	if !c.waits() { // it may have been opened after an execve of another thread's
+	if !c.waits() { // another thread may have called execve before the file was opened
 		return errGone
 	}
 	if n, err := unix.Pwrite(fd, b, int64(addr)); err != nil || n != len(b) {
@@ -143,12 +144,12 @@ func (c *caller) write(addr uint64, b []byte) error {
 	return nil
 }
 
-// text copies a NUL-terminated string of at most limit bytes, the NUL included:
-// EFAULT where memory ends, tooLong where limit does.
+// text copies a NUL-terminated string of at most limit bytes, including the NUL. It fails with
+// EFAULT where the memory ends, and with tooLong if there is no NUL within limit.
 func (c *caller) text(addr uint64, limit int, tooLong unix.Errno) (string, error) {
 	var out []byte
 	for len(out) < limit {
-		// Not beyond the page: the next one need not be there.
+		// Do not read beyond the page: the next one may not exist.
 		chunk := min(256, limit-len(out), pageSize-int(addr%pageSize))
 		start := len(out)
 		out = append(out, make([]byte, chunk)...)
@@ -163,16 +164,16 @@ func (c *caller) text(addr uint64, limit int, tooLong unix.Errno) (string, error
 	return "", tooLong
 }
 
-// equals tells whether a text in the caller's memory is this one. Text that ends less
-// than its length before memory does is not looked at closely.
+// equals reports whether the caller's memory has this text at addr. It is false if fewer bytes
+// than the text and its NUL are readable.
 func (c *caller) equals(addr uint64, text string) bool {
 	var buf [16]byte
 	b := buf[:len(text)+1]
-	// Whose memory that is, is asked only where it matters.
+	// Whether it is still the caller's memory matters only if the text is equal.
 	return c.readVM(addr, b) == len(b) && string(b[:len(text)]) == text && b[len(text)] == 0 && c.waits()
 }
 
-// path copies a path, as the kernel's getname().
+// path copies a path, as getname() in the kernel does.
 func (c *caller) path(addr uint64) (string, error) {
 	p, err := c.text(addr, unix.PathMax, unix.ENAMETOOLONG)
 	if err == nil && p == "" {
@@ -181,12 +182,12 @@ func (c *caller) path(addr uint64) (string, error) {
 	return p, err
 }
 
-// namespace is a namespace's identity.
+// namespace identifies a namespace.
 type namespace struct{ dev, ino uint64 }
 
 func namespaceOf(fd int, name string) (namespace, error) {
 	var st unix.Statx_t
-	flags := unix.AT_STATX_DONT_SYNC // it may be any folder of the container's
+	flags := unix.AT_STATX_DONT_SYNC // the file may be any directory of the container
 	if name == "" {
 		flags |= unix.AT_EMPTY_PATH
 	}
@@ -194,7 +195,7 @@ func namespaceOf(fd int, name string) (namespace, error) {
 	return namespace{unix.Mkdev(st.Dev_major, st.Dev_minor), st.Ino}, err
 }
 
-// namespace is that of the caller's of one kind, such as "user".
+// namespace returns the caller's namespace of a kind, such as "user".
 func (c *caller) namespace(kind string) (ns namespace, err error) {
 	err = c.withHandle(func(dir int) error {
 		ns, err = namespaceOf(dir, "ns/"+kind)
@@ -203,16 +204,16 @@ func (c *caller) namespace(kind string) (ns namespace, err error) {
 	return ns, err
 }
 
-// first tells whether the caller is in the container's first user namespace, the only
-// one in which anything is granted.
+// inContainerUserns reports whether the caller is in the container's first user namespace, the
+// only one in which anything is granted.
 func (s *Server) inContainerUserns(c *call) bool {
 	ns, err := c.namespace("user")
 	return err == nil && ns == s.userns
 }
 
-// mounts opens the caller's mount namespace if its mounts are the business of
-// who has CAP_SYS_ADMIN in the container's first user namespace: if that is the
-// namespace's owner. Otherwise a caller could reach into a tree that is not its own.
+// ownMounts opens the caller's mount namespace if the container's first user namespace owns it,
+// so that CAP_SYS_ADMIN there covers its mounts. Otherwise a caller could reach into a mount tree
+// that does not belong to it.
 func (s *Server) ownMounts(c *call) (int, bool) {
 	fd, err := c.file("ns/mnt", unix.O_RDONLY)
 	if err != nil {
@@ -230,12 +231,12 @@ func (s *Server) ownMounts(c *call) (int, bool) {
 	return -1, false
 }
 
-// bytesOf is a struct's memory, for structures that the kernel fills or reads.
+// bytesOf returns the memory of a struct that the kernel fills or reads.
 func bytesOf[T any](v *T) []byte {
 	return unsafe.Slice((*byte)(unsafe.Pointer(v)), unsafe.Sizeof(*v))
 }
 
-// places opens the caller's root and working directory.
+// rootAndCwd opens the caller's root and working directory.
 func (c *caller) rootAndCwd() (root, cwd int, ok bool) {
 	root, err := c.file("root", unix.O_PATH|unix.O_DIRECTORY)
 	if err != nil {

@@ -11,15 +11,15 @@ import (
 	"sysbox/runtime/program"
 )
 
-// Files of a program that does something for a caller.
+// Numbers of the files that a program has when it acts for a caller.
 const (
 	fdUser   = delegate.First + iota // the container's first user namespace
 	fdMounts                         // the caller's mount namespace
 	fdRoot
 	fdCwd
-	fdFrom // the mount namespace of what is cloned
+	fdFrom // the mount namespace of the mount that is cloned
 	fdTree // a mount
-	fdDir  // a folder, or what is mounted on
+	fdDir  // a directory, or the mount point
 )
 
 func step(name string, nr uintptr, args ...program.Arg) program.Call {
@@ -28,12 +28,12 @@ func step(name string, nr uintptr, args ...program.Arg) program.Call {
 
 func num[T ~int | ~uint32 | ~uint64](n T) program.Arg { return program.Int(int64(n)) }
 
-// hide goes after each change of ids.
+// setNonDumpable follows each change of ids.
 var setNonDumpable = step("refuse to be traced", unix.SYS_PRCTL, num(unix.PR_SET_DUMPABLE), num(0))
 
-// asCaller goes on as a caller in the container's first user namespace would: with its
-// ids, groups and capabilities, in its mount namespace, root and working directory. The
-// process stays in the host's pid namespace, where the container has no name for it.
+// asCaller continues as a caller in the container's first user namespace would: with its ids,
+// groups and capabilities, and in its mount namespace, root and working directory. The process
+// stays in the host's pid namespace, where the container cannot name it.
 func asCaller(id *identity) program.Program {
 	return append(program.Program{
 		step("keep capabilities", unix.SYS_PRCTL, num(unix.PR_SET_SECUREBITS), num(program.NoSetuidFixup)),
@@ -53,9 +53,9 @@ func asCaller(id *identity) program.Program {
 	}, setCapabilities(id.effective)...)
 }
 
-// forFiles goes on with what the kernel asks of who makes a file: a caller's ids, groups
-// and umask, and these of the host's capabilities.
-func forFiles(id *identity, capabilities uint64) program.Program {
+// asFileMaker continues with what the kernel checks when a process makes a file: the caller's
+// ids, groups and umask, and the given capabilities of the host.
+func asFileMaker(id *identity, capabilities uint64) program.Program {
 	return append(program.Program{
 		setGroupsCall(id),
 		step("set the group for files", unix.SYS_SETFSGID, num(id.fsgid)),
@@ -71,7 +71,7 @@ func setGroupsCall(id *identity) program.Call {
 	for _, g := range id.groups {
 		groups = binary.LittleEndian.AppendUint32(groups, g)
 	}
-	groups = append(groups, 0, 0, 0, 0) // not empty
+	groups = append(groups, 0, 0, 0, 0) // must not be empty
 	return step("set the groups", unix.SYS_SETGROUPS, num(len(id.groups)), program.Bytes(groups))
 }
 
@@ -89,15 +89,15 @@ func setCapabilities(set uint64) program.Program {
 	}
 }
 
-// cloneMount makes a detached copy of a mount of the namespace fdFrom, by the path below
-// dir, labelled "tree".
+// cloneMount makes a detached copy of a mount in the namespace fdFrom. The path is relative to
+// dir. The copy has the label "tree".
 func cloneMount(dir program.Arg, path string) program.Program {
 	clone := step("copy the mount", unix.SYS_OPEN_TREE, dir, program.Str(path), num(unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC))
 	clone.Label = "tree"
 	return program.Program{step("join the mount's namespace", unix.SYS_SETNS, num(fdFrom), num(unix.CLONE_NEWNS)), clone}
 }
 
-// attachMount puts a detached mount on fdDir, in the caller's mount namespace.
+// attachMount attaches a detached mount to fdDir, in the caller's mount namespace.
 func attachMount(tree program.Arg) program.Program {
 	return program.Program{
 		step("join the mount namespace", unix.SYS_SETNS, num(fdMounts), num(unix.CLONE_NEWNS)),
@@ -105,23 +105,24 @@ func attachMount(tree program.Arg) program.Program {
 	}
 }
 
-// fetch is run of calls that open a file, by the label file, which it returns.
+// fetch is [worker.run] for calls that open a file. It returns the file of the call with the
+// label file.
 func (w *worker) fetch(files map[int]int, setup, calls program.Program, file string) (*os.File, response) {
 	return w.fetchWithReply(files, setup, calls, file, nil)
 }
 
-// fetchTold is fetch of calls that write what is read into told.
+// fetchWithReply is [worker.fetch] for calls that also send a reply, which is read into reply.
 func (w *worker) fetchWithReply(files map[int]int, setup, calls program.Program, file string, reply []byte) (*os.File, response) {
-	if err := w.restoreCreds(); err != nil { // the process takes after this thread
+	if err := w.restoreCreds(); err != nil { // the process inherits from this thread
 		return nil, failure(err)
 	}
 	f, err := delegate.Fetch(w.server.cfg.Join, files, setup, calls, file, reply)
 	return f, delegateResponse(err)
 }
 
-// run makes calls for a caller; the verdict is theirs. setup is how the process becomes
-// what they need, nil for the host's root. The thread is what it was at first afterwards,
-// and the process dies with it.
+// run makes calls for a caller, and returns the response to them. setup gives the process what
+// the calls need; with nil it stays the host's root. Afterwards the thread has its own
+// credentials again. The process dies with the thread.
 func (w *worker) run(files map[int]int, setup, calls program.Program) response {
 	if err := w.restoreCreds(); err != nil {
 		return failure(err)
@@ -129,13 +130,13 @@ func (w *worker) run(files map[int]int, setup, calls program.Program) response {
 	return delegateResponse(delegate.Run(w.server.cfg.Join, files, setup, calls))
 }
 
-// made is the verdict for calls that another process made.
+// delegateResponse is the response for calls that another process made.
 func delegateResponse(err error) response {
 	switch {
 	case err == nil:
 		return response{}
 	case errors.Is(err, delegate.ErrNotMade):
-		return pass // the kernel's own answer, then
+		return pass // the kernel answers
 	}
 	return failure(err)
 }

@@ -11,35 +11,34 @@ import (
 	"sysbox/runtime/sys"
 )
 
-// trees are detached mounts of which callers have the root folder. They dissolve when
-// they are closed here, unless they have been attached somewhere.
+// detachedMounts keeps detached mounts whose root directory was handed to a caller. A mount
+// dissolves when it is closed here, unless it has been attached somewhere.
 type detachedMounts struct {
 	mu     sync.Mutex
 	mounts []*detachedMount // guarded by mu; the oldest first
 	closed bool             // guarded by mu
 }
 
-// tree is one of them.
 type detachedMount struct {
 	file *os.File
-	// id is the mount's, which no other has while this one exists.
+	// id is the mount's id, which is unique while the mount exists.
 	id    uint64
 	timer *time.Timer
-	// given is closed when the caller has the root folder and this process has it no more:
-	// the mount that is moved then can be unmounted at once.
+	// handedOver is closed when the caller has the root directory and the shim has closed its own
+	// copy. From then on a moved mount can be unmounted at once.
 	handedOver chan struct{}
 }
 
 const (
-	// maxTrees bounds the mounts that are kept, and treeAge for how long, in case
-	// their caller does not move them.
+	// maxDetached and detachedAge bound how many mounts are kept and for how long, in case their
+	// callers do not move them.
 	maxDetached = 32
 	detachedAge = time.Minute
 )
 
-// hold keeps a mount, which it takes over unless there is an error. given is to be called
-// when its root folder is closed here.
-func (t *detachedMounts) keep(mount *os.File) (given func(), err error) {
+// keep keeps a mount. It takes the mount over unless it returns an error. Call handedOver after
+// the root directory was closed here.
+func (t *detachedMounts) keep(mount *os.File) (handedOver func(), err error) {
 	id, err := sys.MountID(mount, "")
 	if err != nil {
 		return nil, err
@@ -77,7 +76,7 @@ func (t *detachedMounts) empty() bool {
 	return len(t.mounts) == 0
 }
 
-// take takes out the mount whose root is the folder fd, nil for none.
+// take removes and returns the mount whose root is the directory fd; nil if there is none.
 func (t *detachedMounts) take(fd int) *os.File {
 	var st unix.Statx_t
 	if unix.Statx(fd, "", unix.AT_EMPTY_PATH, unix.STATX_MNT_ID, &st) != nil || st.Attributes&unix.STATX_ATTR_MOUNT_ROOT == 0 {
@@ -104,7 +103,7 @@ func (t *detachedMounts) remove(id uint64) *detachedMount {
 	return out
 }
 
-// putBack keeps a mount again that could not be moved.
+// putBack keeps a mount again after it could not be moved.
 func (t *detachedMounts) putBack(mount *os.File) {
 	given, err := t.keep(mount)
 	if err != nil {

@@ -9,14 +9,14 @@ import (
 	"sysbox/runtime/seccomp"
 )
 
-// Filter returns the filter that hands over the calls of [handlers], with the flag
-// for a new listener. It allows everything else, also where arguments show that no handler is interested, so
-// that the kernel remembers the answer by the call's number and asks no filter
-// (seccomp's action cache, Linux 5.11).
+// Filter returns the filter that hands over the calls of [handlers]; its flags ask for a new
+// listener. It allows all other calls. That includes calls whose arguments interest no handler,
+// so that the kernel caches the answer by number and skips the filter (seccomp's action cache,
+// Linux 5.11).
 //
-// It is a filter beside that of the OCI profile: the kernel runs both, and of two
-// answers an errno wins over a notification. What a profile denies stays denied. The few
-// calls of [floor] it answers itself, where no profile has.
+// The filter is installed beside that of the OCI profile. The kernel runs both, and an errno wins
+// over a notification: what a profile denies stays denied. The filter itself answers the few
+// calls of [floor], unless a profile does.
 var Filter = sync.OnceValues(func() (*seccomp.Filter, error) {
 	profile := &specs.LinuxSeccomp{
 		DefaultAction: specs.ActAllow,
@@ -36,21 +36,21 @@ var Filter = sync.OnceValues(func() (*seccomp.Filter, error) {
 	}
 	f.Flags |= uint32(unix.SECCOMP_FILTER_FLAG_NEW_LISTENER)
 	if hasFlag(unix.SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV) {
-		// Signals that do not kill wait until the answer is there: a Go program's
-		// SIGURG would otherwise make a call begin again and again.
+		// Signals that do not kill wait for the answer. Otherwise SIGURG, which Go programs send
+		// themselves, would restart a call again and again.
 		f.Flags |= unix.SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV
 	}
 	return f, nil
 })
 
-// floor are calls that would reach the host from a container without a profile, or below
-// one that allows them; docs/system-calls.md, "Added to seccomp profiles".
+// floor lists calls that would reach the host from a container that has no profile, or whose
+// profile allows them; see docs/system-calls.md, "Added to seccomp profiles".
 var floor = []specs.LinuxSyscall{
-	// The kernel would start /sbin/request-key as the host's root for a key that it does
-	// not find, and that with the caller's texts.
+	// For a key that it does not find, the kernel would start /sbin/request-key as the host's
+	// root, with texts that the caller chose.
 	errno("request_key", unix.ENOKEY, notZero(2)),
-	// What the kernel shows of its log to everybody where kernel.dmesg_restrict is 0: all of
-	// it, and its size. "No error" is 0 bytes here.
+	// Where kernel.dmesg_restrict is 0, the kernel shows its whole log, and the log's size, to
+	// everybody. The answer "no error" means 0 bytes here.
 	errno("syslog", 0, isInt(0, unix.SYSLOG_ACTION_READ_ALL)),
 	errno("syslog", 0, isInt(0, unix.SYSLOG_ACTION_SIZE_BUFFER)),
 }
@@ -60,30 +60,28 @@ func errno(name string, e unix.Errno, when specs.LinuxSeccompArg) specs.LinuxSys
 	return specs.LinuxSyscall{Names: []string{name}, Action: specs.ActErrno, ErrnoRet: &ret, Args: []specs.LinuxSeccompArg{when}}
 }
 
-// hasFlag tells whether the kernel knows a flag of SECCOMP_SET_MODE_FILTER: it
-// looks at the flags before it reads the program.
+// hasFlag reports whether the kernel knows a flag of SECCOMP_SET_MODE_FILTER. The kernel checks
+// the flags before it reads the program.
 func hasFlag(flag uint64) bool {
 	_, _, e := unix.Syscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, uintptr(flag|unix.SECCOMP_FILTER_FLAG_NEW_LISTENER), 0)
 	return e == unix.EFAULT
 }
 
-// always is the condition of a call that is handed over in any case.
+// always is the condition of a call that is handed over whatever its arguments are.
 var always = [][]specs.LinuxSeccompArg{nil}
 
-// bits is the condition that of the bits mask of an argument those of value
-// are set.
+// bits is the condition that an argument, masked with mask, equals value.
 func bits(index uint, mask, value uint64) specs.LinuxSeccompArg {
 	return specs.LinuxSeccompArg{Index: index, Op: specs.OpMaskedEqual, Value: mask, ValueTwo: value}
 }
 
-// isInt is the condition that an argument has a value where the kernel takes an int: it drops
-// what a caller has put into the upper half of the register, and a comparison of all of it
-// would let such a call through.
+// isInt is the condition that an int argument has a value. The kernel ignores the upper half of
+// the register, so a comparison of the whole register would let such a call through.
 func isInt(index uint, value uint32) specs.LinuxSeccompArg {
 	return bits(index, 1<<32-1, uint64(value))
 }
 
-// some is the condition that an argument is not 0.
+// notZero is the condition that an argument is not 0.
 func notZero(index uint) specs.LinuxSeccompArg {
 	return specs.LinuxSeccompArg{Index: index, Op: specs.OpNotEqual}
 }

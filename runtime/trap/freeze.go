@@ -7,9 +7,9 @@ import (
 	"time"
 )
 
-// Hold answers what has been received, and receives no more until Release: the kernel does
-// not freeze a caller that waits for its answer, and what would act for it would be frozen
-// with the container.
+// LockForFreeze waits until all received calls are answered, and keeps further ones from being
+// received until UnlockAfterFreeze. The kernel cannot freeze a caller that waits for its answer,
+// and a process that acts for the caller would be frozen with the container.
 func (s *Server) LockForFreeze(ctx context.Context) error {
 	s.freezeMu.Lock()
 	defer s.freezeMu.Unlock()
@@ -36,14 +36,14 @@ func (s *Server) LockForFreeze(ctx context.Context) error {
 	}
 }
 
-// heldUp tells a call that may take longer than others that it has kept Hold waiting for as
-// long as those may.
+// freezeWaits reports whether LockForFreeze has waited for [delegate.Deadline]. A call that may
+// take longer than that must end then.
 func (s *Server) freezeWaits() bool {
 	wanted := s.freezeSince.Load()
 	return wanted != 0 && time.Since(time.Unix(0, wanted)) > delegate.Deadline
 }
 
-// Release ends what Hold began, if it did.
+// UnlockAfterFreeze undoes LockForFreeze, if it succeeded.
 func (s *Server) UnlockAfterFreeze() {
 	s.freezeMu.Lock()
 	defer s.freezeMu.Unlock()

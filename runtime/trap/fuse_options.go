@@ -7,12 +7,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// plainOption are those of a mount that a server is given: libfuse's for file systems
-// without owners. Others are each server's own, and are given by the administrator.
+// plainOption matches the mount options that are passed to a server: those that libfuse has for
+// file systems without owners. The administrator configures the options of a particular server.
 var plainOption = regexp.MustCompile(`^(uid|gid|umask|fmask|dmask)=[0-9]{1,10}$|^norecovery$`)
 
-// fuseOptions are the options of a FUSE mount that is like the kernel's: everybody's, by
-// the modes of the files. bad is one that is not known.
+// fuseOptions returns the options of a FUSE mount that behaves like one of the kernel: open to
+// everybody, as the files' modes allow. bad is an option that is not known.
 func fuseOptions(flags uint64, data string) (options, bad string) {
 	if flags&unix.MS_MGC_MSK == unix.MS_MGC_VAL {
 		flags &^= unix.MS_MGC_MSK

@@ -12,16 +12,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// identity is what the kernel asks of a caller before it does something. Ids are
-// the host's.
+// identity is what the kernel checks before it does something for a caller. Ids are those of the
+// host.
 type identity struct {
-	process      int // the number of the leading thread
+	process      int // the number of its leading thread
 	euid, egid   uint32
 	fsuid, fsgid uint32
 	groups       []uint32
-	effective    uint64 // capabilities, of the caller's user namespace
+	effective    uint64 // capabilities in the caller's user namespace
 	umask        int
-	filters      int // of seccomp; -1 if the kernel does not tell
+	filters      int // of seccomp; -1 if the kernel does not say
 	noNewPrivs   bool
 }
 
@@ -114,8 +114,8 @@ func parseIdentity(status []byte) (*identity, error) {
 	return out, nil
 }
 
-// limits are the caller's, in the order of their numbers (proc_pid_limits(5)). prlimit(2)
-// would take CAP_SYS_RESOURCE, which not every host's root has.
+// limits returns the caller's resource limits in the order of their numbers (proc_pid_limits(5)).
+// prlimit(2) would need CAP_SYS_RESOURCE, which root does not have on every host.
 func (c *caller) limits() (out []plan.Rlimit, err error) {
 	fd, err := c.file("limits", unix.O_RDONLY)
 	if err != nil {
@@ -132,7 +132,7 @@ func (c *caller) limits() (out []plan.Rlimit, err error) {
 		return nil, errStatus
 	}
 	for r := range unix.RLIMIT_RTTIME + 1 {
-		line := lines[r+1] // below the heading: name, soft limit, hard limit, in columns
+		line := lines[r+1] // below the heading; columns: name, soft limit, hard limit
 		if len(line) < 67 {
 			return nil, errStatus
 		}

@@ -6,26 +6,27 @@ import (
 )
 
 const (
-	// burst is how long a worker waits for the next call after one, in milliseconds:
-	// calls come in bursts, and to wake a thread for each costs more than most of them.
+	// nextCallTimeout is how long a worker waits for the next call after it has answered one, in
+	// milliseconds. Calls come in bursts, and waking a thread costs more than most calls.
 	nextCallTimeout = 10
-	// patience is how long others wait, at least, for one that is worked on slowly: file
-	// systems that answer slowly or never may be the container's own.
+	// leaseInterval is how often a lease is checked. A worker that has handled one call for a
+	// whole interval loses its lease: the container's own file systems may answer slowly or
+	// never, and other calls must not wait for them.
 	leaseInterval = time.Millisecond
 )
 
-// turn is a worker's turn at a listener: it takes one call after another, and nobody else
-// does, until it has worked on one for too long.
+// lease gives one worker a listener: the worker answers one call after another, and no other
+// worker receives, until a call takes too long.
 type lease struct {
-	// calls are those begun and those ended, so odd while one is worked on; with over,
-	// that one is the last.
+	// counter counts begun and ended calls, so it is odd while a call is handled. With leaseEnded
+	// set, that call is the worker's last.
 	counter atomic.Uint64
 	ended   chan struct{}
 }
 
 const leaseEnded = 1 << 63
 
-// wait returns when the turn is over. (A timer for each call would cost as much as the call.)
+// wait returns when the lease has ended. (A timer for each call would cost as much as the call.)
 func (t *lease) wait() {
 	tick := time.NewTicker(leaseInterval)
 	defer tick.Stop()
@@ -43,7 +44,7 @@ func (t *lease) wait() {
 	}
 }
 
-// take works on one call after another, for as long as they come and its turn is not over.
+// answerCalls answers calls for as long as they come and the lease lasts.
 func (s *Server) answerCalls(w *worker, l *listener, t *lease) error {
 	defer w.handle.close()
 	for timeout := 0; !s.closed(); timeout = nextCallTimeout {
@@ -54,15 +55,15 @@ func (s *Server) answerCalls(w *worker, l *listener, t *lease) error {
 	return nil
 }
 
-// takeOne works on a call that comes within a time; more tells whether the worker may take
-// another.
+// answerNext answers a call that comes within timeout milliseconds. more reports whether the
+// worker may take another.
 func (s *Server) answerNext(w *worker, l *listener, t *lease, timeout int) (more bool, err error) {
 	s.freezeLock.RLock()
 	defer s.freezeLock.RUnlock()
 	var n notification
 	ready, err := l.next(&n, timeout)
 	if !ready || err != nil {
-		return false, nil // serve will see it, too
+		return false, nil // serve will see the error, too
 	}
 	h := find(&n)
 	if h == nil {

@@ -14,7 +14,7 @@ import (
 // notification is struct seccomp_notif, seccomp_unotify(2).
 type notification struct {
 	id    uint64
-	tid   uint32 // of the thread that calls, in this process's pid namespace
+	tid   uint32 // the calling thread's, in this process's pid namespace
 	flags uint32
 	nr    int32
 	arch  uint32 // AUDIT_ARCH_*
@@ -22,7 +22,7 @@ type notification struct {
 	args  [6]uint64
 }
 
-// response is struct seccomp_notif_resp.
+// notifyResponse is struct seccomp_notif_resp.
 type notifyResponse struct {
 	id    uint64
 	value int64
@@ -30,26 +30,26 @@ type notifyResponse struct {
 	flags uint32
 }
 
-// syncWakeUp is SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP (Linux 6.6): the caller runs
-// on this thread's processor as soon as it is answered.
+// syncWakeUp is SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP (Linux 6.6): as soon as it is answered, the
+// caller runs on this thread's processor.
 const syncWakeUp = 1
 
-// listener receives one filter's notifications.
+// listener receives the notifications of one filter.
 type listener struct {
 	file *os.File
 	fd   int // file's
-	// events is an epoll instance that has file, once for each time that it is armed. Were
-	// file itself watched by Go's poller, each call would wake a thread of it beside the
-	// worker who waits for calls.
+	// events is an epoll instance that watches file, once for each arm. If Go's poller watched
+	// file directly, each call would wake one of the poller's threads in addition to the worker
+	// that waits for calls.
 	events *os.File
 	epoll  int // events's
-	// users are the workers that use fd; file is closed after them.
+	// users counts the workers that use fd. file is closed after the last one.
 	users sync.WaitGroup
 }
 
 func newListener(f *os.File) (*listener, error) {
 	l := &listener{file: f, fd: int(f.Fd())}
-	// EINVAL before 6.6, and then it is slower.
+	// Before Linux 6.6 the answer is EINVAL, and wake-ups are slower.
 	for unix.IoctlSetInt(l.fd, unix.SECCOMP_IOCTL_NOTIF_SET_FLAGS, syncWakeUp) == unix.EINTR {
 	}
 	var err error
@@ -58,7 +58,7 @@ func newListener(f *os.File) (*listener, error) {
 	}
 	err = unix.EpollCtl(l.epoll, unix.EPOLL_CTL_ADD, l.fd, &unix.EpollEvent{Events: unix.EPOLLONESHOT})
 	if err == nil {
-		err = unix.SetNonblock(l.epoll, true) // or Go's poller does not take it
+		err = unix.SetNonblock(l.epoll, true) // otherwise Go's poller does not accept it
 	}
 	if err != nil {
 		unix.Close(l.epoll)
@@ -76,7 +76,7 @@ func (l *listener) close() {
 // errEnded: no process is left that could call.
 var errEnded = errors.New("the last process with this filter has ended")
 
-// wait returns when there is a call, or errEnded.
+// wait returns when a call is there, or with errEnded.
 func (l *listener) wait() error {
 	conn, err := l.events.SyscallConn()
 	if err != nil {
@@ -89,7 +89,7 @@ func (l *listener) wait() error {
 	err = conn.Read(func(uintptr) bool {
 		for {
 			var event [1]unix.EpollEvent
-			n, err := unix.EpollWait(l.epoll, event[:], 0) // which disarms
+			n, err := unix.EpollWait(l.epoll, event[:], 0) // this disarms events
 			if err == unix.EINTR {
 				continue
 			}
@@ -101,7 +101,7 @@ func (l *listener) wait() error {
 			if ready, failed = l.ready(0); ready || failed != nil {
 				return true
 			}
-			if failed = l.arm(); failed != nil { // the caller was killed meanwhile
+			if failed = l.arm(); failed != nil { // the caller was killed in the meantime
 				return true
 			}
 		}
@@ -109,12 +109,12 @@ func (l *listener) wait() error {
 	return errors.Join(err, failed)
 }
 
-// arm has events tell of the next call, or of the end.
+// arm makes events report the next call, or the end.
 func (l *listener) arm() error {
 	return unix.EpollCtl(l.epoll, unix.EPOLL_CTL_MOD, l.fd, &unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLONESHOT})
 }
 
-// ready waits until there is a call, for a time in milliseconds.
+// ready waits up to timeout milliseconds for a call.
 func (l *listener) ready(timeout int) (bool, error) {
 	for {
 		p := []unix.PollFd{{Fd: int32(l.fd), Events: unix.POLLIN}}
@@ -129,8 +129,8 @@ func (l *listener) ready(timeout int) (bool, error) {
 		case p[0].Revents&unix.POLLHUP != 0:
 			return false, errEnded
 		case p[0].Revents&unix.POLLERR != 0:
-			// A signal came while the kernel waited for the lock of the filter
-			// (seccomp_notify_poll in kernel/seccomp.c). It says nothing about calls.
+			// A signal came while the kernel waited for the filter's lock (seccomp_notify_poll in
+			// kernel/seccomp.c). It says nothing about calls.
 			continue
 		case p[0].Revents != 0:
 			return false, unix.EBADF
@@ -139,9 +139,9 @@ func (l *listener) ready(timeout int) (bool, error) {
 	}
 }
 
-// next receives a notification that comes within a time, in milliseconds. Receiving alone
-// would block for ever if the call is gone that was announced, and before Linux 6.12
-// also when the last process has ended.
+// next receives a notification that comes within timeout milliseconds. It polls first: a receive
+// would block without end if the announced call has gone, and before Linux 6.12 also if the last
+// process has ended.
 func (l *listener) next(n *notification, timeout int) (bool, error) {
 	for {
 		if ready, err := l.ready(timeout); !ready {
@@ -152,15 +152,15 @@ func (l *listener) next(n *notification, timeout int) (bool, error) {
 		switch e {
 		case 0:
 			return true, nil
-		case unix.ENOENT, unix.EINTR: // the caller was killed meanwhile
+		case unix.ENOENT, unix.EINTR: // the caller was killed in the meantime
 			continue
 		}
 		return false, e
 	}
 }
 
-// valid tells that the caller still waits: that what was opened by its number
-// since was its own.
+// valid reports whether the caller still waits. If it does, everything opened by its number
+// before belongs to it.
 func (l *listener) valid(id uint64) bool {
 	return l.ioctl(unix.SECCOMP_IOCTL_NOTIF_ID_VALID, unsafe.Pointer(&id)) == 0
 }
@@ -176,19 +176,19 @@ func (l *listener) answer(id uint64, v response) {
 		if e == 0 {
 			return
 		}
-		v = fail(e) // such as that the caller may have no more files
+		v = fail(e) // for example, the caller has reached its limit of open files
 	}
 	r := notifyResponse{id: id, value: v.value, errno: -int32(v.errno)}
 	if v.pass {
 		r = notifyResponse{id: id, flags: unix.SECCOMP_USER_NOTIF_FLAG_CONTINUE}
 	}
-	_ = l.ioctl(unix.SECCOMP_IOCTL_NOTIF_SEND, unsafe.Pointer(&r)) // ENOENT: it was killed
+	_ = l.ioctl(unix.SECCOMP_IOCTL_NOTIF_SEND, unsafe.Pointer(&r)) // ENOENT: the caller was killed
 }
 
-// ioctl makes a request that waits for nobody but the lock of the filter: but a signal ends
-// that wait, and here come those of Go's scheduler. The callers take the lock as well, and
-// may have little of a processor meanwhile (SCHED_IDLE) or be slowed down (memory.high): who
-// waits for them must not keep other goroutines waiting, as a raw call would.
+// ioctl makes a request that waits only for the filter's lock, and repeats it when a signal of
+// Go's scheduler interrupts that wait. The callers take the lock as well, and they may get little
+// processor time (SCHED_IDLE) or be throttled (memory.high). So this uses a system call that the
+// scheduler knows of: a raw one would keep other goroutines waiting.
 func (l *listener) ioctl(request uintptr, arg unsafe.Pointer) unix.Errno {
 	for {
 		_, _, e := unix.Syscall(unix.SYS_IOCTL, uintptr(l.fd), request, uintptr(arg))
@@ -198,8 +198,8 @@ func (l *listener) ioctl(request uintptr, arg unsafe.Pointer) unix.Errno {
 	}
 }
 
-// give answers with a file. A signal must not end the wait for the caller to take it: the
-// kernel has noted by then that it is answered, and the file would be withdrawn.
+// give answers with a file. No signal may interrupt the wait for the caller to take it: by then
+// the kernel has marked the call as answered, and it would withdraw the file.
 func (l *listener) give(id uint64, v response) (e unix.Errno) {
 	add := struct {
 		id                          uint64

@@ -7,7 +7,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// capabilities by number, capabilities(7).
+// Capabilities by number, capabilities(7).
 const (
 	capDACOverride   = unix.CAP_DAC_OVERRIDE
 	capDACReadSearch = unix.CAP_DAC_READ_SEARCH
@@ -16,13 +16,13 @@ const (
 	capSysModule     = unix.CAP_SYS_MODULE
 )
 
-// walk resolves the caller's path to an O_PATH file, with flags such as
-// unix.O_DIRECTORY. dirfd is the caller's, for relative paths.
+// walk resolves the caller's path to an O_PATH file; flags are those of open, such as
+// unix.O_DIRECTORY. Relative paths start at dirfd, a file of the caller.
 //
-// Of magic links only the caller's own are followed, /proc/self/{cwd,root,fd/N} at the
-// beginning: in the container's procfs this thread has no "self", and further
-// ones could lead where only this process may go. They are taken from the host's procfs,
-// of which nothing else may be walked: it tells of all the host's processes.
+// Only the caller's own magic links are followed, and only at the beginning of a path:
+// /proc/self/{cwd,root,fd/N}. In the container's procfs this thread has no "self", and other
+// magic links could lead where only the shim may go. The links are read in the host's procfs.
+// Nothing else may be walked there, because it shows all processes of the host.
 func (k *walker) walk(dirfd int32, path string, flags int) (int, error) {
 	w, c, id := k.w, k.c, k.id
 	how := unix.OpenHow{Flags: uint64(unix.O_PATH | unix.O_CLOEXEC | flags), Resolve: unix.RESOLVE_NO_MAGICLINKS}
@@ -53,8 +53,8 @@ func (k *walker) walk(dirfd int32, path string, flags int) (int, error) {
 	if err != unix.EACCES || !id.has(capDACOverride) && !id.has(capDACReadSearch) {
 		return fd, err
 	}
-	// The caller may pass folders that are closed to its ids, but only those whose
-	// owners are in its user namespace (capable_wrt_inode_uidgid).
+	// The caller may pass directories that are closed to its ids, but only if their owners are in
+	// its user namespace (capable_wrt_inode_uidgid).
 	defer func(rights uint64) { k.rights = rights }(k.rights)
 	k.rights = 1<<capDACReadSearch | 1<<capMknod
 	if fd, err = k.open(base, path, how); err != nil {
@@ -67,7 +67,7 @@ func (k *walker) walk(dirfd int32, path string, flags int) (int, error) {
 	return fd, nil
 }
 
-// numbered opens a file of the caller's by its number: EBADF if there is none.
+// numbered opens a file of the caller by its number. It fails with EBADF if there is none.
 func (w *worker) numbered(c *call, fd int32) (int, error) {
 	out, err := w.openOfCaller(func() (int, error) { return c.file("fd/"+itoa(fd), unix.O_PATH) })
 	if err == unix.ENOENT {
@@ -76,12 +76,12 @@ func (w *worker) numbered(c *call, fd int32) (int, error) {
 	return out, err
 }
 
-// ownLink cuts a path that leads through a link of its caller's own folder in /proc, as
-// /proc/self/fd/3/x does, into that link, "fd/3", and what follows, "x", which does not
-// begin with a slash. Another path is returned as plain; one that only passes through the
-// folder, as /proc/self/../x, without that. For the folder is opened in the host's procfs,
-// and a step up from it would be one there. thread tells that the link is the calling
-// thread's own and not its process's.
+// ownLink splits a path that leads through a link in its caller's own /proc directory:
+// /proc/self/fd/3/x becomes the link "fd/3" and the rest "x", which never begins with a slash.
+// Any other path is returned as plain. If it only passes through the directory, as
+// /proc/self/../x does, plain leaves that part out: the directory is opened in the host's procfs,
+// where ".." would lead into the host's /proc. thread reports that the link belongs to the
+// calling thread and not to its process.
 func ownLink(path string) (magic string, thread bool, rest, plain string) {
 	for {
 		tail, up, ok := cutSelf(path)
@@ -95,7 +95,7 @@ func ownLink(path string) (magic string, thread bool, rest, plain string) {
 				return strings.Join(own, "/"), strings.HasPrefix(path, threadSelf), strings.TrimLeft(tail, "/"), ""
 			}
 			if tail == "" {
-				return "", false, "", path // the folder itself
+				return "", false, "", path // the directory itself
 			}
 			var part string
 			part, tail, _ = strings.Cut(tail, "/")
@@ -112,7 +112,7 @@ func ownLink(path string) (magic string, thread bool, rest, plain string) {
 	}
 }
 
-// cutSelf cuts a path behind its caller's own folder in /proc; up is the folder above that.
+// cutSelf cuts a path after its caller's own directory in /proc; up is the directory above.
 func cutSelf(path string) (tail, up string, ok bool) {
 	if tail, ok = strings.CutPrefix(path, "/proc/self/"); ok {
 		return tail, "/proc/", true
@@ -123,14 +123,14 @@ func cutSelf(path string) (tail, up string, ok bool) {
 
 const threadSelf = "/proc/thread-self/"
 
-// ownFile opens a link of the caller's, or of its process: those are its leading thread's,
-// which may have another root, working directory and other files.
+// ownFile opens a link of the caller, or of its process. The links of a process are those of its
+// leading thread, which may have another root, working directory and other files.
 func (c *caller) ownFile(id *identity, thread bool, link string) (int, error) {
 	if thread || id.process == c.tid {
 		return c.file(link, unix.O_PATH)
 	}
 	fd, err := unix.Openat(c.proc, strconv.Itoa(id.process)+"/"+link, unix.O_PATH|unix.O_CLOEXEC, 0)
-	// As long as the caller waits, no other process has its process's number.
+	// While the caller waits, no other process can have the number of its process.
 	if !c.waits() {
 		if err == nil {
 			unix.Close(fd)
@@ -140,22 +140,22 @@ func (c *caller) ownFile(id *identity, thread bool, link string) (int, error) {
 	return fd, err
 }
 
-// isFolderLink tells of the links of a caller's folder that lead to a folder of the
-// caller's: cwd, root and fd/N.
+// isDirectoryLink reports whether a link in the caller's procfs directory may lead to one of the
+// caller's directories: cwd, root and fd/N.
 func isDirectoryLink(magic string) bool {
 	number, isFile := strings.CutPrefix(magic, "fd/")
 	_, err := strconv.ParseUint(number, 10, 31)
 	return magic == "cwd" || magic == "root" || isFile && err == nil
 }
 
-// searchable checks the folders from fd up to the caller's root: each must be open to
-// the caller's ids, or belong to ids of its user namespace.
+// searchable checks the directories from fd up to the caller's root. Each must be open to the
+// caller's ids, or belong to ids of its user namespace.
 func (k *walker) searchable(fd int) error {
 	s := k.w.server
 	how := unix.OpenHow{Flags: unix.O_PATH | unix.O_DIRECTORY | unix.O_CLOEXEC}
 	at, err := k.open(fd, ".", how)
 	if err == unix.ENOTDIR {
-		return unix.EACCES // what is asked for are folders
+		return unix.EACCES // only directories are asked for
 	}
 	for err == nil {
 		var st, up unix.Statx_t
@@ -185,18 +185,18 @@ func (k *walker) searchable(fd int) error {
 	return err
 }
 
-// mapped tells whether both owners of a file are ids of the container.
+// mapped reports whether both owners of a file are ids of the container.
 func (s *Server) mapped(st *unix.Statx_t) bool {
 	_, u := s.cfg.UID.ToContainer(st.Uid)
 	_, g := s.cfg.GID.ToContainer(st.Gid)
 	return u && g
 }
 
-// split cuts a path into folder and last part, as mknod(2) needs them. The last part is
-// never "." or "..", which exist.
+// split cuts a path into directory and last part, as mknod(2) needs them. The last part is never
+// "." or "..", because these exist.
 func split(path string) (dir, name string, e unix.Errno) {
 	if trimmed := strings.TrimRight(path, "/"); trimmed != path {
-		return "", "", unix.ENOENT // a folder's name, and nodes are none
+		return "", "", unix.ENOENT // the name of a directory, which a node cannot have
 	}
 	dir, name = ".", path
 	if i := strings.LastIndexByte(path, '/'); i >= 0 {

@@ -7,7 +7,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// verdict is the answer to a call.
+// response is the answer to a call.
 type response struct {
 	// pass lets the kernel execute the call.
 	pass bool
@@ -15,24 +15,24 @@ type response struct {
 	errno unix.Errno
 	// value is what a successful call returns.
 	value int64
-	// file is handed to the caller: its number there is what the call returns. It is
-	// closed here.
+	// file is handed to the caller; the call returns the file's number there. The shim closes its
+	// own copy.
 	file *os.File
-	// closeOnExec is file's flag there.
+	// closeOnExec is the flag that the file has in the caller.
 	closeOnExec bool
-	// given is called when the file is closed; nil for nothing to do.
+	// onClose is called after the shim has closed file; nil for nothing to do.
 	onClose func()
 }
 
-// done tells whether the call was made, with success.
+// done reports whether the call was made and succeeded.
 func (v response) done() bool { return !v.pass && v.errno == 0 }
 
-// pass: the kernel's own answer is the best there is.
+// pass lets the kernel execute the call, because nothing better can be answered.
 var pass = response{pass: true}
 
 func fail(e unix.Errno) response { return response{errno: e} }
 
-// errPass is [pass], where there are errors.
+// errPass is [pass] as an error.
 var errPass = errors.New("the kernel's own answer")
 
 // err is the error of a call that was not made.
@@ -43,8 +43,8 @@ func (v response) err() error {
 	return v.errno
 }
 
-// failed is the verdict for an error of a system call made for the caller.
-// What is no errno is a fault of ours.
+// failure is the response for an error of a system call that the shim made for the caller. An
+// error that has no errno is a fault of the shim.
 func failure(err error) response {
 	if errors.Is(err, errPass) {
 		return pass
@@ -56,9 +56,9 @@ func failure(err error) response {
 	return fail(unix.EIO)
 }
 
-// unreached is the verdict for a folder that could not be walked to or written. FUSE file systems of the
-// container's let nobody in who is not in their user namespace, as this process: the kernel
-// knows whether the caller may go there, and what it may do.
+// pathFailure is the response for a directory that could not be reached or written to. A FUSE
+// file system of the container lets in only processes of its own user namespace, so the shim gets
+// EACCES. The kernel knows whether the caller may go there and what it may do.
 func pathFailure(err error) response {
 	if errors.Is(err, unix.EACCES) {
 		return pass

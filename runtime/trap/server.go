@@ -16,38 +16,36 @@ import (
 	"sysbox/uidmap"
 )
 
-// Config is what the calls of one container are judged by.
+// Config says how the calls of one container are answered.
 type Config struct {
-	// UserNS is the container's first user namespace. The server keeps a copy, of
-	// Proc, too.
+	// UserNS is the container's first user namespace. The server keeps copies of UserNS and Proc.
 	UserNS *os.File
-	// UID and GID are its mapping.
+	// UID and GID are the id maps of UserNS.
 	UID, GID uidmap.Map
 	// Proc is the host's procfs.
 	Proc *os.File
-	// Tree is the mount namespace in which the container's mounts were made,
-	// which is the host's: nothing is locked there. The server closes it.
+	// Tree is the mount namespace in which the shim made the container's mounts. It belongs to
+	// the host, so nothing in it is locked. The server closes it.
 	Tree *os.File
-	// Guarded are the ids of the mounts in Tree on which masks and read-only paths of
-	// the spec's were put: binds of these would be without them.
+	// Masked has the ids of the mounts in Tree on which the spec has masked or read-only paths. A
+	// bind of one of these mounts would be made without them.
 	Masked map[uint64]bool
-	// Devices of the plan: nodes of these may be made.
+	// Devices are the plan's devices. The container may make nodes of them.
 	Devices []plan.Device
-	// Modules are the names of kernel modules that the container may have the
-	// host load.
+	// Modules names the kernel modules that the container may have the host load.
 	Modules []string
-	// FUSE mounts block file systems; nil if nobody does.
+	// FUSE says how block file systems are mounted; nil if they are not.
 	FUSE *FUSE
-	// Memory returns the container's limit and use of memory, in bytes; a limit
-	// of 0 is none. Processes returns the number of its threads, 0 if unknown.
+	// Memory returns the container's memory limit and usage in bytes; a limit of 0 means none.
+	// Processes returns the number of its threads, 0 if unknown.
 	Memory    func() (limit, used uint64)
 	Processes func() uint64
-	// Join opens what a process joins the container's cgroups with.
+	// Join opens the files with which a process joins the container's cgroups.
 	Join delegate.Join
-	// Log takes warnings; it has the container's id.
+	// Log takes warnings. It already carries the container's id.
 	Log *slog.Logger
-	// Received, if not nil, is called for each call before anything of its caller is
-	// looked at, with the number of the thread: for tests.
+	// Received, if not nil, is called with the thread's number for each call, before the server
+	// looks at the caller. It is for tests.
 	Received func(tid int)
 }
 
@@ -58,7 +56,7 @@ type Server struct {
 	nsfile    int // of userns
 	bindable  map[namespace]string
 	proc      int             // O_PATH of the host's procfs
-	hostDevs  map[uint64]bool // st_dev of the host's file systems, on which device nodes open
+	hostDevs  map[uint64]bool // st_dev of the host's file systems, on which device nodes can be opened
 	workers   *workers
 	slots     chan struct{}
 	nodeFS    nodeFS
@@ -68,25 +66,26 @@ type Server struct {
 	done    chan struct{} // closed by Close
 	serving sync.WaitGroup
 
-	// gate is held for reading from before a call is received until it is answered, and for
-	// writing while the container is frozen: see Hold.
+	// freezeLock is held for reading while a call is received and answered, and for writing while
+	// the container is frozen; see LockForFreeze.
 	freezeLock sync.RWMutex
 	freezeMu   sync.Mutex
-	frozen     bool // guarded by holding
-	// wanted is when Hold began to wait for answers, in Unix nanoseconds; 0 if it does not.
+	frozen     bool // guarded by freezeMu
+	// freezeSince is when LockForFreeze began to wait for answers, in Unix nanoseconds; 0 if it
+	// does not wait.
 	freezeSince atomic.Int64
 
 	mu        sync.Mutex
 	listeners map[*listener]bool // guarded by mu; nil after Close
-	logged    map[string]bool    // guarded by mu; what the log has
+	logged    map[string]bool    // guarded by mu; sentences that are in the log
 }
 
-// maxCalls bounds how many calls of one container are worked on at a time; the
-// callers beyond wait, and can be killed while they do.
+// maxCalls bounds how many calls of one container are handled at a time. Further callers wait,
+// and can be killed while they do.
 const maxCalls = 32
 
-// New returns a server; it must be called on a thread that is in cfg.Tree, with
-// the container's root as its root.
+// New returns a server. Call it on a thread that is in cfg.Tree and has the container's root as
+// its root.
 func New(cfg Config) (*Server, error) {
 	s := &Server{cfg: cfg, slots: make(chan struct{}, maxCalls), listeners: map[*listener]bool{}, logged: map[string]bool{}, done: make(chan struct{})}
 	var err error
@@ -115,8 +114,8 @@ func New(cfg Config) (*Server, error) {
 	return s, nil
 }
 
-// Serve answers a listener's calls, from a goroutine of its own, until its last process
-// has ended or the server is closed, and closes it then.
+// Serve answers a listener's calls in a goroutine, until the listener's last process has ended or
+// the server is closed. Then it closes the listener.
 func (s *Server) Serve(f *os.File) error {
 	l, err := newListener(f)
 	if err != nil {
@@ -134,8 +133,7 @@ func (s *Server) Serve(f *os.File) error {
 	return nil
 }
 
-// Close ends all work and gives up what the server holds. Calls that come later fail with
-// ENOSYS.
+// Close ends all work and releases what the server holds. Later calls fail with ENOSYS.
 func (s *Server) Close() {
 	s.mu.Lock()
 	listeners := s.listeners
@@ -144,7 +142,7 @@ func (s *Server) Close() {
 	close(s.done)
 	s.UnlockAfterFreeze()
 	for l := range listeners {
-		// Wakes who waits; the number stays taken until nobody uses it.
+		// This wakes the goroutine that waits. The number stays in use until nobody needs it.
 		_ = l.events.SetReadDeadline(time.Unix(1, 0))
 	}
 	s.serving.Wait()
@@ -168,7 +166,7 @@ func (s *Server) closed() bool {
 	}
 }
 
-// serve waits for calls, at the cost of a goroutine, and has a worker take them.
+// serve waits for calls, which costs one goroutine, and passes them to a worker.
 func (s *Server) serve(l *listener) {
 	defer func() {
 		l.users.Wait()
@@ -203,8 +201,8 @@ func (s *Server) serve(l *listener) {
 	}
 }
 
-// handle answers one call. A fault of ours in a handler costs that call, not the pod. An
-// error is that the worker is fit for no other.
+// handle answers one call. A panic in a handler fails that call, not the pod. An error means that
+// the worker cannot be used again.
 func (s *Server) handle(w *worker, l *listener, n *notification, h *handler) (err error) {
 	v := fail(unix.ENOSYS)
 	defer func() {
@@ -222,10 +220,10 @@ func (s *Server) handle(w *worker, l *listener, n *notification, h *handler) (er
 	return nil
 }
 
-// maxSaid bounds what a container can have this program write and keep.
+// maxLogged bounds how many sentences a container can make the shim log and remember.
 const maxLogged = 100
 
-// say logs a sentence once.
+// logOnce logs a sentence unless it was logged before.
 func (s *Server) logOnce(text string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -236,7 +234,7 @@ func (s *Server) logOnce(text string) {
 	s.cfg.Log.Warn(text)
 }
 
-// call is a notification whose caller is pinned.
+// call is a notification and its caller.
 type call struct {
 	caller
 	arch uint32

@@ -6,12 +6,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// fsopen answers fsopen(2) of overlay as [worker.overlay] answers mount(2): with a context
-// that is made by a process with the caller's rights and namespaces and has the option
-// userxattr. The rest of the calls that make a mount of it are the kernel's.
+// fsopen answers fsopen(2) for overlay, as [worker.overlay] answers mount(2): with a context that
+// has the option userxattr. A process with the caller's rights and namespaces makes it. The
+// kernel answers the calls that follow.
 //
-// Of block file systems that [worker.fuse] mounts it answers as if there were no such call,
-// for which mount(8) has mount(2) instead.
+// For block file systems that [worker.fuse] mounts, it answers as if the kernel had no such call,
+// so that mount(8) falls back to mount(2).
 func fsopen(w *worker, c *call) response {
 	if w.server.fuseServer(c, c.args[0]) != nil {
 		id, mounts, ok := w.server.mayMount(c)

@@ -10,16 +10,16 @@ import (
 	"sysbox/runtime/program"
 )
 
-// harmless are the devices that every machine gives to everybody, and those of
-// terminals, whose nodes open what the opener owns. A node is not the right to
-// open it: that is the device cgroup's.
+// defaultDevices are the devices that every machine offers to everybody, and those of terminals,
+// whose nodes open only what the opener owns. A node does not grant the right to open it: the
+// device cgroup does.
 var defaultDevices = map[[2]uint32]bool{
 	{1, 3}: true, {1, 5}: true, {1, 7}: true, {1, 8}: true, {1, 9}: true, // null zero full random urandom
 	{5, 0}: true, {5, 1}: true, {5, 2}: true, // tty console ptmx
 }
 
-// machine are devices that work within namespaces; inner containers without
-// privileges are not meant to have them.
+// privilegedDevices work within namespaces, but inner containers without privileges should not
+// have them.
 var privilegedDevices = map[[2]uint32]bool{
 	{10, 200}: true, // net/tun
 	{10, 229}: true, // fuse
@@ -33,9 +33,8 @@ func mknodat(w *worker, c *call) response {
 	return w.mknod(c, int32(c.args[0]), c.args[1], c.args[2], c.args[3])
 }
 
-// mknod makes device nodes of a closed list for callers that have CAP_MKNOD in the
-// container's first user namespace (mknod(2); the kernel asks for it in the
-// host's).
+// mknod makes device nodes of a closed list for callers that have CAP_MKNOD in the container's
+// first user namespace. (The kernel wants it in the host's, mknod(2).)
 func (w *worker) mknod(c *call, dirfd int32, path, mode, dev uint64) response {
 	s := w.server
 	d := uint64(uint32(dev))
@@ -53,8 +52,8 @@ func (w *worker) mknod(c *call, dirfd int32, path, mode, dev uint64) response {
 	if err != nil {
 		return pass
 	}
-	// An inner container has CAP_MKNOD by default, and a device cgroup would
-	// keep it from using what it makes; there is none for it here.
+	// An inner container has CAP_MKNOD by default, and expects a device cgroup to keep it from
+	// using what it makes. In a system container there is no such cgroup.
 	if !id.has(capMknod) || !common && !id.has(capSysAdmin) {
 		return pass
 	}
@@ -72,7 +71,7 @@ func (w *worker) mknod(c *call, dirfd int32, path, mode, dev uint64) response {
 // node is a device node to be made.
 type node struct {
 	name string
-	mode uint32 // the umask not yet applied
+	mode uint32 // before the umask is applied
 	dev  int
 }
 
@@ -98,7 +97,7 @@ func (w *worker) makeNode(c *call, id *identity, dirfd int32, path string, n nod
 	if !c.waits() {
 		return fail(unix.EINTR)
 	}
-	m := nodeMaker{dir: dir, setup: forFiles(id, rights)}
+	m := nodeMaker{dir: dir, setup: asFileMaker(id, rights)}
 	if !w.server.hostDevs[unix.Mkdev(st.Dev_major, st.Dev_minor)] {
 		return w.boundNode(c, m, n)
 	}
@@ -108,13 +107,14 @@ func (w *worker) makeNode(c *call, id *identity, dirfd int32, path string, n nod
 	return c.nodeResponse(dir, n.name)
 }
 
-// maker has what files are made with: a folder, and how a process becomes their caller.
+// nodeMaker says where a node is made: in the directory dir, by a process that setup has given
+// the caller's rights.
 type nodeMaker struct {
 	dir   int
 	setup program.Program
 }
 
-// mknodIn makes a node where it is asked for.
+// mknodIn makes a node at the place that the caller asked for.
 func (w *worker) mknodIn(m nodeMaker, n node) response {
 	return passEACCES(w.run(map[int]int{fdDir: m.dir}, m.setup, program.Program{n.mknod()}))
 }
@@ -123,7 +123,7 @@ func (n node) mknod() program.Call {
 	return step("mknod", unix.SYS_MKNODAT, num(fdDir), program.Str(n.name), num(n.mode), num(n.dev))
 }
 
-// orKernels leaves what is refused to the kernel, see [unreached].
+// passEACCES leaves a refusal to the kernel; see [pathFailure].
 func passEACCES(v response) response {
 	if v.errno == unix.EACCES {
 		return pass
@@ -131,9 +131,9 @@ func passEACCES(v response) response {
 	return v
 }
 
-// made is the verdict for a file that was made on a file system of the host's: it goes if the caller has gone. That is
-// looked at before the answer, so that nothing is open after it that would be in the way of
-// what the caller does next, such as to unmount.
+// nodeResponse is the response after a file was made on one of the host's file systems. If the
+// caller has gone, the file is removed. This is checked before the answer, because afterwards the
+// shim must have nothing open that disturbs the caller, for example in an unmount.
 func (c *caller) nodeResponse(dir int, name string) response {
 	var st unix.Stat_t
 	if unix.Fstatat(dir, name, &st, unix.AT_SYMLINK_NOFOLLOW) != nil || c.waits() {
@@ -143,7 +143,7 @@ func (c *caller) nodeResponse(dir int, name string) response {
 	return fail(unix.EINTR)
 }
 
-// unmake removes a file unless its name is another's by now.
+// removeFile removes a file unless its name now belongs to another file.
 func removeFile(dir int, name string, st *unix.Stat_t) {
 	var now unix.Stat_t
 	if unix.Fstatat(dir, name, &now, unix.AT_SYMLINK_NOFOLLOW) == nil && now.Ino == st.Ino && now.Dev == st.Dev {
@@ -153,7 +153,7 @@ func removeFile(dir int, name string, st *unix.Stat_t) {
 
 func itoa(n int32) string { return strconv.Itoa(int(n)) }
 
-// granted tells whether a device is one of the plan's.
+// granted reports whether the plan has a device.
 func (s *Server) granted(kind string, major, minor int64) bool {
 	return slices.ContainsFunc(s.cfg.Devices, func(d plan.Device) bool {
 		return d.Type == kind && int64(d.Major) == major && int64(d.Minor) == minor

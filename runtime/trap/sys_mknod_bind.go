@@ -14,17 +14,16 @@ import (
 	"sysbox/runtime/sys"
 )
 
-// nodes is a file system of the host's for device nodes of which binds lie in file
-// systems of the container's, where nodes themselves do not open (the kernel's
-// SB_I_NODEV). It is all there is in a mount namespace of its own: before Linux 6.15 only
-// what is mounted somewhere can be bound. Its inodes are limited: they are memory of the
-// host's.
+// nodeFS is a file system of the host for device nodes. Nodes cannot be opened on file systems
+// that the container mounted (the kernel's SB_I_NODEV), so a node of this one is bound there. It
+// is alone in a mount namespace of its own, because before Linux 6.15 only attached mounts can be
+// bound. It has a limited number of inodes, which use the host's memory.
 type nodeFS struct {
 	mu     sync.Mutex
 	dir    *os.File // guarded by mu; nil before the first node
-	mounts *os.File // the namespace, with dir
+	mounts *os.File // the namespace that contains dir
 	next   int      // guarded by mu
-	closed bool     // guarded by mu: a call may come later than the end
+	closed bool     // guarded by mu: a call may come after close
 }
 
 func (n *nodeFS) close() {
@@ -67,8 +66,8 @@ func (n *nodeFS) make() error {
 	return nil
 }
 
-// onlyMount attaches a mount as the root of this thread's new mount namespace, and
-// detaches all else.
+// onlyMount attaches a mount as the root of this thread's new mount namespace, and detaches all
+// other mounts.
 func onlyMount(dir *os.File) error {
 	if err := sys.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return err
@@ -90,8 +89,8 @@ func onlyMount(dir *os.File) error {
 	return sys.Unmount(".", unix.MNT_DETACH)
 }
 
-// bind makes a node with this mode and owner and has attach bind it, from a folder in a mount
-// namespace. The node has no name afterwards: it goes with its mount.
+// bind makes a node with this mode and owner. It calls attach with the node's mount namespace,
+// directory and name, and unlinks the node afterwards: the node exists as long as its mount.
 func (n *nodeFS) bind(mode uint32, dev int, uid, gid uint32, attach func(mounts, dir *os.File, name string)) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -136,13 +135,13 @@ func newTmpfs(options map[string]string) (*os.File, error) {
 	return fs.Mount(unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NOEXEC)
 }
 
-// boundNode makes a node on a file system of the container's, where it does not open, and
-// binds one of the host's over it. That is a mount, but of no use beyond a node's: it lies
-// in the caller's own mount namespace on a file that was made for it just now. So
-// CAP_MKNOD is enough, as for the node; inner containers have no more.
+// boundNode makes a node on a file system that the container mounted, where it cannot be opened,
+// and binds one of the host over it. That is a mount, but it gives no more than the node: it
+// covers a file that was made for it just now, in the caller's own mount namespace. So CAP_MKNOD
+// suffices, as for the node itself; inner containers have no more.
 //
-// On a mount without devices (nodev) the node is just made, and does not open: as on a
-// machine, where it can be removed and archived.
+// On a mount with the option nodev, the node is only made and cannot be opened. As on a machine,
+// it can be removed and archived.
 func (w *worker) boundNode(c *call, m nodeMaker, n node) response {
 	if err := w.restoreCreds(); err != nil {
 		return failure(err)
@@ -172,15 +171,15 @@ func (w *worker) boundNode(c *call, m nodeMaker, n node) response {
 	return v
 }
 
-// remove removes what was made. It may be another file by now, which the caller could remove
-// as well.
+// removeMade removes the file that was made. If the name now belongs to another file, the caller
+// could have removed that as well.
 func (w *worker) removeMade(m nodeMaker, n node) {
 	_ = w.run(map[int]int{fdDir: m.dir}, m.setup, program.Program{
 		step("remove what was made", unix.SYS_UNLINKAT, num(fdDir), program.Str(n.name), num(0)),
 	})
 }
 
-// cover binds a node over a file that was made for it.
+// bindOver binds a node over a file that was made for it.
 func (w *worker) bindOver(c *call, mounts int, file *os.File, n node) response {
 	st, err := cachedStat(int(file.Fd()))
 	if err != nil {
@@ -194,9 +193,9 @@ func (w *worker) bindOver(c *call, mounts int, file *os.File, n node) response {
 	return w.attachedResponse(c, mounts, bound)
 }
 
-// underNode makes what lies under a bound node: a node as well, which shows in other
-// mount namespaces and in archives, or a plain file on overlays of the container's, which
-// cannot make one. nodev tells whether no device opens there.
+// makeUnderNode makes the file under a bound node. It is a node as well, which appears in other
+// mount namespaces and in archives. On the container's overlays, which cannot make one, it is a
+// plain file. nodev reports whether devices cannot be opened there at all.
 func (w *worker) makeUnderNode(m nodeMaker, n node) (file *os.File, nodev bool, v response) {
 	open := func(flags int) program.Program {
 		open := step("open what is made", unix.SYS_OPENAT, num(fdDir), program.Str(n.name), num(flags|unix.O_NOFOLLOW|unix.O_CLOEXEC), num(n.mode&0o7777))
@@ -225,7 +224,7 @@ func (w *worker) makeUnderNode(m nodeMaker, n node) (file *os.File, nodev bool, 
 	st, err := cachedStat(int(file.Fd()))
 	if err != nil || unix.Mkdev(st.Rdev_major, st.Rdev_minor) != uint64(n.dev) || uint32(st.Mode)&unix.S_IFMT != n.mode&unix.S_IFMT {
 		file.Close()
-		return nil, false, fail(unix.EEXIST) // the container has put something else there meanwhile
+		return nil, false, fail(unix.EEXIST) // the container has put another file there
 	}
 	return file, hasNoDevices(fs), response{}
 }
@@ -234,14 +233,14 @@ func hasNoDevices(fs [statfsSize]byte) bool {
 	return binary.LittleEndian.Uint64(fs[statfsFlags:])&unix.ST_NODEV != 0
 }
 
-// statfsSize is that of struct statfs, statfsFlags where its f_flags are (statfs(2), on
-// 64-bit architectures).
+// statfsSize is the size of struct statfs, and statfsFlags the offset of its f_flags (statfs(2),
+// on 64-bit architectures).
 const (
 	statfsSize  = int(unsafe.Sizeof(unix.Statfs_t{}))
 	statfsFlags = int(unsafe.Offsetof(unix.Statfs_t{}.Flags))
 )
 
-// coverFile binds a node over a file, of which it has owner and rights.
+// bindNode binds a node over a file, and gives it the file's owner and mode.
 func (w *worker) bindNode(mounts int, file *os.File, st *unix.Statx_t, n node) (bound *os.File, v response) {
 	err := w.server.nodeFS.bind(n.mode&unix.S_IFMT|uint32(st.Mode)&0o7777, n.dev, st.Uid, st.Gid, func(from, dir *os.File, name string) {
 		calls := append(cloneMount(num(fdRoot), name), attachMount(program.Result("tree"))...)
@@ -253,13 +252,13 @@ func (w *worker) bindNode(mounts int, file *os.File, st *unix.Statx_t, n node) (
 	return bound, v
 }
 
-// attached is the verdict for a mount that was attached: it goes if the caller has gone, as
-// in [caller.made].
+// attachedResponse is the response after a mount was attached. It detaches the mount if the
+// caller has gone, as in [caller.nodeResponse].
 func (w *worker) attachedResponse(c *call, mounts int, mount *os.File) response {
 	if c.waits() || w.joinMounts(mounts) != nil {
 		return response{}
 	}
-	// By the host's procfs, as there need not be one where the mount is.
+	// This uses the host's procfs, because the mount namespace may not have one.
 	if unix.Fchdir(w.server.proc) == nil {
 		_ = unix.Unmount("thread-self/fd/"+itoa(int32(mount.Fd())), unix.MNT_DETACH)
 	}

@@ -12,14 +12,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// initModule answers init_module(2). The image is read for the module's name only.
+// initModule answers init_module(2). It reads only the module's name in the image.
 func initModule(w *worker, c *call) response {
 	return w.module(c, func() (string, error) {
 		return imageName(&image{&c.caller, c.args[0], min(c.args[1], maxImage)})
 	})
 }
 
-// finitModule answers finit_module(2): the module's name is its file's.
+// finitModule answers finit_module(2). The name of the file is the name of the module.
 func finitModule(w *worker, c *call) response {
 	return w.module(c, func() (string, error) {
 		buf := make([]byte, unix.PathMax)
@@ -35,10 +35,10 @@ func finitModule(w *worker, c *call) response {
 	})
 }
 
-// module: no module of a container's is ever loaded. Where the host has one of that
-// name, the call answers as for one that is loaded (EEXIST, which modprobe(8)
-// takes for success); where the administrator allows the name, the host's own modprobe
-// loads the host's own file. Otherwise the kernel refuses.
+// module never loads a module of the container. If the host has a module of that name, it answers
+// as for one that is loaded already (EEXIST, which modprobe(8) takes for success). If the
+// administrator allows the name, the host's modprobe loads the host's file. Otherwise the kernel
+// refuses the call.
 func (w *worker) module(c *call, name func() (string, error)) response {
 	s := w.server
 	if !s.inContainerUserns(c) {
@@ -52,7 +52,7 @@ func (w *worker) module(c *call, name func() (string, error)) response {
 	if err != nil {
 		return failure(err)
 	}
-	if !c.waits() { // what was read may be another's: an execve of its process's takes the number over
+	if !c.waits() { // an execve of another thread may have changed what was read
 		return fail(unix.EINTR)
 	}
 	module := moduleName(asked)
@@ -72,7 +72,7 @@ func (w *worker) module(c *call, name func() (string, error)) response {
 	return response{}
 }
 
-// moduleName is a module's name as the kernel writes it, "" for what is none.
+// moduleName returns a module's name as the kernel writes it, "" if it is not a valid name.
 func moduleName(s string) string {
 	s = strings.ReplaceAll(s, "-", "_")
 	if s == "" || len(s) > 55 { // MODULE_NAME_LEN
@@ -86,7 +86,7 @@ func moduleName(s string) string {
 	return s
 }
 
-// loaded tells whether the host has a module: loaded, or in the kernel itself.
+// loaded reports whether the host has a module, either loaded or built into the kernel.
 func loaded(module string) bool {
 	if _, err := os.Stat("/sys/module/" + module); err == nil {
 		return true
@@ -103,7 +103,7 @@ func loaded(module string) bool {
 	return false
 }
 
-// modprobeDeadline bounds the host's modprobe.
+// modprobeDeadline bounds the run of the host's modprobe.
 const modprobeDeadline = time.Minute
 
 func modprobe(module string) error {

@@ -9,10 +9,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// maxImage is how much of a module's image is looked at.
+// maxImage bounds how much of a module's image is read.
 const maxImage = 64 << 20
 
-// image is a part of a caller's memory.
+// image is a range of a caller's memory.
 type image struct {
 	c    *caller
 	addr uint64
@@ -34,22 +34,22 @@ func (m *image) ReadAt(b []byte, off int64) (int, error) {
 	return int(n), nil
 }
 
-// What is read of ELF files, elf(5): 64-bit and little-endian, as the modules of all
-// kernels that this program runs on are.
+// The parts of ELF files that are read, elf(5). Modules of all kernels that the shim supports are
+// 64-bit and little-endian.
 const (
 	ehdrSize = 64
 	shdrSize = 64
 	progbits = 1 // SHT_PROGBITS
-	// maxInfo is how long a .modinfo may be; the kernel's own have some kilobytes.
+	// maxInfo bounds the size of .modinfo. Those of the kernel's own modules have some kilobytes.
 	maxInfo = 64 << 10
 )
 
-// imageName reads the name out of a module's .modinfo.
+// imageName returns the name in a module's .modinfo.
 //
-// The image is the container's, so it is not for a library that reads all of a file's
-// tables into memory and expands what is compressed in them: debug/elf makes
-// gigabytes of an image of one megabyte, in the shim, which no limit of the container's
-// holds for. This takes some kilobytes, whatever the image says.
+// The image comes from the container, so it must not be given to a library that reads all tables
+// into memory and decompresses sections. debug/elf turns an image of one megabyte into gigabytes,
+// in the shim, where no limit of the container applies. This function uses some kilobytes,
+// whatever the image contains.
 func imageName(r io.ReaderAt) (string, error) {
 	var e [ehdrSize]byte
 	if !readFull(r, e[:], 0) || string(e[:6]) != "\x7fELF\x02\x01" {

@@ -10,7 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// moduleDir is where the running kernel's modules are.
+// moduleDir is the directory of the running kernel's modules.
 func moduleDir() string {
 	var u unix.Utsname
 	if unix.Uname(&u) != nil {
@@ -19,8 +19,8 @@ func moduleDir() string {
 	return "/lib/modules/" + unix.ByteSliceToString(u.Release[:])
 }
 
-// allowed tells whether the administrator's list has a module, or has one that needs it:
-// modprobe(8) loads what a module needs before the module, a call for each.
+// allowed reports whether the administrator's list has a module, or has one that depends on it:
+// modprobe(8) loads the dependencies first, with one call each.
 func allowed(module string, list []string) bool {
 	for _, l := range list {
 		if moduleName(l) == module {

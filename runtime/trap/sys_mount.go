@@ -6,8 +6,8 @@ import (
 	"sysbox/runtime/program"
 )
 
-// mount answers mount(2): plain binds of [shown], overlays, and block file systems that
-// are mounted through FUSE.
+// mount answers mount(2) for binds of [bindablePaths], for overlays, and for block file systems
+// that are mounted through FUSE.
 func mount(w *worker, c *call) response {
 	if c.args[3]&unix.MS_BIND != 0 {
 		return w.bind(c)
@@ -24,8 +24,8 @@ func mount(w *worker, c *call) response {
 	return pass
 }
 
-// mounter tells whether the caller may mount in the mount namespace that it is in, of
-// which it returns an open file, and who it is.
+// mayMount reports whether the caller may mount in its mount namespace. It returns the caller's
+// identity and an open file of that namespace.
 func (s *Server) mayMount(c *call) (*identity, int, bool) {
 	if !s.inContainerUserns(c) {
 		return nil, -1, false
@@ -38,10 +38,9 @@ func (s *Server) mayMount(c *call) (*identity, int, bool) {
 	return id, ns, ok
 }
 
-// bind makes a bind of a folder of [shown] without what is mounted below it. The
-// kernel refuses it (EINVAL), as mounts there are locked and could be hiding
-// something; in the tree of the host's from which the container's was copied they
-// are not.
+// bind makes a bind of one of the [bindablePaths] without the mounts below it. The kernel refuses
+// such a bind with EINVAL, because locked mounts could hide something. In Tree, of which the
+// container's mounts are a copy, they are not locked.
 func (w *worker) bind(c *call) response {
 	id, mounts, ok := w.server.mayMount(c)
 	if !ok {
@@ -82,7 +81,7 @@ func (w *worker) bind(c *call) response {
 	return w.attachedResponse(c, mounts, bound)
 }
 
-// shown finds the folder of [shown] that a caller's path leads to.
+// bindable returns which of the [bindablePaths] a caller's path leads to.
 func (k *walker) bindable(dirfd int32, path string) (string, bool) {
 	fd, err := k.walk(dirfd, path, 0)
 	if err != nil {
@@ -97,8 +96,8 @@ func (k *walker) bindable(dirfd int32, path string) (string, bool) {
 	return dir, ok
 }
 
-// mountTexts are the source, the target and the options of a mount(2), "" where the caller
-// gives none.
+// mountTexts returns the source, the target and the options of a mount(2), "" for those that the
+// caller leaves out.
 func (c *call) mountTexts() (text [3]string, err error) {
 	for i, arg := range []int{0, 1, 4} {
 		if c.args[arg] == 0 {

@@ -15,27 +15,27 @@ import (
 	"sysbox/runtime/plan"
 )
 
-// FUSE is what block file systems are mounted with.
+// FUSE says how block file systems are mounted.
 type FUSE struct {
-	// Servers are a program of the container's and its first arguments, by the file
-	// system's type.
+	// Servers has, for each type of file system, a program in the container and its first
+	// arguments.
 	Servers map[string][]string
-	// Init is O_PATH of the folder of the container's init in the host's procfs, before
-	// init has executed anything of the container's. The server of traps closes it.
+	// Init is the directory of the container's init in the host's procfs, opened with O_PATH
+	// before init has executed anything of the container. [Server.Close] closes it.
 	Init *os.File
-	// Filters is the number of seccomp filters that each process of the container is
-	// given; NoNewPrivs is what init has.
+	// Filters is the number of seccomp filters that the shim gives each process of the container.
+	// NoNewPrivs is that of init.
 	Filters    int
 	NoNewPrivs bool
-	// Run runs a process in the container until it ends, and returns the beginning of
-	// what it has written and its exit status. It is killed when ctx ends, and after a
-	// while, with os.ErrDeadlineExceeded. Another error is that it was not executed.
+	// Run runs a process in the container until it ends. It returns the beginning of its output
+	// and its exit status. The process is killed when ctx ends, or after a deadline with
+	// os.ErrDeadlineExceeded. Any other error means that it was not executed.
 	Run func(ctx context.Context, p plan.Process) (output string, status int, err error)
 }
 
-// prepare adds to Filters those that this process has given init.
+// prepare adds the seccomp filters that init has inherited from the shim to Filters.
 func (f *FUSE) prepare() error {
-	const tid = 1 // any
+	const tid = 1 // any number
 	init := caller{tid: tid, handle: &procHandle{tid, int(f.Init.Fd())}, opened: true}
 	id, err := init.identity()
 	if err == nil {
@@ -44,12 +44,12 @@ func (f *FUSE) prepare() error {
 	return err
 }
 
-// fuse mounts the file system of a block device, which the kernel refuses in a user
-// namespace, by a server in user space: the container's own program that the
-// administrator has named for the type. Nothing is granted: the server runs in the
-// container with the caller's rights, and the kernel makes the FUSE mount for it as it
-// would for the caller. So a path that is changed meanwhile leads where it would lead
-// the caller, and neither the kernel nor the host reads what is on the device.
+// fuse mounts the file system of a block device, which the kernel refuses in a user namespace. It
+// runs a server in user space: a program in the container that the administrator has configured
+// for the type. Nothing is granted: the server runs in the container with the caller's rights,
+// and the kernel makes the FUSE mount for it as it would for the caller. So a path that changes
+// in the meantime leads where it would lead the caller, and neither the kernel nor the host reads
+// what is on the device.
 func (w *worker) fuse(c *call, server []string) response {
 	s := w.server
 	id, mounts, ok := s.mayMount(c)
@@ -99,7 +99,7 @@ func (w *worker) fuse(c *call, server []string) response {
 	return v
 }
 
-// orPass is the verdict for an error, or the kernel's if there is none.
+// failureOrPass is the response for an error, or [pass] if there is none.
 func failureOrPass(err error) response {
 	if err != nil {
 		return failure(err)
@@ -107,8 +107,8 @@ func failureOrPass(err error) response {
 	return pass
 }
 
-// served is the verdict when a server has ended its set-up with status 0, which fuse2fs
-// does also if there is no mount; nor does it tell the kernel that one is read-only.
+// mountedResponse is the response after a server has finished its set-up with status 0. fuse2fs
+// does so even if it has not mounted, and it does not tell the kernel that a mount is read-only.
 func (k *walker) mountedResponse(mounts int, dir string, before uint64) response {
 	at, err := k.walk(unix.AT_FDCWD, dir, unix.O_DIRECTORY)
 	if err != nil {
@@ -133,7 +133,7 @@ func (k *walker) mountedResponse(mounts int, dir string, before uint64) response
 	return response{}
 }
 
-// fuseServer is the server of a file system's type in the caller's memory, nil if there
+// fuseServer returns the server for the type that is in the caller's memory at typ; nil if there
 // is none.
 func (s *Server) fuseServer(c *call, typ uint64) []string {
 	if s.cfg.FUSE == nil {
@@ -146,9 +146,9 @@ func (s *Server) fuseServer(c *call, typ uint64) []string {
 	return s.cfg.FUSE.Servers[name]
 }
 
-// asInit is a process with the caller's identity, if it can have the caller's rights and
-// no more: if the caller is in all namespaces and the root of the container's init, and
-// under no other filters. Inner containers' callers are not.
+// processLikeInit returns a process with the caller's identity, if it would have the caller's
+// rights and no more: the caller must have the same namespaces and root as the container's init,
+// and no further seccomp filters. Callers in inner containers do not.
 func (s *Server) processLikeInit(c *call, id *identity) (plan.Process, bool) {
 	f := s.cfg.FUSE
 	if id.euid != id.fsuid || id.egid != id.fsgid || id.filters != f.Filters || id.noNewPrivs && !f.NoNewPrivs {
@@ -158,7 +158,7 @@ func (s *Server) processLikeInit(c *call, id *identity) (plan.Process, bool) {
 	for _, kind := range []string{"user", "mnt", "pid", "net", "ipc", "uts", "cgroup", "time"} {
 		theirs, err := c.namespace(kind)
 		inits, err2 := namespaceOf(init, "ns/"+kind)
-		if theirs != inits || (err == nil) != (err2 == nil) { // a kernel may lack one
+		if theirs != inits || (err == nil) != (err2 == nil) { // a kernel may lack one of them
 			return plan.Process{}, false
 		}
 	}
@@ -177,7 +177,7 @@ func (s *Server) processLikeInit(c *call, id *identity) (plan.Process, bool) {
 	p := plan.Process{
 		Env: []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}, Cwd: "/",
 		UID: uid, GID: gid, Umask: &umask, NoNewPrivs: id.noNewPrivs,
-		// Inheritable and ambient, or only root would have them after the execve.
+		// Without inheritable and ambient ones, only root would have capabilities after execve.
 		Caps: plan.Capabilities{Bounding: id.effective, Effective: id.effective, Permitted: id.effective, Inheritable: id.effective, Ambient: id.effective},
 	}
 	for _, g := range id.groups {
@@ -192,8 +192,8 @@ func (s *Server) processLikeInit(c *call, id *identity) (plan.Process, bool) {
 	return p, okU && okG && c.waits()
 }
 
-// disk opens what a caller's path leads to, and returns its path without links; -1 for
-// what is no block device that the container was given.
+// openDisk opens a path of the caller, and returns the path without symlinks. It returns -1 if
+// the path leads to no block device that the container was given.
 func (k *walker) openDisk(path string) (int, string, error) {
 	fd, err := k.walk(unix.AT_FDCWD, path, 0)
 	if err != nil {
@@ -202,7 +202,7 @@ func (k *walker) openDisk(path string) (int, string, error) {
 	var st unix.Statx_t
 	if st, err = cachedStat(fd); err == nil && st.Mode&unix.S_IFMT == unix.S_IFBLK && k.w.server.granted("b", int64(st.Rdev_major), int64(st.Rdev_minor)) {
 		path, err = k.pathOf(fd)
-		if err == nil && !strings.ContainsAny(path, `,\`) { // servers make an option of it
+		if err == nil && !strings.ContainsAny(path, `,\`) { // servers would take these for separators of options
 			return fd, path, nil
 		}
 	}
@@ -210,7 +210,7 @@ func (k *walker) openDisk(path string) (int, string, error) {
 	return -1, "", err
 }
 
-// mountPoint is a folder's path without links, and the mount that it is on.
+// mountPoint returns a directory's path without symlinks, and the id of the mount it is on.
 func (k *walker) mountPoint(target string) (path string, mount uint64, err error) {
 	at, err := k.walk(unix.AT_FDCWD, target, unix.O_DIRECTORY)
 	if err != nil {
@@ -223,8 +223,8 @@ func (k *walker) mountPoint(target string) (path string, mount uint64, err error
 	return path, mount, err
 }
 
-// mountAt is the id of the mount that an open file is on. Of the file itself nothing is
-// asked: a server of FUSE answers only those in its user namespace.
+// mountAt returns the id of the mount that an open file is on. It does not ask for the file
+// itself: a FUSE server answers only processes in its own user namespace.
 func mountAt(fd int) (uint64, error) {
 	var st unix.Statx_t
 	err := unix.Statx(fd, "", unix.AT_EMPTY_PATH|unix.AT_STATX_DONT_SYNC, 0, &st)
@@ -232,15 +232,15 @@ func mountAt(fd int) (uint64, error) {
 }
 
 const (
-	// leaving is how long a device that is in use is waited for: a server goes on writing
-	// for a moment when its mount has gone.
+	// deviceBusyTimeout is how long to wait for a device that is in use: a server continues to
+	// write for a moment after its mount has gone.
 	deviceBusyTimeout = 10 * time.Second
-	// glance is how often a caller that may have been killed is looked at.
+	// callerPollInterval is how often to check whether a caller was killed.
 	callerPollInterval = 50 * time.Millisecond
 )
 
-// waitFree waits until nobody has a device for himself: EBUSY if that takes too long.
-// What else keeps it from being opened, the server finds.
+// waitUntilFree waits until no process has opened a device exclusively. It fails with EBUSY if
+// that takes too long. The server will find any other reason why the device cannot be opened.
 func (k *walker) waitUntilFree(device int) error {
 	w, c := k.w, k.c
 	if err := k.enterRoot(); err != nil {
@@ -263,8 +263,8 @@ func (k *walker) waitUntilFree(device int) error {
 	}
 }
 
-// serveFUSE runs a server until it has made its mount and goes on in the background, as
-// those of libfuse do.
+// serveFUSE runs a server until it has mounted and continues in the background, as servers that
+// use libfuse do.
 func (w *worker) serveFUSE(c *call, p plan.Process) (output string, v response) {
 	s := w.server
 	ctx, cancel := context.WithCancel(context.Background())

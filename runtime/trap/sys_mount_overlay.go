@@ -8,11 +8,10 @@ import (
 	"sysbox/runtime/program"
 )
 
-// overlay mounts an overlay with the option userxattr for a caller that does not know
-// that it lives in a user namespace, where overlayfs cannot keep its marks in trusted
-// attributes: without the option such a mount succeeds, and then answers EIO to the
-// removal of a merged folder. Nothing is granted: the mount is made with the
-// caller's own rights, in its own namespaces.
+// overlay mounts an overlay with the option userxattr, for callers that do not know that they are
+// in a user namespace. There, overlayfs cannot store its marks in trusted attributes: without the
+// option the mount succeeds, but later the removal of a merged directory fails with EIO. Nothing
+// is granted: the mount is made with the caller's rights in its own namespaces.
 func (w *worker) overlay(c *call) response {
 	s := w.server
 	id, mounts, ok := s.mayMount(c)
@@ -41,15 +40,15 @@ func (w *worker) overlay(c *call) response {
 		step("mount", unix.SYS_MOUNT, program.Str(text[0]), program.Str(text[1]), program.Str("overlay"), num(c.args[3]), program.Str(options)),
 	})
 	if v.errno == unix.ENOENT {
-		// A path through the caller's own folder in /proc, which the process that acts for
-		// it does not have: the caller itself does. Then it is without the option.
+		// A path led through the caller's own directory in /proc, which the delegate does not
+		// have. The caller does, so the kernel mounts the overlay without the option.
 		return pass
 	}
 	return v
 }
 
-// withUserXattr adds the option, unless there are options that the kernel refuses
-// beside it (Documentation/filesystems/overlayfs.rst, "User xattr"), or it is there.
+// withUserXattr adds the option, unless it is there already or there are options that the kernel
+// refuses beside it (Documentation/filesystems/overlayfs.rst, "User xattr").
 func withUserXattr(options string) (string, bool) {
 	for o := range strings.SplitSeq(options, ",") {
 		switch o {
@@ -61,7 +60,7 @@ func withUserXattr(options string) (string, bool) {
 		return "userxattr", true
 	}
 	if options += ",userxattr"; len(options) >= pageSize || strings.HasSuffix(options, `\,userxattr`) {
-		return "", false // the kernel would cut it, or take it for a part of a path
+		return "", false // the kernel would cut it off, or take it for a part of a path
 	}
 	return options, true
 }

@@ -23,15 +23,15 @@ func openTreeAttr(w *worker, c *call) response {
 		return pass
 	}
 	if (binary.LittleEndian.Uint64(attr)|binary.LittleEndian.Uint64(attr[8:]))&unix.MOUNT_ATTR_IDMAP != 0 {
-		return pass // the file system is the host's
+		return pass // the file system belongs to the host
 	}
 	return w.openTree(c, attr)
 }
 
-// openTree gives the caller a detached copy of a folder of [shown], in place of the one
-// that the kernel refuses to make because mounts are locked below it. A file of a
-// detached mount, as open_tree returns one, cannot be handed over (it is O_PATH), so the
-// caller gets its root folder, and the mount is kept here until the caller moves it.
+// openTree gives the caller a detached copy of one of the [bindablePaths]. The kernel refuses to
+// make it because mounts below are locked. open_tree returns an O_PATH file, which cannot be
+// handed over. So the caller gets a file of the copy's root directory, and the shim keeps the
+// mount until the caller moves it.
 func (w *worker) openTree(c *call, attr []byte) response {
 	const known = unix.OPEN_TREE_CLONE | unix.OPEN_TREE_CLOEXEC | unix.AT_EMPTY_PATH | unix.AT_NO_AUTOMOUNT | unix.AT_SYMLINK_NOFOLLOW
 	if uint32(c.args[2])&^known != 0 {
@@ -74,17 +74,17 @@ func (w *worker) openTree(c *call, attr []byte) response {
 		clone.Close()
 		return failure(err)
 	}
-	given, err := w.server.detached.keep(clone)
+	handedOver, err := w.server.detached.keep(clone)
 	if err != nil {
 		unix.Close(fd)
 		clone.Close()
 		return failure(err)
 	}
-	return response{file: os.NewFile(uintptr(fd), dir), closeOnExec: c.args[2]&unix.OPEN_TREE_CLOEXEC != 0, onClose: given}
+	return response{file: os.NewFile(uintptr(fd), dir), closeOnExec: c.args[2]&unix.OPEN_TREE_CLOEXEC != 0, onClose: handedOver}
 }
 
-// walkAt is [walker.walk] by a path in the caller's memory, which may be empty and mean
-// dirfd itself.
+// walkAt is [walker.walk] for a path in the caller's memory. If empty is true, an empty path
+// means dirfd itself.
 func (k *walker) walkAt(dirfd int32, addr uint64, empty bool, flags int) (int, error) {
 	w, c := k.w, k.c
 	var path string
@@ -105,9 +105,8 @@ func (k *walker) walkAt(dirfd int32, addr uint64, empty bool, flags int) (int, e
 	return w.numbered(c, dirfd)
 }
 
-// moveMount moves a mount that openTree has made: nothing of it may stay open here once
-// it is moved, or the caller could not unmount it. All other mounts are the kernel's
-// business.
+// moveMount moves a mount that openTree has made. The shim must not keep it open after that, or
+// the caller could not unmount it. The kernel moves all other mounts.
 func moveMount(w *worker, c *call) response {
 	s := w.server
 	if s.detached.empty() {
@@ -128,20 +127,20 @@ func moveMount(w *worker, c *call) response {
 	if err != nil {
 		return pass
 	}
-	tree := s.detached.take(fd)
+	mount := s.detached.take(fd)
 	unix.Close(fd)
-	if tree == nil {
+	if mount == nil {
 		return pass
 	}
-	if v := w.moveDetached(c, id, mounts, tree, flags); v.errno != 0 || v.pass {
-		s.detached.putBack(tree)
+	if v := w.moveDetached(c, id, mounts, mount, flags); v.errno != 0 || v.pass {
+		s.detached.putBack(mount)
 		return v
 	}
-	tree.Close()
+	mount.Close()
 	return response{}
 }
 
-func (w *worker) moveDetached(c *call, id *identity, mounts int, tree *os.File, flags uint64) response {
+func (w *worker) moveDetached(c *call, id *identity, mounts int, mount *os.File, flags uint64) response {
 	k, ok := w.walker(c, id, 0)
 	if !ok {
 		return pass
@@ -159,5 +158,5 @@ func (w *worker) moveDetached(c *call, id *identity, mounts int, tree *os.File, 
 	if !c.waits() {
 		return fail(unix.EINTR)
 	}
-	return w.run(map[int]int{fdMounts: mounts, fdTree: int(tree.Fd()), fdDir: at}, nil, attachMount(num(fdTree)))
+	return w.run(map[int]int{fdMounts: mounts, fdTree: int(mount.Fd()), fdDir: at}, nil, attachMount(num(fdTree)))
 }

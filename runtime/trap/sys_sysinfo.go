@@ -38,13 +38,13 @@ func sysinfo(w *worker, c *call) response {
 	return writeResponse(c.write(c.args[0], bytesOf(&host)))
 }
 
-// figures are a cgroup's at a time. Reading them costs more than the rest of a call.
+// usage is a cgroup's usage at a point in time. Reading it costs more than the rest of a call.
 type usage struct {
 	limit, used, processes uint64
 	at                     time.Time
 }
 
-// figuresAge is how old figures may be.
+// usageAge is how old a usage may be.
 const usageAge = 20 * time.Millisecond
 
 func (s *Server) usage() *usage {
@@ -64,14 +64,14 @@ func writeResponse(err error) response {
 	return response{}
 }
 
-// ownTime is this process's time namespace, the host's: what its link reads. (To follow the
-// link takes twice as long.)
+// ownTime is the target of the link to the shim's time namespace, which is the host's. (To follow
+// the link takes twice as long.)
 var ownTime = sync.OnceValue(func() string {
 	text, _ := os.Readlink("/proc/self/ns/time")
 	return text
 })
 
-// inOwnTime tells whether the caller is in the host's time namespace.
+// inOwnTime reports whether the caller is in the host's time namespace.
 func (c *caller) inOwnTime() bool {
 	var buf [64]byte
 	n := 0
@@ -82,8 +82,8 @@ func (c *caller) inOwnTime() bool {
 	return err != nil || string(buf[:n]) == ownTime()
 }
 
-// bootOffset are the seconds that the caller's clock of the time since boot is ahead of
-// the host's, time_namespaces(7).
+// bootOffset returns how many seconds the caller's boot-time clock is ahead of the host's,
+// time_namespaces(7).
 func (c *caller) bootOffset() int64 {
 	if c.inOwnTime() {
 		return 0
@@ -107,7 +107,8 @@ func (c *caller) bootOffset() int64 {
 	return 0
 }
 
-// narrow is struct sysinfo of 32-bit callers: sizes are in units that fit.
+// narrow returns struct sysinfo for 32-bit callers, with a unit large enough for the sizes to
+// fit.
 func narrow(i *unix.Sysinfo_t) []byte {
 	unit, shift := uint64(max(i.Unit, 1)), 0
 	for largest := max(uint64(i.Totalram), uint64(i.Totalswap)) * unit >> shift; largest>>32 != 0; largest >>= 1 {

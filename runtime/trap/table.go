@@ -8,13 +8,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// handlers are all calls that are looked at, docs/system-calls.md has the reasons.
+// handlers lists all calls that are handed over. docs/system-calls.md has the reasons, and
+// TestTable compares the two.
 var handlers []handler
 
 func init() {
 	device := func(mode uint) [][]specs.LinuxSeccompArg {
-		// FIFOs, sockets and plain files are the kernel's business, and so are
-		// whiteouts of overlayfs, device 0.
+		// FIFOs, sockets and plain files are left to the kernel, and so are whiteouts of
+		// overlayfs, which are device 0.
 		return [][]specs.LinuxSeccompArg{
 			{bits(mode, unix.S_IFMT, unix.S_IFCHR), notZero(mode + 1)},
 			{bits(mode, unix.S_IFMT, unix.S_IFBLK), notZero(mode + 1)},
@@ -22,8 +23,8 @@ func init() {
 	}
 	const (
 		change = unix.MS_REMOUNT | unix.MS_BIND | unix.MS_MOVE | unix.MS_SHARED | unix.MS_PRIVATE | unix.MS_SLAVE | unix.MS_UNBINDABLE
-		// Programs of old mark their flags, and the kernel takes the mark, and all flags
-		// that share its bits, away.
+		// Old programs mark their flags with a magic number. The kernel removes the mark, and
+		// with it all flags that share its bits.
 		magic, magicBits = unix.MS_MGC_VAL, unix.MS_MGC_MSK
 	)
 	clone := [][]specs.LinuxSeccompArg{{bits(2, unix.OPEN_TREE_CLONE|unix.AT_RECURSIVE, unix.OPEN_TREE_CLONE)}}
@@ -48,12 +49,12 @@ func init() {
 // handler answers one system call.
 type handler struct {
 	name string
-	// when are alternatives of conditions on the arguments.
+	// when lists alternative conditions on the arguments; one of them must hold.
 	when   [][]specs.LinuxSeccompArg
 	handle func(*worker, *call) response
 }
 
-// numbers finds handlers by architecture and number.
+// handlersByNumber finds handlers by architecture and number.
 var handlersByNumber = sync.OnceValue(func() map[seccomp.Number]*handler {
 	byName := map[string]*handler{}
 	var names []string

@@ -7,26 +7,25 @@ import (
 	"sysbox/runtime/program"
 )
 
-// walker resolves a caller's paths, with the caller's ids and these of the host's
-// capabilities.
+// walker resolves a caller's paths, with the caller's ids and the given capabilities of the host.
 //
-// A file system that the container has mounted can be one of FUSE, whose server never
-// answers, or an overlay above it. A thread of this process that waits for that cannot be
-// given up: it keeps the whole process from ending. So the worker itself resolves only what
-// the kernel has in memory (RESOLVE_CACHED, Linux 5.12), which nobody is asked for, and all
-// else is done by a process in the container's cgroups.
+// The container may have mounted a FUSE file system whose server never answers, or an overlay
+// above one. A thread of the shim that waits for it could not be given up, and would keep the
+// shim from ending. So the worker itself resolves only what the kernel has in memory
+// (RESOLVE_CACHED, Linux 5.12). A process in the container's cgroups does the rest.
 type walker struct {
 	w      *worker
 	c      *call
 	id     *identity
 	rights uint64
-	// root and cwd are the caller's, O_PATH.
+	// root and cwd are the caller's, opened with O_PATH.
 	root, cwd int
-	// near: the root is on a file system of the host's, so that the worker can enter it.
+	// onHostFS reports whether the root is on one of the host's file systems, so that the worker
+	// can enter it.
 	onHostFS bool
 }
 
-// walker returns one for a call; false if the caller has gone.
+// walker returns a walker for a call; false if the caller has gone.
 func (w *worker) walker(c *call, id *identity, rights uint64) (*walker, bool) {
 	root, cwd, ok := c.rootAndCwd()
 	if !ok {
@@ -42,14 +41,14 @@ func (k *walker) close() {
 	unix.Close(k.cwd)
 }
 
-// known is what the kernel knows of an open file; no server is asked.
+// cachedStat returns what the kernel knows of an open file. It asks no server of a file system.
 func cachedStat(fd int) (st unix.Statx_t, err error) {
 	err = unix.Statx(fd, "", unix.AT_EMPTY_PATH|unix.AT_STATX_DONT_SYNC, unix.STATX_BASIC_STATS|unix.STATX_MNT_ID, &st)
 	return st, err
 }
 
-// enter makes the caller's root the worker's, and the caller's identity. [worker.run] takes
-// both back.
+// enterRoot makes the caller's root the worker's, and takes on the caller's identity.
+// [worker.run] undoes both.
 func (k *walker) enterRoot() error {
 	w := k.w
 	if w.changed.fs {
@@ -62,7 +61,7 @@ func (k *walker) enterRoot() error {
 	return w.setCreds(k.id, k.rights)
 }
 
-// open opens what a path leads to from base, which may be unix.AT_FDCWD.
+// open opens a path relative to base, which may be unix.AT_FDCWD.
 func (k *walker) open(base int, path string, how unix.OpenHow) (int, error) {
 	if k.onHostFS {
 		if err := k.enterRoot(); err != nil {
@@ -82,14 +81,14 @@ func (k *walker) open(base int, path string, how unix.OpenHow) (int, error) {
 	return k.openByDelegate(base, path, how)
 }
 
-// send is open by a process of its own.
+// openByDelegate is [walker.open] in a process of its own.
 func (k *walker) openByDelegate(base int, path string, how unix.OpenHow) (int, error) {
 	files := map[int]int{fdRoot: k.root, fdCwd: k.cwd}
 	from := num(unix.AT_FDCWD)
 	if base != unix.AT_FDCWD {
 		files[fdDir], from = base, num(fdDir)
 	}
-	f, v := k.w.fetch(files, append(enterRootAndCwd(), forFiles(k.id, k.rights)...), program.Program{delegate.Open(from, path, how)}, "file")
+	f, v := k.w.fetch(files, append(enterRootAndCwd(), asFileMaker(k.id, k.rights)...), program.Program{delegate.Open(from, path, how)}, "file")
 	if f == nil {
 		return -1, v.err()
 	}
@@ -97,7 +96,7 @@ func (k *walker) openByDelegate(base int, path string, how unix.OpenHow) (int, e
 	return unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 0)
 }
 
-// inPlaces enters a caller's root and working directory.
+// enterRootAndCwd enters a caller's root and working directory.
 func enterRootAndCwd() program.Program {
 	return program.Program{
 		step("go to the root", unix.SYS_FCHDIR, num(fdRoot)),
@@ -106,7 +105,7 @@ func enterRootAndCwd() program.Program {
 	}
 }
 
-// pathOf is the path of an open file, from the caller's root.
+// pathOf returns the path of an open file, relative to the caller's root.
 func (k *walker) pathOf(fd int) (string, error) {
 	if !k.onHostFS {
 		return "", errPass

@@ -12,19 +12,18 @@ import (
 	"sysbox/runtime/sys"
 )
 
-// worker is a thread that has a root, a working directory, a umask and a mount
-// namespace of its own. For one job at a time it takes on those of a caller; what cannot
-// be taken back ends the thread.
+// worker is a thread that has its own root, working directory, umask and mount namespace. For one
+// job at a time it takes on those of a caller. If it cannot restore its own, the thread ends.
 type worker struct {
 	pool    *workers
 	server  *Server
 	changed struct{ creds, fs, mounts bool }
-	handle  procHandle // of who called last
-	// effective are the capabilities that capable has set.
+	handle  procHandle // of the last caller
+	// effective is what setCaps has set.
 	effective uint64
 }
 
-// workers lends out such threads. Idle ones end after a while.
+// workers lends out such threads. A thread that is idle for a while ends.
 type workers struct {
 	server *Server
 	jobs   chan job
@@ -34,13 +33,13 @@ type workers struct {
 }
 
 type job struct {
-	// do's error ends the thread.
+	// An error of do ends the thread.
 	do func(*worker) error
-	// after is called at the end, or if there was no thread to be had.
+	// after is called at the end, and also if no thread could be started.
 	after func()
 }
 
-// idle is how long a thread waits for the next job.
+// idle is how long a thread without a job is kept.
 const idle = 2 * time.Second
 
 func newWorkers(s *Server) (*workers, error) {
@@ -49,7 +48,7 @@ func newWorkers(s *Server) (*workers, error) {
 	if p.groups, err = unix.Getgroups(); err != nil {
 		return nil, err
 	}
-	// The process's own, not those of the thread that this is called on.
+	// This takes the root and namespace of the process, not of the current thread.
 	pid := strconv.Itoa(unix.Getpid())
 	if p.root, err = unix.Openat(s.proc, pid+"/root", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0); err != nil {
 		return nil, err
@@ -61,14 +60,14 @@ func newWorkers(s *Server) (*workers, error) {
 	return p, nil
 }
 
-// close gives up the handles; no job may be running.
+// close closes the handles. No job may be running.
 func (p *workers) close() {
 	close(p.jobs)
 	unix.Close(p.root)
 	unix.Close(p.mounts)
 }
 
-// run has one of the threads do a job.
+// run runs a job on one of the threads.
 func (p *workers) run(j job) {
 	select {
 	case p.jobs <- j:
@@ -91,7 +90,7 @@ func (p *workers) serve(j job) error {
 		err := j.do(w)
 		j.after()
 		if err != nil {
-			return nil // the thread goes, and with it what it could not give back
+			return nil // the thread ends, and with it whatever it could not restore
 		}
 		select {
 		case next, more := <-p.jobs:
@@ -105,8 +104,8 @@ func (p *workers) serve(j job) error {
 	}
 }
 
-// become takes on an identity's ids for files, its groups and umask, and leaves the
-// thread these capabilities of this process's only.
+// setCreds takes on an identity's file system ids, groups and umask. It leaves the thread only
+// the given capabilities.
 func (w *worker) setCreds(id *identity, capabilities uint64) error {
 	w.changed.creds = true
 	if err := setGroups(id.groups); err != nil {
@@ -121,7 +120,7 @@ func (w *worker) setCreds(id *identity, capabilities uint64) error {
 	return w.setCaps(capabilities)
 }
 
-// capable changes the thread's effective capabilities.
+// setCaps sets the thread's effective capabilities.
 func (w *worker) setCaps(effective uint64) error {
 	w.changed.creds = true
 	w.effective = effective
@@ -134,11 +133,11 @@ func (w *worker) setCaps(effective uint64) error {
 	return unix.Capset(&h, &d[0])
 }
 
-// peek looks at the caller, also while the thread has the caller's identity: by that it may
-// not, as the caller is a process of another user namespace.
+// withPtrace lets look read from the caller while the thread has the caller's identity. That
+// identity alone does not suffice, as the caller is in another user namespace.
 func (w *worker) withPtrace(look func() error) error { return w.withCaps(1<<unix.CAP_SYS_PTRACE, look) }
 
-// with does something with further capabilities. A thread with an identity of its own has all.
+// withCaps calls do with additional capabilities. A thread with its own credentials has all.
 func (w *worker) withCaps(capabilities uint64, do func() error) error {
 	if !w.changed.creds {
 		return do()
@@ -151,10 +150,9 @@ func (w *worker) withCaps(capabilities uint64, do func() error) error {
 	return cmp.Or(w.setCaps(kept), err)
 }
 
-// callers opens one of the caller's files in procfs, by open, as peek. The folder of files
-// there belongs to another than the caller, and is closed to it, where the caller is not
-// dumpable, as after setfsuid(2). What a link leads to is not opened: the caller gets no
-// right by this that it has not.
+// openOfCaller opens one of the caller's files in procfs, with the capabilities that this takes.
+// If the caller is not dumpable, as after setfsuid(2), its fd directory belongs to another user
+// and is closed to the caller. The target of a link is not opened, so the caller gains no right.
 func (w *worker) openOfCaller(open func() (int, error)) (fd int, err error) {
 	fd = -1
 	err = w.withCaps(1<<unix.CAP_SYS_PTRACE|1<<capDACReadSearch, func() (err error) {
@@ -168,13 +166,13 @@ func (w *worker) openOfCaller(open func() (int, error)) (fd int, err error) {
 	return fd, err
 }
 
-// join enters a mount namespace.
+// joinMounts enters a mount namespace.
 func (w *worker) joinMounts(mounts int) error {
 	w.changed.mounts = true
 	return unix.Setns(mounts, unix.CLONE_NEWNS)
 }
 
-// restore gives the thread back what it had.
+// restoreCreds gives the thread its own credentials, root and mount namespace back.
 func (w *worker) restoreCreds() error {
 	if w.changed.creds {
 		err := w.setCaps(^uint64(0))
@@ -185,8 +183,7 @@ func (w *worker) restoreCreds() error {
 		for i, g := range w.pool.groups {
 			groups[i] = uint32(g)
 		}
-		// A change of ids may have made this process's memory readable
-		// (fs.suid_dumpable).
+		// A change of ids may have made this process's memory readable (fs.suid_dumpable).
 		err = errors.Join(err, setGroups(groups), w.setCaps(^uint64(0)), sys.NoDumpable())
 		if err != nil {
 			return err
@@ -195,7 +192,7 @@ func (w *worker) restoreCreds() error {
 			return unix.EPERM
 		}
 	}
-	if w.changed.mounts { // changes root and working directory as well
+	if w.changed.mounts { // setns also changes the root and the working directory
 		if err := unix.Setns(w.pool.mounts, unix.CLONE_NEWNS); err != nil {
 			return err
 		}
@@ -212,7 +209,7 @@ func (w *worker) restoreCreds() error {
 	return nil
 }
 
-// setGroups sets this thread's groups; package unix would set all threads'.
+// setGroups sets the groups of this thread only; package unix would set those of all threads.
 func setGroups(groups []uint32) error {
 	first := unsafe.SliceData(append(groups[:len(groups):len(groups)], 0)) // not nil
 	_, _, e := unix.RawSyscall(unix.SYS_SETGROUPS, uintptr(len(groups)), uintptr(unsafe.Pointer(first)), 0)
@@ -222,7 +219,7 @@ func setGroups(groups []uint32) error {
 	return nil
 }
 
-// setFSID sets this thread's id for files, -1 being none, and returns the one before.
+// setFSID sets this thread's file system id and returns the previous one. -1 changes nothing.
 func setFSID(nr uintptr, id uint32) uint32 {
 	old, _, _ := unix.RawSyscall(nr, uintptr(id), 0, 0)
 	return uint32(old)
