@@ -12,15 +12,15 @@ import (
 
 func newCalls() *calls { return &calls{} }
 
-// calls is a program in the making.
+// calls builds a program.
 type calls struct {
 	p program.Program
-	n int // labels given out
-	// marks are those of the next call.
+	n int // how many labels have been used
+	// marks are the marks of the next call.
 	marks []string
 }
 
-// ref is the result of a call made earlier.
+// ref is the result of an earlier call.
 type ref = program.Result
 
 type integer interface {
@@ -48,29 +48,29 @@ func le32(b []byte, v uint32) []byte { return binary.LittleEndian.AppendUint32(b
 
 func itoa(n int) string { return strconv.Itoa(n) }
 
-// cwd is where relative paths begin; all of ours are absolute.
+// cwd is where relative paths begin; the programs use only absolute ones.
 var cwd = program.Sym{Name: "AT_FDCWD", Value: unix.AT_FDCWD}
 
 func (c *calls) buffer(n int) program.Arg { return &program.Buffer{Name: "buffer", N: n} }
 
 const stage2 = "second leg"
 
-// do makes a call whose failure ends the program.
+// do adds a call whose failure ends the program.
 func (c *calls) do(name string, nr uintptr, args ...program.Arg) ref {
 	return c.add(program.Call{Name: name, Nr: nr, Args: args})
 }
 
-// serve makes a call whose failure ends the program and is one of a field of the spec.
+// doFor adds a call whose failure ends the program and is an error of a field of the spec.
 func (c *calls) doFor(field, value, name string, nr uintptr, args ...program.Arg) ref {
 	return c.add(program.Call{Name: name, Field: field, Value: value, Nr: nr, Args: args})
 }
 
-// try makes a call whose failure is of no account.
+// try adds a call whose failure does not matter.
 func (c *calls) try(name string, nr uintptr, args ...program.Arg) ref {
 	return c.add(program.Call{Name: name, Nr: nr, Args: args, IgnoreError: true})
 }
 
-// want makes a call that must have one result.
+// want adds a call that must have the given result.
 func (c *calls) want(name string, result int64, nr uintptr, args ...program.Arg) ref {
 	return c.add(program.Call{Name: name, Nr: nr, Args: args, Want: program.Equals(result)})
 }
@@ -82,30 +82,29 @@ func (c *calls) add(call program.Call) ref {
 	return ref(call.Label)
 }
 
-// put adds a call as it is.
+// put adds a call unchanged.
 func (c *calls) put(call program.Call) {
 	call.Marks, c.marks = append(call.Marks, c.marks...), nil
 	c.p = append(c.p, call)
 }
 
-// mark names the place where the next call will be, for jumps.
+// mark gives the next call a label for jumps.
 func (c *calls) mark(label string) { c.marks = append(c.marks, label) }
 
-// open opens a file below dir, never through a magic link but /proc's own
-// "self".
+// open opens a file below dir. The path has no magic links except /proc's own "self".
 func (c *calls) open(name string, dir program.Arg, path string, flags int) ref {
 	return c.do(name, unix.SYS_OPENAT, dir, str(path), num(flags|unix.O_CLOEXEC), num(0))
 }
 
-// prelude is what every program begins with.
+// prelude adds what every program begins with.
 func (c *calls) prelude(shim int) { c.p = append(c.p, program.Prelude(shim)...) }
 
-// report tells the shim how far the program is.
+// report tells the shim how far the program has come.
 func (c *calls) report(name string, tag uint32) {
 	c.put(program.Report(name, tag, ""))
 }
 
-// fork clones the second leg, tells the shim its pid and ends the first.
+// fork clones stage 2, reports its pid to the shim, and ends stage 1.
 func (c *calls) fork(flags uint64, unified bool) {
 	fd := -1
 	if unified {
@@ -114,16 +113,16 @@ func (c *calls) fork(flags uint64, unified bool) {
 	c.put(program.Fork("pid", stage2, flags, fd))
 	c.put(program.Report("report the pid", TagPid, "pid"))
 	c.put(program.Exit(0))
-	// The parent-death signal would come when the thread ends that started the
-	// first leg; from here on the end of a pipe tells of the shim's death.
+	// The kernel would send the parent-death signal when the thread that started stage 1 ends.
+	// From here on, the end of a pipe shows that the shim has died.
 	c.mark(stage2)
 	c.do("enter the second leg", unix.SYS_PRCTL, num(unix.PR_SET_PDEATHSIG), num(0))
 }
 
-// env is the environment of the process to be.
+// env is the environment of the process that is executed at the end.
 type env struct {
 	list program.Arg
-	// home takes "HOME=…" and its ending NUL bytes from the shim.
+	// home receives "HOME=…" and NUL bytes from the shim.
 	home *program.Buffer
 }
 
@@ -142,7 +141,7 @@ func (c *calls) env(list []string, homeFromSync bool) env {
 	return e
 }
 
-// environment is what listings show of an environment that ends with what home has.
+// environment is how listings show an environment that ends with what home receives.
 func environment(list []string, home *program.Buffer) string {
 	quoted := make([]string, 0, len(list)+1)
 	for _, s := range list {

@@ -6,8 +6,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// makeConsole opens a terminal on the container's own devpts, keeps its
-// master for the shim and makes its slave files 0 to 2 and /dev/console.
+// makeConsole opens a terminal on the container's own devpts. It keeps the master for the shim,
+// and makes the slave files 0 to 2 and /dev/console.
 func (c *calls) makeConsole(p plan.Process) {
 	master := c.open("open a terminal", cwd, "/dev/pts/ptmx", unix.O_RDWR|unix.O_NOCTTY)
 	c.do("unlock the terminal", unix.SYS_IOCTL, master, num(unix.TIOCSPTLCK), words(0))

@@ -10,8 +10,8 @@ import (
 	"sysbox/runtime/program"
 )
 
-// NotExecuted says of a failed step that looks for name or executes it what a user needs
-// to know; other errors stay as they are.
+// NotExecuted explains the failure of a step that looks for name or executes it. It returns other
+// errors unchanged.
 func NotExecuted(err error, name string) error {
 	err = refusedByHost(err)
 	var step *program.StepError
@@ -40,7 +40,7 @@ func ioPriorityError(err error) error {
 	return fmt.Errorf("process.ioPriority: the host's kernel refuses it: %w; IOPRIO_CLASS_RT needs CAP_SYS_NICE of the shim", err)
 }
 
-// refusedByHost says the same of what a program does itself.
+// refusedByHost explains the failure of a step that the host's kernel refuses to the shim.
 func refusedByHost(err error) error {
 	var step *program.StepError
 	if !errors.As(err, &step) || step.Errno == 0 {

@@ -8,7 +8,7 @@ import (
 	"sysbox/runtime/seccomp"
 )
 
-// Join is what the program of a further process is written from.
+// Join has everything that the program of a further process depends on.
 type Join struct {
 	Process *plan.Process
 	Shim    int
@@ -16,22 +16,22 @@ type Join struct {
 	CapLast int // the kernel's highest capability
 	Tasks   int
 	Unified bool
-	// Namespaces are the CLONE_NEW* flags of those that init does not share
-	// with the shim; the pid namespace must be among them.
+	// Namespaces has the CLONE_NEW* flags of the namespaces that init does not share with the
+	// shim. The pid namespace must be among them.
 	Namespaces uint64
 	Filter     *seccomp.Filter
 	Trap       *seccomp.Filter
 	Keyring    Keyring
 }
 
-// Exec writes the program of a further process in a running container. With a
-// terminal, its slave side is handed over as files 0 to 2.
+// Exec writes the program of a further process in a running container. If it has a terminal,
+// files 0 to 2 are the terminal's slave side.
 //
-// The namespaces are joined in two steps. The pid namespace comes first, as
-// only children enter it; the child is then a process of the host's root in
-// there, out of the container's reach. In one setns(2) it joins all others:
-// the kernel checks each against the host's credentials, so that a network
-// namespace that belongs to the host can be joined as well.
+// The namespaces are joined in two steps. The pid namespace comes first, because only children
+// enter it: the child is then a process of the host's root in there, out of the container's
+// reach. It joins all others with one setns(2). For that call the kernel checks each namespace
+// against the host's credentials, so a network namespace that belongs to the host can be joined
+// as well.
 func Exec(in Join) program.Program {
 	c := newCalls()
 	c.stage1(in.Shim, *in.Process, in.Limits)
@@ -47,7 +47,7 @@ func Exec(in Join) program.Program {
 	c.do("close the first leg's files", unix.SYS_CLOSE_RANGE, fd(FDTarget), num(^uint32(0)), num(0))
 	env := c.env(in.Process.Env, false)
 	if in.Namespaces&unix.CLONE_NEWUSER == 0 {
-		// A hook of the host's, which keeps the host's identity.
+		// This is a hook of the host, which keeps the host's identity.
 		c.execute(*in.Process, env)
 		return c.p
 	}

@@ -9,8 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// execute tries the places where the program, args[0] mostly, may be, as execvp(3) does. That the
-// last one fails is the failure of the program.
+// execute tries each place where the program may be, as execvp(3) does. The program is usually
+// args[0]. If the last place fails, the whole program fails.
 func (c *calls) execute(p plan.Process, env env) {
 	name := p.Args[0]
 	if p.Program != "" {
@@ -25,8 +25,8 @@ func (c *calls) execute(p plan.Process, env env) {
 	}
 }
 
-// lookUp fails now, at Create, if what is to be executed at Start is nowhere, as callers
-// of other runtimes know it.
+// lookUp fails at Create if the file that Start will execute does not exist, as callers know it
+// from other runtimes.
 func (c *calls) lookUp(p plan.Process) {
 	const found = "there it is"
 	places := Candidates(p.Args[0], p.Env)
@@ -48,11 +48,11 @@ func (c *calls) lookUp(p plan.Process) {
 	c.mark(found)
 }
 
-// defaultPath is searched where a process has no PATH, as execvp(3) does.
+// defaultPath is searched if a process has no PATH, as in execvp(3).
 const defaultPath = "/bin:/usr/bin"
 
-// Candidates are the paths at which name may be found, in order: itself if it
-// has a slash, else in the folders of the environment's PATH.
+// Candidates returns the paths at which name may be found, in order: name itself if it contains a
+// slash, otherwise one path in each directory of the environment's PATH.
 func Candidates(name string, env []string) []string {
 	if strings.Contains(name, "/") {
 		return []string{name}

@@ -1,11 +1,11 @@
 package process
 
-// Fields of the specification for which a step of a program can fail, as program.Call
-// has them: the shim says what the caller can do about each.
+// Fields of the spec for which a step of a program can fail, as in program.Call. The shim says
+// what the user can do about each.
 const (
-	FieldArgs         = "process.args" // the value is a path at which args[0] may be
+	FieldArgs         = "process.args" // the value is a path at which args[0] could be
 	FieldCwd          = "process.cwd"
-	FieldRlimits      = "process.rlimits" // the value is the limit's name
+	FieldRlimits      = "process.rlimits" // the value is the name of the limit
 	FieldOOMScoreAdj  = "process.oomScoreAdj"
 	FieldScheduler    = "process.scheduler"
 	FieldIOPriority   = "process.ioPriority"

@@ -11,9 +11,10 @@ import (
 	"sysbox/runtime/program"
 )
 
-// Files gathers what a program is started with; the zero value is ready.
+// Files collects the files and limits that a program starts with. The zero value is ready for
+// use.
 type Files struct {
-	// List is what [Start] takes.
+	// List is an argument of [Start].
 	List []program.File
 	// Limits, Tasks and Unified are for [Create] and [Join].
 	Limits  map[int]unix.Rlimit
@@ -26,7 +27,7 @@ type Files struct {
 // Pass passes a file under a number.
 func (s *Files) Pass(f *os.File, at int) { s.List = append(s.List, program.File{File: f, At: at}) }
 
-// Own passes a file and closes it with the others.
+// Own passes a file, and has Close close it.
 func (s *Files) Own(f *os.File, at int) {
 	s.opened = append(s.opened, f)
 	s.Pass(f, at)
@@ -35,15 +36,15 @@ func (s *Files) Own(f *os.File, at int) {
 // Close closes the files that were passed with Own.
 func (s *Files) Close() { CloseAll(s.opened) }
 
-// CloseAll closes files of which none may be nil.
+// CloseAll closes files. None may be nil.
 func CloseAll(files []*os.File) {
 	for _, f := range files {
 		f.Close()
 	}
 }
 
-// Cgroups passes what stage 1 joins the container's cgroups with, and owns it: the files
-// tasks of version 1, and the directory unified of version 2, nil without one.
+// Cgroups passes the files with which a program joins the container's cgroups, and owns them: the
+// tasks files of version 1, and the directory unified of version 2, nil without one.
 func (s *Files) Cgroups(tasks []*os.File, unified *os.File) {
 	for i, f := range tasks {
 		s.Own(f, FDFirst+i)
@@ -55,8 +56,8 @@ func (s *Files) Cgroups(tasks []*os.File, unified *os.File) {
 	}
 }
 
-// Standard passes what every process's program needs besides: the host's procfs, if it is
-// to write there, and files 0 to 2. writes: the program writes there by itself.
+// Standard passes what the program of every process needs: files 0 to 2 and, if the program
+// writes there, the host's procfs. writes says that it does so whatever p has.
 func (s *Files) Standard(p plan.Process, stdio Stdio, ids plan.IDs, writes bool) error {
 	if writes || p.AppArmorProfile != "" || p.SELinuxLabel != "" || p.OOMScoreAdj != nil {
 		f, err := os.OpenFile("/proc", unix.O_PATH|unix.O_DIRECTORY, 0)
@@ -94,11 +95,11 @@ func (s *Files) Standard(p plan.Process, stdio Stdio, ids plan.IDs, writes bool)
 	return nil
 }
 
-// pipefs is the magic of anonymous pipes' file system (linux/magic.h).
+// pipefs is the magic number of the file system of anonymous pipes (linux/magic.h).
 const pipefs = 0x50495045
 
-// giveTo makes a process's end of a pipe blocking, as programs expect, and
-// its user the owner, so that /dev/stdout can be opened again.
+// chownPipe makes a process's end of a pipe blocking, as programs expect, and gives it to the
+// process's user, so that /dev/stdout can be opened again.
 func chownPipe(f *os.File, p plan.Process, ids plan.IDs) error {
 	conn, err := f.SyscallConn()
 	if err != nil {

@@ -8,7 +8,7 @@ import (
 	"sysbox/runtime/seccomp"
 )
 
-// finish takes on the identity of the process and executes it.
+// setIdentity takes on the identity of the process and executes it.
 func (c *calls) setIdentity(p plan.Process, capLast int, f, trap *seccomp.Filter, env env) {
 	c.do("start a session", unix.SYS_SETSID)
 	if p.Terminal {
@@ -28,8 +28,8 @@ func (c *calls) setIdentity(p plan.Process, capLast int, f, trap *seccomp.Filter
 	dir := c.doFor(FieldCwd, p.Cwd, "open the working directory "+p.Cwd, unix.SYS_OPENAT2, cwd, str(p.Cwd),
 		words(unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0, unix.RESOLVE_NO_MAGICLINKS), num(24))
 	c.do("enter the working directory "+p.Cwd, unix.SYS_FCHDIR, dir)
-	// Closed here, not by execve: that first gives the process memory that belongs to the
-	// container, whose root may then look at its files, and closes after that.
+	// The files are closed here and not by execve. That first gives the process memory that
+	// belongs to the container, whose root may then look at its files, and closes them later.
 	c.do("close the working directory", unix.SYS_CLOSE, dir)
 	c.do("close the files of the set-up", unix.SYS_CLOSE_RANGE, fd(FDSync), fd(FDProc), num(0))
 	c.do("close the numbered files of the set-up", unix.SYS_CLOSE_RANGE, num(FDTrap+1), num(^uint32(0)), num(0))
@@ -45,8 +45,7 @@ func (c *calls) setIdentity(p plan.Process, capLast int, f, trap *seccomp.Filter
 		c.trapFilter(trap)
 	} else {
 		c.trapFilter(trap)
-		// Without no_new_privs a filter needs CAP_SYS_ADMIN, which the
-		// process may be about to lose.
+		// Without no_new_privs a filter needs CAP_SYS_ADMIN, which the process may lose next.
 		c.profileFilter(f)
 	}
 	c.setCreds(p, capLast)
@@ -56,8 +55,8 @@ func (c *calls) setIdentity(p plan.Process, capLast int, f, trap *seccomp.Filter
 	c.execute(p, env)
 }
 
-// labels writes the LSM labels of the next execve through the host's own
-// procfs, which nothing in the container can redirect.
+// labels writes the LSM labels for the next execve through the host's procfs, which nothing in
+// the container can redirect.
 func (c *calls) labels(p plan.Process) {
 	if p.AppArmorProfile != "" {
 		c.label("AppArmor profile", "self/attr/apparmor/exec", "exec "+p.AppArmorProfile)
@@ -73,8 +72,8 @@ func (c *calls) label(what, file, value string) {
 	c.do("close "+file, unix.SYS_CLOSE, fd)
 }
 
-// memoryPolicy is inherited from here on; the kernel looks for its nodes among those of
-// the process's cgroups.
+// memoryPolicy sets a policy that all later steps inherit. The kernel accepts only nodes of the
+// process's cgroups.
 func (c *calls) memoryPolicy(m *plan.MemoryPolicy) {
 	if m == nil {
 		return
@@ -85,7 +84,7 @@ func (c *calls) memoryPolicy(m *plan.MemoryPolicy) {
 		return
 	}
 	mask := bitmap(m.Nodes)
-	// The kernel takes one bit less than it is told.
+	// The kernel reads one bit less than this number.
 	c.doFor(FieldMemoryPolicy, "", name, unix.SYS_SET_MEMPOLICY, num(m.Mode), words(mask...), num(64*len(mask)+1))
 }
 
@@ -105,8 +104,8 @@ func (c *calls) affinity(name string, cpus []int) {
 	c.do(name, unix.SYS_SCHED_SETAFFINITY, num(0), num(8*len(mask)), words(mask...))
 }
 
-// limits sets the limits as asked; the first leg has raised what had to be.
-// They come last, as a small one would break the set-up itself.
+// limits sets the limits that the spec asks for; stage 1 has raised the hard ones. This comes
+// late, because a small limit would break the set-up itself.
 func (c *calls) limits(p plan.Process) {
 	for _, l := range p.Rlimits {
 		c.do("set "+l.Name, unix.SYS_PRLIMIT64, num(0), num(l.Type), words(l.Soft, l.Hard), num(0))
@@ -119,15 +118,15 @@ func (c *calls) profileFilter(f *seccomp.Filter) {
 	}
 	listener := c.do("install the seccomp filter", unix.SYS_SECCOMP, num(unix.SECCOMP_SET_MODE_FILTER), num(f.Flags), c.fprog(f.Bytes()))
 	if f.Flags&unix.SECCOMP_FILTER_FLAG_NEW_LISTENER != 0 {
-		// The calls from here on may wait for the agent's answers, which has its listener then.
+		// From here on calls may wait for answers of the agent, which gets its listener now.
 		c.put(program.SendFile("give the agent's listener to the shim", FDTrap, "the listener", listener))
 	}
 }
 
-// trap installs the notification filter and sends its listener to the shim. It comes
-// before the profile's filter, which may deny what sends it. Where a filter with a
-// listener is in force already, as the kernel allows one for a process (EBUSY), this
-// process is in a container of a container: the outer one answers.
+// trapFilter installs the notification filter and sends its listener to the shim. It comes before
+// the profile's filter, which may deny the calls that send it. The kernel allows only one filter
+// with a listener for a process (EBUSY). If there is one already, this process is in a container
+// within a container, and the outer shim answers.
 func (c *calls) trapFilter(f *seccomp.Filter) {
 	if f == nil {
 		return
@@ -139,12 +138,12 @@ func (c *calls) trapFilter(f *seccomp.Filter) {
 		OnError: none, Errno: unix.EBUSY,
 	})
 	c.put(program.SendFile("give the listener to the shim", FDTrap, "the listener", listener))
-	c.do("close the listener", unix.SYS_CLOSE, listener) // before execve, as the others
+	c.do("close the listener", unix.SYS_CLOSE, listener) // before execve, like the others
 	c.mark(none)
 	c.try("close the listener's socket", unix.SYS_CLOSE, fd(FDTrap))
 }
 
-// identity sets groups, ids and capabilities of the process.
+// setCreds sets the groups, ids and capabilities of the process.
 func (c *calls) setCreds(p plan.Process, capLast int) {
 	groups := make([]byte, 0, 4*len(p.AdditionalGIDs))
 	for _, g := range p.AdditionalGIDs {

@@ -10,34 +10,33 @@ import (
 	"sysbox/runtime/seccomp"
 )
 
-// Create is what the program of a container's init is written from.
+// Create has everything that the program of a container's init depends on.
 type Create struct {
 	Plan *plan.Plan
 	// Shim is the pid of the process that will run the program.
 	Shim int
-	// Limits are the shim's own resource limits, by RLIMIT_ number: a hard
-	// limit above them is raised while the child is still the host's.
+	// Limits are the shim's own resource limits by RLIMIT_ number. Stage 1 raises a hard limit
+	// above them.
 	Limits map[int]unix.Rlimit
-	// Owner is the host's id of the container's root.
+	// Owner is the host's id that the container's root maps to.
 	Owner uint32
 	// CapLast is the kernel's highest capability.
 	CapLast int
-	// Tasks is how many version 1 cgroups there are to join; their files are
-	// at FDFirst and up. Unified is true if FDUnified is there.
+	// Tasks is the number of version 1 cgroups to join. Their files begin at FDFirst. Unified
+	// reports whether there is an FDUnified.
 	Tasks   int
 	Unified bool
-	// Joins are the namespaces to be joined, in the order of their files,
-	// which come after the cgroups'.
+	// Joins are the CLONE_NEW* flags of the namespaces to join, in the order of their files,
+	// which follow those of the cgroups.
 	Joins []int
-	// Filter is the compiled seccomp filter, nil for none. If its flags ask for a
-	// listener, that goes to the shim over FDTrap; there is no Trap then.
+	// Filter is the compiled seccomp filter, nil for none. If its flags ask for a listener, the
+	// listener goes to the shim over FDTrap, and Trap is nil.
 	Filter *seccomp.Filter
-	// Trap is the notification filter, whose listener goes to the shim over
-	// FDTrap; nil for none.
+	// Trap is the notification filter, nil for none. Its listener goes to the shim over FDTrap.
 	Trap *seccomp.Filter
-	// Keyring names the session keyring to be made.
+	// Keyring is the name of the session keyring to make.
 	Keyring string
-	// AskHome makes init read the value of HOME when it is let go on.
+	// HomeFromSync makes init take the value of HOME from the sync pipe.
 	HomeFromSync bool
 }
 
@@ -60,8 +59,8 @@ func Init(in Create) program.Program {
 	// From here on the child is init.
 	c.joinCgroups(in.Tasks)
 	if i := slices.Index(in.Joins, unix.CLONE_NEWCGROUP); i >= 0 {
-		// Not before: where cgroup2 is mounted with nsdelegate, as systemd does, nobody in
-		// a cgroup namespace is let into a cgroup outside of it (ENOENT).
+		// This must come after the cgroups: if cgroup2 is mounted with nsdelegate, as systemd
+		// does it, a process in a cgroup namespace cannot join a cgroup outside of it (ENOENT).
 		c.do("join cgroup namespace", unix.SYS_SETNS, num(FDFirst+in.Tasks+i), num(unix.CLONE_NEWCGROUP))
 	}
 	c.do("close the first leg's files", unix.SYS_CLOSE_RANGE, fd(FDTarget), num(^uint32(0)), num(0))
@@ -72,11 +71,11 @@ func Init(in Create) program.Program {
 		c.report("say that the time namespace is there", TagTime)
 	}
 	if ns.Network.Mode == plan.NamespaceNew {
-		c.loopback() // while the shim builds the tree
+		c.loopback() // while the shim makes the mount tree
 	}
 	env := c.env(in.Plan.Process.Env, in.HomeFromSync)
 	c.want("wait for the tree", SyncSize, unix.SYS_READ, fd(FDSync), env.home, num(SyncSize))
-	if ns.Time.Mode == plan.NamespaceNew { // before Linux 6.3 an execve does not enter it
+	if ns.Time.Mode == plan.NamespaceNew { // before Linux 6.3 execve does not enter it
 		c.do("enter the time namespace", unix.SYS_SETNS, children, num(unix.CLONE_NEWTIME))
 	}
 	c.do("enter the root", unix.SYS_CHDIR, str("/"))
@@ -121,11 +120,10 @@ func cloneFlags(ns plan.Namespaces) uint64 {
 	return flags
 }
 
-// unshareFlags are the namespaces that init makes itself once it is root in
-// its user namespace: the mount namespace so that the tree is copied and
-// locked, the ipc namespace so that its mqueue belongs to root (made with the
-// user namespace it would belong to nobody), the cgroup namespace so that it
-// is rooted where init was put.
+// unshareFlags are the namespaces that init makes after it has become root in its user namespace:
+// the mount namespace so that the mount tree is copied and locked, the ipc namespace so that its
+// mqueue belongs to root (if it were made with the user namespace, it would belong to nobody),
+// and the cgroup namespace so that its root is init's cgroup.
 func unshareFlags(ns plan.Namespaces) uint64 {
 	flags := uint64(unix.CLONE_NEWNS)
 	if ns.Cgroup.Mode == plan.NamespaceNew {

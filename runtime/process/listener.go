@@ -11,13 +11,13 @@ import (
 	"sysbox/runtime/seccomp"
 )
 
-// Listens tells whether a profile's filter has a listener, which is an agent's.
+// HasListener reports whether a profile's filter has a listener, which goes to an agent.
 func HasListener(f *seccomp.Filter) bool {
 	return f != nil && f.Flags&unix.SECCOMP_FILTER_FLAG_NEW_LISTENER != 0
 }
 
-// ListenerSocket passes a program the socket over which it sends the listener of one
-// of its filters, and returns the other end; nil if none has one.
+// ListenerSocket passes a socket to a program, over which the program sends the listener of one
+// of its filters, and returns the other end. It returns nil if neither filter has a listener.
 func (s *Files) ListenerSocket(filter, trap *seccomp.Filter) (*os.File, error) {
 	if trap == nil && !HasListener(filter) {
 		return nil, nil
@@ -30,8 +30,8 @@ func (s *Files) ListenerSocket(filter, trap *seccomp.Filter) (*os.File, error) {
 	return os.NewFile(uintptr(pair[0]), "listener's socket"), nil
 }
 
-// AwaitListener waits until a process has sent a seccomp listener, up to deadline; nil if it
-// ends without.
+// AwaitListener waits up to deadline until a process has sent a seccomp listener. It returns nil
+// if the process ends without one.
 func AwaitListener(socket *os.File, p *Process, deadline time.Duration) (*os.File, error) {
 	for end := time.Now().Add(deadline); time.Now().Before(end); {
 		poll := []unix.PollFd{{Fd: int32(socket.Fd()), Events: unix.POLLIN}}
@@ -41,7 +41,7 @@ func AwaitListener(socket *os.File, p *Process, deadline time.Duration) (*os.Fil
 		if poll[0].Revents != 0 {
 			fd, err := program.ReceiveFile(socket)
 			if fd < 0 {
-				return nil, err // it has failed, and says so elsewhere
+				return nil, err // the process has failed; its error is reported elsewhere
 			}
 			return os.NewFile(uintptr(fd), "seccomp listener"), err
 		}

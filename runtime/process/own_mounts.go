@@ -7,7 +7,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ownMounts makes the mounts that need not be locked.
+// ownMounts makes the mounts that do not have to be locked.
 func (c *calls) ownMounts(p *plan.Plan) {
 	var made []string
 	for _, m := range p.Mounts {
@@ -21,7 +21,7 @@ func (c *calls) ownMounts(p *plan.Plan) {
 		c.mount(m, p.MountLabel)
 	}
 	for _, m := range p.Mounts {
-		// The copy into this mount namespace has made them bindable.
+		// The copy into this mount namespace has lost the flag.
 		if m.Propagation&unix.MS_UNBINDABLE != 0 {
 			c.do("make "+m.Destination+" unbindable", unix.SYS_MOUNT, num(0), str(m.Destination), num(0), num(m.Propagation), num(0))
 		}
@@ -31,8 +31,8 @@ func (c *calls) ownMounts(p *plan.Plan) {
 	}
 }
 
-// Missing are the folders on the way to destination that cannot be made
-// before the mounts in made are there, because they lie on one of them.
+// Missing returns the directories on the way to destination that cannot be made before the mounts
+// in made exist, because they are on one of them.
 func Missing(destination string, made []string) []string {
 	base := ""
 	for _, m := range made {
@@ -52,9 +52,9 @@ func Missing(destination string, made []string) []string {
 	return out
 }
 
-// mount makes a new file system and attaches it. The mount point is found
-// without magic links; nothing of the container has run yet, but who shares a volume with
-// it may lead the same path elsewhere meanwhile. An mqueue has to be given its label.
+// mount makes a new file system and attaches it. It finds the mount point without magic links.
+// Nothing of the container has run yet, but a process that shares a volume with it may change the
+// path in the meantime. An mqueue needs an explicit label.
 func (c *calls) mount(m plan.Mount, label string) {
 	do := c.do
 	if m.Optional {
@@ -79,7 +79,8 @@ func (c *calls) mount(m plan.Mount, label string) {
 	do("make "+what, unix.SYS_FSCONFIG, fs, num(unix.FSCONFIG_CMD_CREATE), num(0), num(0), num(0))
 	fd := do("mount "+what, unix.SYS_FSMOUNT, fs, num(unix.FSMOUNT_CLOEXEC), num(m.Set))
 	if label != "" && m.Type == "mqueue" {
-		// It has no path yet, and by fd, which is O_PATH, the kernel sets no attribute.
+		// The mount has no path yet, and through fd, which is O_PATH, the kernel sets no
+		// attribute.
 		c.do("enter "+what, unix.SYS_FCHDIR, fd)
 		c.do("label "+what, unix.SYS_SETXATTR, str("."), str("security.selinux"), str(label), num(len(label)+1), num(0))
 		c.do("go back to the root", unix.SYS_CHDIR, str("/"))

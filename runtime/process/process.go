@@ -9,19 +9,18 @@ import (
 	"sysbox/runtime/program"
 )
 
-// Stdio is the first three files of a process. A nil file is /dev/null. With
-// a terminal they are not used. The runtime gives pipes to the process's user
-// (fchown) so that /dev/stdout can be opened again in the container; it never
-// closes the files it was given.
+// Stdio has the first three files of a process. A nil file stands for /dev/null. With a terminal
+// they are not used. The runtime gives pipes to the process's user (fchown), so that /dev/stdout
+// can be opened again in the container. It never closes the files.
 type Stdio struct {
 	Stdin, Stdout, Stderr *os.File
 }
 
-// Exit is how a process ended.
+// Exit says how a process ended.
 type Exit struct {
-	// Status is the exit code, or 128 + the signal's number.
+	// Status is the exit code, or 128 plus the number of the signal.
 	Status int
-	// At is when the runtime learned of it.
+	// At is when the runtime learned of the end.
 	At time.Time
 }
 
@@ -29,14 +28,14 @@ type Exit struct {
 type Process struct {
 	child   *program.Process
 	console *os.File
-	onKill  func()        // is called when it was sent SIGKILL; nil for nothing
+	onKill  func()        // called after SIGKILL was sent; nil for nothing
 	done    chan struct{} // closed once exit is set
 	exit    Exit
 	err     error
 }
 
-// New starts waiting for a child. onKill is called whenever it was sent SIGKILL, and ended
-// before anybody learns of its end; both may be nil.
+// New starts to wait for a child. onKill is called each time the child was sent SIGKILL. ended is
+// called after the child's end, before Wait returns. Both may be nil.
 func New(p *program.Process, onKill, ended func()) *Process {
 	out := &Process{child: p, onKill: onKill, done: make(chan struct{})}
 	go func() {
@@ -50,15 +49,15 @@ func New(p *program.Process, onKill, ended func()) *Process {
 	return out
 }
 
-// Pid on the host.
+// Pid returns the pid on the host.
 func (p *Process) Pid() int { return p.child.Pid }
 
-// Console is the master side of the terminal, nil without one. The caller
-// owns and closes it.
+// Console returns the master side of the terminal, nil without one. The caller owns and closes
+// it.
 func (p *Process) Console() *os.File { return p.console }
 
-// Wait blocks until the process has ended; for any number of callers, also
-// after the end. ctx's end gives ctx.Err().
+// Wait blocks until the process has ended. Any number of callers may use it, also after the end.
+// If ctx ends first, the error is ctx.Err().
 func (p *Process) Wait(ctx context.Context) (Exit, error) {
 	select {
 	case <-p.done:
@@ -73,7 +72,7 @@ func (p *Process) Wait(ctx context.Context) (Exit, error) {
 	}
 }
 
-// Signal sends a signal. os.ErrProcessDone after the end.
+// Signal sends a signal. After the process's end the error is os.ErrProcessDone.
 func (p *Process) Signal(sig int) error {
 	select {
 	case <-p.done:
@@ -87,14 +86,14 @@ func (p *Process) Signal(sig int) error {
 	return err
 }
 
-// Done is closed once the process has ended.
+// Done returns a channel that is closed when the process has ended.
 func (p *Process) Done() <-chan struct{} { return p.done }
 
-// PidFD is its pidfd, which lives until Close.
+// PidFD returns the pidfd, which is open until Close.
 func (p *Process) PidFD() *os.File { return p.child.PidFD }
 
-// SetConsole hands over the master side of its terminal, before anybody asks for it.
+// SetConsole sets the master side of the terminal. Call it before anybody asks for it.
 func (p *Process) SetConsole(master *os.File) { p.console = master }
 
-// Close gives up the pidfd of a process that has ended.
+// Close closes the pidfd of a process that has ended.
 func (p *Process) Close() { p.child.Close() }

@@ -7,7 +7,7 @@ import (
 	"sysbox/runtime/sys"
 )
 
-// Schedule sets a process's scheduling from outside: a user namespace has no right to most
+// Schedule sets a process's scheduling from outside, because a user namespace may not set most
 // policies and priorities.
 func Schedule(p plan.Process, pid int) error {
 	if s := p.Scheduler; s != nil {

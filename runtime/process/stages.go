@@ -9,11 +9,11 @@ import (
 	"sysbox/runtime/program"
 )
 
-// hostLeg is what every first leg does with the host's credentials: it makes
-// sure that it dies with its parent, and raises what only the host may raise.
+// stage1 adds what every stage 1 does with the host's credentials: it makes sure that it dies
+// with its parent, and raises what only the host may raise.
 func (c *calls) stage1(shim int, p plan.Process, limits map[int]unix.Rlimit) {
 	c.prelude(shim)
-	// Here, as a user namespace may have setgroups denied.
+	// This happens here, because a user namespace may deny setgroups.
 	c.do("leave the host's groups", unix.SYS_SETGROUPS, num(0), num(0))
 	for _, l := range p.Rlimits {
 		if own, ok := limits[l.Type]; ok && l.Hard > own.Max {
@@ -33,30 +33,31 @@ func (c *calls) stage1(shim int, p plan.Process, limits map[int]unix.Rlimit) {
 	}
 }
 
-// becomeOwner takes on the id of who makes the container's user namespace, all capabilities
-// kept. What the kernel counts for a user in there it counts for that one as well, up to the
-// limits of the host's (ucounts): instances of inotify, of which there are 128 by default, and
-// namespaces. Made by the host's root, all containers would share his with him.
+// setOwner takes on the id that will own the container's user namespace, and keeps all
+// capabilities. What the kernel counts for a user in the namespace, it counts for the owner as
+// well, up to the host's limits (ucounts): namespaces, and instances of inotify, of which there
+// are 128 by default. If the host's root owned the namespaces, all containers would share its
+// limits.
 func (c *calls) setOwner(uid uint32) {
 	c.do("keep the capabilities", unix.SYS_PRCTL, num(unix.PR_SET_SECUREBITS), num(program.NoSetuidFixup), num(0), num(0), num(0))
 	c.do("become the owner of the user namespace", unix.SYS_SETRESUID, num(^uint32(0)), num(uid), num(^uint32(0)))
 	c.setNonDumpable()
-	c.put(program.ParentDeath(unix.SIGKILL)) // which is forgotten with the id
+	c.put(program.ParentDeath(unix.SIGKILL)) // the change of ids has removed it
 }
 
-// joinCgroups joins the version 1 cgroups. "0" moves the writing thread alone,
-// which spares the kernel the global lock (and the RCU grace period) of moving
-// a pid; the kernel asks for the rights of who opened the file. The second leg
-// does it, so that the first does not count against a limit of one process.
+// joinCgroups joins the version 1 cgroups. "0" moves only the writing thread. To move a pid, the
+// kernel would need its global lock and an RCU grace period. The kernel checks the rights of the
+// process that opened the file. Stage 2 does this, so that stage 1 does not count against a limit
+// of one process.
 func (c *calls) joinCgroups(tasks int) {
 	for i := range tasks {
 		c.want("join a cgroup", 1, unix.SYS_WRITE, num(FDFirst+i), str("0"), num(1))
 	}
 }
 
-// scheduling sets what a user namespace has no right to raise, as the host. It is the
-// leg's own, as some policies are not for children. The shim does this for init, which
-// is born in its user namespace.
+// scheduling sets, with the rights of the host, what a user namespace may not raise. The stage
+// sets it for itself, because some policies are not inherited. For init, which begins in its user
+// namespace, the shim sets it.
 func (c *calls) scheduling(p plan.Process) {
 	if s := p.Scheduler; s != nil {
 		// struct sched_attr, sched_setattr(2).
@@ -69,15 +70,15 @@ func (c *calls) scheduling(p plan.Process) {
 	}
 }
 
-// becomeRoot takes on the ids of the container's root.
+// setRoot takes on the ids of the container's root.
 func (c *calls) setRoot() {
 	c.do("become gid 0", unix.SYS_SETRESGID, num(0), num(0), num(0))
 	c.do("become uid 0", unix.SYS_SETRESUID, num(0), num(0), num(0))
 	c.setNonDumpable()
 }
 
-// hide makes the process non-dumpable again: a change of credentials sets what
-// the host's fs.suid_dumpable says, which may be 1.
+// setNonDumpable makes the process non-dumpable again: a change of credentials sets the flag to
+// the host's fs.suid_dumpable, which may be 1.
 func (c *calls) setNonDumpable() {
 	c.do("refuse to be traced", unix.SYS_PRCTL, num(unix.PR_SET_DUMPABLE), num(0), num(0), num(0), num(0))
 }

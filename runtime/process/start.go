@@ -9,12 +9,11 @@ import (
 	"sysbox/runtime/program"
 )
 
-// StepDeadline bounds every wait for a child that something in the container
-// could stop or slow down; after it the child is killed.
+// StepDeadline bounds every wait for a child that something in the container could stop or slow
+// down. After it the child is killed.
 const StepDeadline = 30 * time.Second
 
-// Setup is a started program until it has executed a file of the container. Close it after
-// that.
+// Setup is a started program until it has executed a file of the container. Close it then.
 type Setup struct{ *program.Stages }
 
 // Start starts a program; deadline bounds each of its steps.
@@ -43,7 +42,7 @@ func (s *Setup) Executed(name string) error {
 	return NotExecuted(s.Stages.Executed(), name)
 }
 
-// explain says of a failure in a set-up what a user needs to know.
+// explain turns the failure of a set-up into an error that says what the user can do.
 func (s *Setup) explain(err error) error {
 	switch {
 	case errors.Is(err, program.ErrEnded):

@@ -9,12 +9,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// decoder shows one argument of a system call; args are all of them, of which the others
-// may say what it means.
+// decoder shows one argument of a system call. args are all arguments; the others may say what
+// this one means.
 type decoder func(a Arg, args []Arg) string
 
-// decoders are, by the name of a system call, those of its arguments. Where there is
-// none, listings show the number.
+// decoders has, by the name of a system call, the decoders of its arguments. Without one,
+// listings show a number.
 var decoders = map[string][]decoder{
 	"capset":            {capHeader, capData},
 	"close_range":       {plain, last, flags(closeFlags)},
@@ -67,7 +67,7 @@ func decode(call string, args []Arg) []string {
 			out[i] = a.String()
 		}
 	}
-	// prctl(2) wants its unused arguments to be 0; they say nothing.
+	// prctl(2) wants its unused arguments to be 0; listings leave them out.
 	if call == "prctl" {
 		for len(out) > 2 && args[len(out)-1] == Int(0) {
 			out = out[:len(out)-1]
@@ -76,7 +76,7 @@ func decode(call string, args []Arg) []string {
 	return out
 }
 
-// numberOf is the value of an argument that the listing knows.
+// numberOf returns the value of an argument if it is known before the program runs.
 func numberOf(a Arg) (uint64, bool) {
 	switch a := a.(type) {
 	case Int:
@@ -87,7 +87,7 @@ func numberOf(a Arg) (uint64, bool) {
 	return 0, false
 }
 
-// byNumber makes a decoder of what shows a number.
+// byNumber makes a decoder of a function that shows a number.
 func byNumber(show func(uint64) string) decoder {
 	return func(a Arg, _ []Arg) string {
 		if s, ok := a.(Sym); ok {
@@ -100,7 +100,7 @@ func byNumber(show func(uint64) string) decoder {
 	}
 }
 
-// byWords makes a decoder of what shows a structure of at least n 64-bit words.
+// byWords makes a decoder of a function that shows a structure of at least n 64-bit words.
 func byWords(n int, show func(w []uint64) string) decoder {
 	return func(a Arg, _ []Arg) string {
 		b, ok := a.(Bytes)
@@ -132,9 +132,9 @@ var (
 		}
 		return fmt.Sprintf("0%o", v)
 	})
-	// id is of a user or group; -1 leaves it as it is.
+	// id shows the id of a user or group; -1 leaves it unchanged.
 	id = byNumber(func(v uint64) string { return strconv.Itoa(int(int32(v))) })
-	// last is the end of a range of descriptors.
+	// last shows the end of a range of descriptors.
 	last = byNumber(func(v uint64) string {
 		if uint32(v) == ^uint32(0) {
 			return "~0"
@@ -169,7 +169,7 @@ var (
 	})
 )
 
-// showOpenFlags says O_RDONLY, too, which is 0.
+// showOpenFlags also shows O_RDONLY, which is 0.
 func showOpenFlags(v uint64) string {
 	s := bits(v, openFlags)
 	switch {
@@ -270,7 +270,7 @@ func groups(a Arg, args []Arg) string {
 	return "[" + strings.Join(out, ", ") + "]"
 }
 
-// ioctlArgument is ioctl(2)'s third, by the request (ioctl_tty(2)).
+// ioctlArgument shows the third argument of ioctl(2), by the request (ioctl_tty(2)).
 func ioctlArgument(a Arg, args []Arg) string {
 	request, _ := numberOf(args[1])
 	switch request {
@@ -290,7 +290,7 @@ func ioctlArgument(a Arg, args []Arg) string {
 	return a.String()
 }
 
-// filter is struct sock_fprog, seccomp(2): its instructions are not for a listing.
+// filter is struct sock_fprog, seccomp(2). Listings do not show its instructions.
 func filter(a Arg, _ []Arg) string {
 	b, ok := a.(*Blob)
 	if !ok || len(b.Data) != 16 {
@@ -299,7 +299,7 @@ func filter(a Arg, _ []Arg) string {
 	return fmt.Sprintf("{%d instructions}", binary.LittleEndian.Uint16(b.Data))
 }
 
-// prctlArgument is prctl(2)'s second, by the option.
+// prctlArgument shows the second argument of prctl(2), by the option.
 func prctlArgument(a Arg, args []Arg) string {
 	option, _ := numberOf(args[0])
 	v, ok := numberOf(a)
@@ -321,7 +321,7 @@ func prctlArgument(a Arg, args []Arg) string {
 	return a.String()
 }
 
-// prctlCapability is its third.
+// prctlCapability shows the third argument of prctl(2).
 func prctlCapability(a Arg, args []Arg) string {
 	option, _ := numberOf(args[0])
 	if v, ok := numberOf(a); ok && option == unix.PR_CAP_AMBIENT {

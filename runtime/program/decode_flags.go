@@ -8,13 +8,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// flag is one name of a set of bits or of an enumeration.
+// flag is the name of a bit, or of a value of an enumeration.
 type flag struct {
 	name  string
 	value uint64
 }
 
-// openFlags are those of open(2). Those whose bits contain others' come first.
+// openFlags are the flags of open(2). Those whose bits contain other flags come first.
 var openFlags = []flag{
 	{"O_PATH", unix.O_PATH},
 	{"O_DIRECTORY", unix.O_DIRECTORY},
@@ -45,7 +45,7 @@ var atFlags = []flag{
 	{"AT_NO_AUTOMOUNT", unix.AT_NO_AUTOMOUNT},
 }
 
-// openTreeFlags has the AT_* flags that open_tree(2) takes besides its own.
+// openTreeFlags includes the AT_* flags that open_tree(2) takes.
 var openTreeFlags = append([]flag{{"OPEN_TREE_CLONE", unix.OPEN_TREE_CLONE}, {"OPEN_TREE_CLOEXEC", unix.OPEN_TREE_CLOEXEC}}, atFlags...)
 
 var cloneFlags = []flag{
@@ -190,7 +190,7 @@ var (
 	}
 )
 
-// capabilityNames are those of capabilities(7), by number.
+// capabilityNames are the names in capabilities(7), by number.
 var capabilityNames = []string{
 	"CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_DAC_READ_SEARCH", "CAP_FOWNER", "CAP_FSETID", "CAP_KILL", "CAP_SETGID", "CAP_SETUID",
 	"CAP_SETPCAP", "CAP_LINUX_IMMUTABLE", "CAP_NET_BIND_SERVICE", "CAP_NET_BROADCAST", "CAP_NET_ADMIN", "CAP_NET_RAW", "CAP_IPC_LOCK",
@@ -207,7 +207,7 @@ func capability(n uint64) string {
 	return strconv.FormatUint(n, 10)
 }
 
-// capabilities names a set; one that has all up to a number is told by that.
+// capabilities names a set. A set of all capabilities up to a number is shown by that number.
 func capabilities(set uint64) string {
 	if set == 0 {
 		return "none"
@@ -225,7 +225,7 @@ func capabilities(set uint64) string {
 	return strings.Join(names, "|")
 }
 
-// bits names a set of flags; what has no name is a number.
+// bits names a set of flags. Bits without a name are shown as a number.
 func bits(v uint64, names []flag) string {
 	if v == 0 {
 		return "0"

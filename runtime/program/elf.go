@@ -7,8 +7,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The image's addresses. Both segments come from one file of two parts: headers and
-// code, then steps and data at dataOff. 64 KiB apart, for arm64's largest pages.
+// The image's addresses. Both segments come from one file with two parts: headers and code, then
+// steps and data at dataOff. They are 64 KiB apart, for arm64's largest pages.
 const (
 	codeBase = 0x100000
 	dataBase = 0x200000
@@ -21,7 +21,7 @@ const (
 
 //go:generate go run gen.go
 
-// machine is what an image needs to know of an architecture.
+// machine has what an image depends on in an architecture.
 type machine struct {
 	elf    uint16 // e_machine
 	entry  []byte // sets the interpreter's register to dataAddr and falls through
@@ -36,15 +36,14 @@ var machines = map[string]machine{
 		binary.LittleEndian.AppendUint32(nil, 0xd2a00013|dataAddr>>16<<5), 0xf2800013|dataAddr&0xffff<<5), interpARM64},
 }
 
-// hideReport precedes the calls of every program.
+// hideReport comes before the calls of every program.
 var hideReport = Call{
 	Name: "close the report pipe on exec", Nr: unix.SYS_FCNTL,
 	Args: []Arg{Int(ReportFD), Sym{"F_SETFD", unix.F_SETFD}, Sym{"FD_CLOEXEC", unix.FD_CLOEXEC}},
 }
 
-// Compile returns the program as a static ELF executable for arch, "amd64" or
-// "arm64". It depends on nothing but its arguments. Errors name the call that cannot
-// be compiled.
+// Compile returns the program as a static ELF executable for arch, "amd64" or "arm64". It depends
+// only on its arguments. Errors name the call that cannot be compiled.
 func (p Program) Compile(arch string) ([]byte, error) {
 	m, ok := machines[arch]
 	if !ok {

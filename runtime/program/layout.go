@@ -28,7 +28,7 @@ const (
 	flagWant = 1 << 8
 )
 
-// lineup lays out the steps of one program and the data behind them, for one address.
+// assembler lays out the steps of one program, and the data behind them, for one address.
 type assembler struct {
 	base   uint64
 	kind   uint32 // of failure records
@@ -42,8 +42,8 @@ type assembler struct {
 	stored map[string]bool
 }
 
-// assemble returns steps and data as they must lie at base. Their length does not
-// depend on base.
+// assemble returns steps and data as they must be in memory at base. Their length does not depend
+// on base.
 func (p Program) assemble(arch string, base uint64, kind uint32, reportFD int) ([]byte, error) {
 	l := &assembler{
 		base: base, kind: kind, report: reportFD, arch: arch,
@@ -60,7 +60,7 @@ func (p Program) assemble(arch string, base uint64, kind uint32, reportFD int) (
 			}
 			l.labels[s] = i
 		}
-		// Before all data, so that a Result within a Blob may overrule it.
+		// This comes before all data, so that a Result within a Blob may override it.
 		l.put(i, offStore, l.step(i)+offRet)
 	}
 	for i := range p {
@@ -127,7 +127,7 @@ func (l *assembler) call(i int, c *Call) error {
 	return nil
 }
 
-// target is the address of a label's step, or of step i for no label.
+// target returns the address of a label's step, or of step i if the label is empty.
 func (l *assembler) target(label string, i int) (uint64, error) {
 	if label != "" {
 		var ok bool
@@ -138,7 +138,7 @@ func (l *assembler) target(label string, i int) (uint64, error) {
 	return l.step(i), nil
 }
 
-// value is the word for an argument, whose data is laid out on the way.
+// value returns the word for an argument. It lays out the argument's data.
 func (l *assembler) value(a Arg) (uint64, error) {
 	switch a := a.(type) {
 	case Int:

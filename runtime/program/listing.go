@@ -11,9 +11,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// String lists the program, one call a line, in the manner of strace: flags, capabilities
-// and structures by name, results as $name where a later call takes them, jumps as goto.
-// It is the same on all architectures, as long as the arguments are.
+// String lists the program, one call per line, as strace does: flags, capabilities and structures
+// by name, results as $name if a later call takes them, and jumps as goto. It is the same on all
+// architectures if the arguments are.
 func (p Program) String() string {
 	targets, results := p.references()
 	var b strings.Builder
@@ -37,7 +37,7 @@ func (p Program) String() string {
 	return b.String()
 }
 
-// references are the labels that the program jumps to, and those whose results it takes.
+// references returns the labels that the program jumps to, and those whose results it uses.
 func (p Program) references() (targets, results map[string]bool) {
 	targets, results = map[string]bool{}, map[string]bool{}
 	for i := range p {
@@ -53,7 +53,7 @@ func (p Program) references() (targets, results map[string]bool) {
 	return targets, results
 }
 
-// noteResults notes the calls whose results an argument takes.
+// noteResults records the calls whose results an argument uses.
 func noteResults(taken map[string]bool, a Arg) {
 	switch a := a.(type) {
 	case Result:
@@ -67,7 +67,7 @@ func noteResults(taken map[string]bool, a Arg) {
 	}
 }
 
-// listed is a call with what is wanted of it and its jumps.
+// listed returns a call with the result that it must have and with its jumps.
 func (c *Call) listed() string {
 	if c.jump {
 		return "goto " + c.OnError
@@ -91,7 +91,7 @@ func (c *Call) listed() string {
 	return s
 }
 
-// line is the call without its jumps.
+// line returns the call without its jumps.
 func (c *Call) line() string {
 	name := sysName(runtime.GOARCH, c.Nr)
 	return name + "(" + strings.Join(decode(name, c.Args), ", ") + ")"
@@ -141,8 +141,8 @@ func (r Result) String() string { return "$" + string(r) }
 
 func (r ResultAddr) String() string { return "&$" + string(r) }
 
-// explained is a call in which each result that it takes is shown by the call that gave it:
-// labels mean nothing to who reads an error. Deeper than that, a call is shown by its name.
+// explained returns a call in which each result is shown by the call that gave it, because a
+// label means nothing in an error. Below that depth, calls are shown by name.
 func (p Program) explained(c *Call, depth int) Call {
 	out := *c
 	out.Args = make([]Arg, len(c.Args))
@@ -188,7 +188,7 @@ func (p Program) source(label string, depth int) string {
 	return "<an earlier result>"
 }
 
-// source is a result as errors show it.
+// source shows a result in an error.
 type source string
 
 func (s source) String() string { return string(s) }

@@ -6,7 +6,7 @@ import (
 	"sysbox/runtime/syscalls"
 )
 
-// sysName is the name of the system call with this number on an architecture.
+// sysName returns the name of the system call with this number on an architecture.
 func sysName(arch string, nr uintptr) string {
 	if name, ok := syscalls.Name(syscalls.Arch(arch), uint32(nr)); ok {
 		return name
@@ -14,7 +14,7 @@ func sysName(arch string, nr uintptr) string {
 	return "syscall_" + strconv.FormatUint(uint64(nr), 10)
 }
 
-// translate is the number that the system call nr of one architecture has on another.
+// translate returns the number that a system call of one architecture has on another.
 func translate(nr uintptr, from, to string) (uintptr, bool) {
 	if from == to {
 		return nr, true

@@ -7,15 +7,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Prelude is how a program begins whose process must not outlive its parent and must
-// not be looked into: its name, no ptrace and no core by others of its ids, SIGKILL at
-// its parent's end, and a check that the parent has not ended before that.
+// Prelude begins a program whose process must not outlive its parent and must not be inspected.
+// It sets the name, refuses ptrace and core dumps to others with its ids, asks for SIGKILL at its
+// parent's end, and checks that the parent has not ended before that.
 //
-// The kernel sends the parent-death signal when the *thread* ends that called
-// [Start], and forgets it at a fork, at a change of the effective or file-system id
-// (so after a setresuid in a new user namespace) and at an execve that raises
-// privileges. A child that waits must therefore wait for end of file on a pipe whose
-// only write end its parent holds, too: a [Call.Want] of 1 byte read.
+// The kernel sends the parent-death signal when the *thread* that called [Start] ends. It forgets
+// it at a fork, at a change of the effective or file-system id (so after a setresuid in a new
+// user namespace), and at an execve that raises privileges. A child that waits must therefore
+// also wait for end of file on a pipe whose only write end its parent holds: a [Call.Want] of 1
+// byte read.
 func Prelude(parent int) Program {
 	return Program{
 		{Name: "name the process", Nr: unix.SYS_PRCTL, Args: []Arg{Sym{"PR_SET_NAME", unix.PR_SET_NAME}, Str("sysbox-init")}},
@@ -25,7 +25,7 @@ func Prelude(parent int) Program {
 	}
 }
 
-// ParentDeath asks for a signal at the parent's end; 0 for none. See [Prelude].
+// ParentDeath asks for a signal at the parent's end; 0 asks for none. See [Prelude].
 func ParentDeath(sig unix.Signal) Call {
 	return Call{
 		Name: "set the parent-death signal", Nr: unix.SYS_PRCTL,
@@ -33,13 +33,13 @@ func ParentDeath(sig unix.Signal) Call {
 	}
 }
 
-// Fork is clone3 of a sibling: a child of this process's parent (CLONE_PARENT), with a
-// copy of memory and descriptors, which goes on at the label child. flags are more
-// CLONE_* flags. cgroup is the number of a version 2 cgroup's folder for the child to be
-// born in, or -1. The call's label is label, for a [Report] of the pid.
+// Fork clones a sibling: a child of this process's parent (CLONE_PARENT), with a copy of memory
+// and descriptors, which continues at the label child. flags are further CLONE_* flags. cgroup is
+// the number of the directory of a version 2 cgroup in which the child starts, or -1. The call
+// has the label label, for a [Report] of the pid.
 //
-// The exit signal is 0, which CLONE_PARENT demands; the child gets this process's,
-// SIGCHLD. Reports of the two processes arrive in any order.
+// CLONE_PARENT demands the exit signal 0; the child gets that of this process, SIGCHLD. Reports
+// of the two processes arrive in any order.
 func Fork(label, child string, flags uint64, cgroup int) Call {
 	flags |= unix.CLONE_PARENT
 	args := make([]byte, 88) // struct clone_args
@@ -54,27 +54,28 @@ func Fork(label, child string, flags uint64, cgroup int) Call {
 	}
 }
 
-// secondLeg is the label of the process in the cgroups.
+// stage2 is the label of the process in the cgroups.
 const secondLeg = "second leg"
 
 // InCgroupsTag is the tag with which a program of [InCgroups] reports the pid of stage 2.
 const InCgroupsTag = 0
 
-// InCgroups is how a program begins that goes on as a process of a container's cgroups,
-// besides what [Prelude] does: in the version 2 cgroup whose folder is the number cgroup, or
-// -1, and in the version 1 cgroups whose tasks files are the numbers from first on, tasks of
-// them. All numbers from the smaller of cgroup and first on are closed. Its only [Report] is
-// the process's pid, which is a child of who called [Start].
+// InCgroups begins a program that continues as a process in a container's cgroups. It includes
+// what [Prelude] does. The process joins the version 2 cgroup whose directory has the number
+// cgroup, unless that is -1, and the version 1 cgroups whose tasks files have the numbers from
+// first on; tasks says how many. All numbers from the smaller of cgroup and first on are closed.
+// The program's only [Report] has the pid of the process, which is a child of the process that
+// called [Start].
 //
-// The second leg is born in its cgroup, when no memory is shared with the parent any more:
-// the kernel's search for memory kills all who share.
+// Stage 2 starts in its version 2 cgroup, and it no longer shares memory with the parent: when
+// the kernel runs out of memory, it kills all processes that share it.
 func InCgroups(parent, cgroup, first, tasks int) Program {
 	p := append(Prelude(parent),
 		Fork("pid", secondLeg, 0, cgroup),
 		Report("report the pid", InCgroupsTag, "pid"),
 		Exit(0),
 	)
-	again := Prelude(parent) // what a fork forgets is among it
+	again := Prelude(parent) // it includes what a fork forgets
 	again[0].Label = secondLeg
 	p = append(p, again...)
 	for i := range tasks {

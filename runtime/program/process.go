@@ -11,16 +11,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Process is a child of this process, held by pidfd. Nothing else may reap it (no
-// wait4(-1) in this process).
+// Process is a child of this process, held by a pidfd. Nothing else may reap it (no wait4(-1) in
+// this process).
 type Process struct {
 	// Pid is the process's number in this process's pid namespace.
 	Pid int
-	// PidFD is non-blocking and known to the runtime's poller: a waiter costs a
-	// goroutine, no thread.
+	// PidFD is non-blocking and registered with the runtime's poller: a waiter costs a goroutine
+	// and no thread.
 	PidFD *os.File
 
-	mu     sync.Mutex // guards the fields below; held while waiting
+	mu     sync.Mutex // guards the fields below; held during waits
 	done   bool
 	status Status
 }
@@ -29,15 +29,15 @@ type Process struct {
 type Status struct {
 	// Code is the exit status; 0 if a signal killed the process.
 	Code int
-	// Signal is the one that killed the process, or 0.
+	// Signal is the signal that killed the process, or 0.
 	Signal syscall.Signal
 	// Core is true if a core was dumped.
 	Core bool
-	// At is when this process learned of it.
+	// At is when this process learned of the end.
 	At time.Time
 }
 
-// ExitCode is the shell's form: the exit status, or 128 and the signal.
+// ExitCode returns what a shell shows: the exit status, or 128 plus the signal.
 func (s Status) ExitCode() int {
 	if s.Signal != 0 {
 		return 128 + int(s.Signal)
@@ -45,10 +45,9 @@ func (s Status) ExitCode() int {
 	return s.Code
 }
 
-// Adopt returns the child with this pid, for example one that a program has forked
-// with CLONE_PARENT and told of by [Report]. There is no race: the pid belongs to a
-// child of this process, and stays taken until this process reaps it. Any other
-// process gives an error from Wait (ECHILD).
+// Adopt returns the child with this pid, for example one that a program has forked with
+// CLONE_PARENT and reported. There is no race: the pid belongs to a child of this process, and
+// stays in use until this process reaps it. For any other process Wait fails with ECHILD.
 func Adopt(pid int) (*Process, error) {
 	fd, err := unix.PidfdOpen(pid, unix.PIDFD_NONBLOCK)
 	if err != nil {
@@ -69,8 +68,8 @@ func newProcess(pid, fd int) (*Process, error) {
 // return the same.
 func (p *Process) Wait() (Status, error) { return p.WaitUntil(time.Time{}) }
 
-// WaitUntil is [Process.Wait] with a deadline (zero: none), at which the error is
-// os.ErrDeadlineExceeded. The deadline is that of all waiters.
+// WaitUntil is [Process.Wait] with a deadline (zero means none), after which the error is
+// os.ErrDeadlineExceeded. All waiters share one deadline.
 func (p *Process) WaitUntil(deadline time.Time) (Status, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -127,7 +126,7 @@ func waitid(fd int, info *sigchld) error {
 	}
 }
 
-// Signal sends a signal; os.ErrProcessDone if the process has ended.
+// Signal sends a signal. If the process has ended, the error is os.ErrProcessDone.
 func (p *Process) Signal(sig syscall.Signal) error {
 	conn, err := p.PidFD.SyscallConn()
 	if err == nil {
@@ -146,5 +145,5 @@ func (p *Process) Signal(sig syscall.Signal) error {
 	return nil
 }
 
-// Close closes the pidfd. The process goes on, and is not reaped.
+// Close closes the pidfd. The process continues, and is not reaped.
 func (p *Process) Close() error { return p.PidFD.Close() }

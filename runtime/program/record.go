@@ -16,17 +16,17 @@ import (
 // close-on-exec from the program's beginning.
 const ReportFD = 3
 
-// A record on the report pipe is 16 bytes: uint32 kind, uint32 call index or tag,
-// int64 result or value. One write of it is atomic, PIPE_BUF being larger.
+// A record on the report pipe is 16 bytes: uint32 kind, uint32 call index or tag, int64 result or
+// value. Its write is atomic, because PIPE_BUF is larger.
 const (
 	recordSize     = 16
 	kindFailure    = 1 // of the program
 	kindProgress   = 2
-	kindLaunchFail = 3 // of the calls that precede the program
+	kindLaunchFail = 3 // of the launch calls, which precede the program
 )
 
-// Report is a call that tells the reader tag and, unless value is empty, the result of
-// the call with that label, of which the low 32 bits arrive.
+// Report is a call that sends tag to the reader and, unless value is empty, the low 32 bits of
+// the result of the call with that label.
 func Report(name string, tag uint32, value string) Call {
 	b := &Blob{Name: fmt.Sprintf("{report %d}", tag), Data: make([]byte, recordSize), Named: true}
 	binary.LittleEndian.PutUint32(b.Data, kindProgress)
@@ -37,20 +37,19 @@ func Report(name string, tag uint32, value string) Call {
 	return Call{Name: name, Nr: unix.SYS_WRITE, Args: []Arg{Int(ReportFD), b, Int(recordSize)}, Want: Equals(recordSize)}
 }
 
-// Progress is what a [Report] says.
+// Progress is the content of a [Report].
 type Progress struct {
 	Tag   uint32
 	Value int32
 }
 
-// StepError is a call of a program that failed. It unwraps to its Errno, if it has one.
+// StepError is the failure of a call in a program. It unwraps to its Errno, if it has one.
 type StepError struct {
-	// Index counts from 0, in the program or, with Before, in the calls that Start
-	// makes before it.
+	// Index counts from 0, in the program or, if Before is set, in the launch calls before it.
 	Index  int
 	Before bool
 	Step   Call
-	// Errno is the error; 0: the call returned Result, which is not what it must be.
+	// Errno is the error. 0 means that the call returned Result instead of what it must return.
 	Errno  syscall.Errno
 	Result int64
 }
@@ -70,7 +69,7 @@ func want(c Call) int64 {
 	return *c.Want
 }
 
-// Unwrap returns the Errno, or nil where there is none.
+// Unwrap returns the Errno, or nil if there is none.
 func (e *StepError) Unwrap() error {
 	if e.Errno == 0 {
 		return nil
@@ -78,8 +77,8 @@ func (e *StepError) Unwrap() error {
 	return e.Errno
 }
 
-// Fail is the error of a call of the program that has ended with that result, an errno
-// negated or not what it must be. Its Step shows results by the calls that gave them.
+// Fail returns the error of a call with that result, which is a negated errno or not what it must
+// be. The error's Step shows results by the calls that gave them.
 func (p Program) Fail(index int, result int64) error {
 	if index < 0 || index >= len(p) {
 		return fmt.Errorf("a record on the report pipe names call %d of %d; this is a bug", index, len(p))
@@ -91,7 +90,7 @@ func (p Program) Fail(index int, result int64) error {
 	return e
 }
 
-// failBefore is Fail for the calls that Start makes before the program.
+// failBefore is Fail for the launch calls.
 func failBefore(p Program, index int, result int64) error {
 	err := p.Fail(index, result)
 	if e, ok := err.(*StepError); ok {
@@ -100,10 +99,10 @@ func failBefore(p Program, index int, result int64) error {
 	return err
 }
 
-// Next waits for the next record, until deadline (zero: without limit). Errors:
-// *[StepError] for a call that failed, io.EOF when all processes of the program have
-// executed another file or ended, os.ErrDeadlineExceeded. A process that was killed
-// leaves no record: where a [Progress] was due, io.EOF means that.
+// Next waits for the next record, until deadline (zero means without limit). Errors: *[StepError]
+// for a call that failed; io.EOF if all processes of the program have executed another file or
+// ended; os.ErrDeadlineExceeded. A process that was killed leaves no record, so io.EOF instead of
+// a [Progress] means that.
 func (c *Child) Next(deadline time.Time) (Progress, error) {
 	if err := c.report.SetReadDeadline(deadline); err != nil {
 		return Progress{}, fmt.Errorf("set a deadline on the report pipe: %w", err)

@@ -9,8 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// SendFile sends a file, with one byte, over the socket of that number; what is the
-// file's name in listings. [ReceiveFile] takes it.
+// SendFile sends a file, together with one byte, over the socket with that number. what is the
+// file's name in listings. [ReceiveFile] receives it.
 func SendFile(name string, socket int, what string, file Arg) Call {
 	// struct cmsghdr with SCM_RIGHTS and one file, unix(7).
 	control := &Blob{Name: what, Data: make([]byte, unix.CmsgSpace(4))}
@@ -28,8 +28,8 @@ func SendFile(name string, socket int, what string, file Arg) Call {
 	return Call{Name: name, Nr: unix.SYS_SENDMSG, Args: []Arg{Int(socket), msg, Int(0)}, Want: Equals(1)}
 }
 
-// ReceiveFile takes a file that [SendFile] has sent over the other end of a socket, without
-// waiting: -1 if none was sent.
+// ReceiveFile receives a file that [SendFile] has sent over the other end of a socket. It does
+// not wait: it returns -1 if none was sent.
 func ReceiveFile(socket *os.File) (int, error) {
 	control := make([]byte, unix.CmsgSpace(4))
 	n, oobn, _, _, err := unix.Recvmsg(int(socket.Fd()), make([]byte, 1), control, unix.MSG_DONTWAIT|unix.MSG_CMSG_CLOEXEC)

@@ -12,9 +12,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Pipe is os.Pipe for an end that a program gets: both ends are blocking. (Whether a
-// read waits is a property of the open file, not of the number: with an end of os.Pipe,
-// the program's read would fail with EAGAIN.)
+// Pipe is os.Pipe for programs: both ends are blocking. (Whether a read waits is a property of
+// the open file, not of the number. With an end of os.Pipe, the program's read would fail with
+// EAGAIN.)
 func Pipe() (r, w *os.File, err error) {
 	var fds [2]int
 	if err := unix.Pipe2(fds[:], unix.O_CLOEXEC); err != nil {
@@ -23,34 +23,34 @@ func Pipe() (r, w *os.File, err error) {
 	return os.NewFile(uintptr(fds[0]), "|0"), os.NewFile(uintptr(fds[1]), "|1"), nil
 }
 
-// File is an open file that a program finds under a number of its own. See [Pipe].
+// File is an open file that a program gets under another number. See [Pipe].
 type File struct {
 	*os.File
-	// At is the number, not ReportFD.
+	// At is the number. It must not be ReportFD.
 	At int
 }
 
-// Options are what a program starts with besides its calls.
+// Options say what a program starts with, apart from its calls.
 type Options struct {
-	// Files are all that the program has open, besides [ReportFD].
+	// Files are the only files that the program has open, apart from [ReportFD].
 	Files []File
-	// Inherit leaves open what the starting process has open without close-on-exec, too:
-	// closing it takes Linux 5.11, and probes are for older ones as well.
+	// Inherit also leaves files open that have no close-on-exec flag in the starting process. To
+	// close them takes Linux 5.11, and feature probes must run on older kernels as well.
 	Inherit bool
 	// Name is the process's argv[0]. Empty: "sysbox-init".
 	Name string
 }
 
-// Child is a started program. Its methods may be used by several goroutines, Next by one.
+// Child is a started program. Several goroutines may use its methods, but only one may use Next.
 type Child struct {
-	// Process is the process that executes the program from its first call on. It
-	// must be waited for, or stays a zombie.
+	// Process executes the program from its first call on. It must be waited for, or it stays a
+	// zombie.
 	*Process
 	report  *os.File
 	program Program
 }
 
-// Close kills nothing; it closes the report pipe and the pidfd.
+// Close closes the report pipe and the pidfd. It kills nothing.
 func (c *Child) Close() error { return errors.Join(c.report.Close(), c.Process.Close()) }
 
 type cloneArgs struct {
@@ -70,16 +70,15 @@ func beforeFork()
 //go:linkname afterFork syscall.runtime_AfterFork
 func afterFork()
 
-// Start runs the program in a new process. On a locked thread, the process inherits
-// that thread's namespaces, root and working directory. Its signal mask is empty, its
-// signals have their default actions, its environment is empty.
+// Start runs the program in a new process. On a locked thread, the process inherits that thread's
+// namespaces, root and working directory. Its signal mask is empty, its signals have their
+// default actions, and its environment is empty.
 //
-// A parent-death signal that the process asks for comes when the *thread* ends that
-// called Start: call Start from a locked thread that outlives the process, or see
-// [Prelude].
+// The kernel sends a parent-death signal when the *thread* that called Start ends. So call Start
+// from a locked thread that outlives the process, or see [Prelude].
 //
-// syscall.ForkLock is not taken: it protects descriptors that are not yet
-// close-on-exec from being inherited, and this child inherits none but its own.
+// syscall.ForkLock is not taken: it keeps descriptors that are not yet close-on-exec from being
+// inherited, and this child inherits only its own.
 func Start(p Program, o Options) (*Child, error) {
 	image, err := p.Compile(runtime.GOARCH)
 	if err != nil {
@@ -113,15 +112,16 @@ func Start(p Program, o Options) (*Child, error) {
 	return c, nil
 }
 
-// lastSignal is _NSIG, real-time signals included.
+// lastSignal is _NSIG, which includes real-time signals.
 const lastSignal = unix.Signal(64)
 
-// firstLeg is the list of calls that the child makes in the parent's memory.
+// launchCalls are the calls that the child makes in the parent's memory, before it executes the
+// program.
 func launchCalls(o Options, memfd, report int) (Program, error) {
 	type move struct{ from, to int }
 	moves := []move{{report, ReportFD}}
 	for _, f := range o.Files {
-		// SyscallConn and Fd would do, but Fd sets the file to blocking mode.
+		// Fd would set the file to blocking mode, SyscallConn does not.
 		from := -1
 		conn, err := f.SyscallConn()
 		if err == nil {
@@ -139,7 +139,7 @@ func launchCalls(o Options, memfd, report int) (Program, error) {
 		}
 	}
 	p := make(Program, 0, 48+4*len(moves))
-	// All are copied out of the way first: a source may be another's destination.
+	// First, all are copied out of the way: a source may be another's destination.
 	above := Int(moves[len(moves)-1].to + 1)
 	copyOf := func(fd int, label string) {
 		p = append(p, Call{
@@ -191,11 +191,10 @@ func launchCalls(o Options, memfd, report int) (Program, error) {
 		}), nil
 }
 
-// launch runs a list of calls in a child that shares this process's memory, and
-// returns when the child has executed something else.
+// launch runs calls in a child that shares this process's memory. It returns when the child has
+// executed something else.
 func launch(first Program) (*Process, error) {
-	// The child writes no record (report number -1): its memory is ours, and has the
-	// results.
+	// The child writes no record (report number -1): the results are in the shared memory.
 	var words []uint64
 	var pin runtime.Pinner
 	defer pin.Unpin()
@@ -226,8 +225,8 @@ func launch(first Program) (*Process, error) {
 	if err != nil {
 		return nil, err
 	}
-	// The last call's result is still 0 if execveat succeeded, or if the child was
-	// killed before it: what Wait and the report pipe's end tell.
+	// The last call's result is still 0 if execveat succeeded, or if the child was killed before
+	// it. Wait and the end of the report pipe show which.
 	for i := range first {
 		result := int64(words[(i*stepSize+offRet)/8])
 		if result < 0 {
@@ -253,10 +252,10 @@ func vfork(args *cloneArgs, steps unsafe.Pointer) uintptr {
 	return r
 }
 
-// seal returns a memfd with the image, executable and unchangeable.
+// seal returns a memfd with the image, which is executable and cannot be changed.
 func seal(image []byte) (int, error) {
 	fd, err := unix.MemfdCreate("sysbox-init", unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING|unix.MFD_EXEC)
-	if err == unix.EINVAL { // before Linux 6.3: executable without being asked
+	if err == unix.EINVAL { // before Linux 6.3 every memfd is executable
 		fd, err = unix.MemfdCreate("sysbox-init", unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)
 	}
 	if err != nil {

@@ -8,27 +8,28 @@ import (
 	"time"
 )
 
-// Stages follows a program of two processes. Stage 1 is the one that [Start] makes; it clones
-// stage 2 ([Fork], so that both are children of this process) and reports its pid. Both write
-// to one pipe: their reports, and the steps that fail, arrive in any order.
+// Stages follows a program of two processes. [Start] makes stage 1. Stage 1 clones stage 2
+// ([Fork], so that both are children of this process) and reports its pid. Both write to one
+// pipe, so their reports and failed steps arrive in any order.
 //
-// Its methods are for one goroutine.
+// Its methods must be called from one goroutine.
 type Stages struct {
-	// Deadline bounds each wait: something in the container could stop or slow a process.
+	// Deadline bounds each wait, because something in the container could stop or slow down a
+	// process.
 	Deadline time.Duration
 
 	first  *Child
 	pidTag uint32
-	early  map[uint32]int32 // reports that came before they were waited for
-	failed *StepError       // a step that failed before it was asked for
+	early  map[uint32]int32 // reports that came before they were expected
+	failed *StepError       // a step that failed before anybody asked
 }
 
-// ErrEnded: the processes of a program have ended, or executed another file, without the
-// report that was due. A process that was killed leaves no other trace.
+// ErrEnded: the processes of a program have ended, or executed another file, without the report
+// that was expected. A process that was killed leaves no other trace.
 var ErrEnded = errors.New("the process ended before it reported")
 
-// StartStages starts a program whose stage 1 reports the pid of stage 2 with a tag. See
-// [Start] for the thread to be called from. The caller closes what it returns.
+// StartStages starts a program whose stage 1 reports the pid of stage 2 with the tag pidTag. See
+// [Start] for the thread to call it from. The caller closes the result.
 func StartStages(p Program, o Options, pidTag uint32, deadline time.Duration) (*Stages, error) {
 	child, err := Start(p, o)
 	if err != nil {
@@ -40,9 +41,9 @@ func StartStages(p Program, o Options, pidTag uint32, deadline time.Duration) (*
 // Close closes the report pipe. It ends no process.
 func (s *Stages) Close() { _ = s.first.Close() }
 
-// Second returns stage 2 and reaps stage 1, which is killed if the pid does not come. Stage 2
-// is returned even if one of its steps has failed already, as it must be reaped: a zombie
-// would keep its pid namespace from ending. The caller waits for it, and closes it.
+// Second returns stage 2 and reaps stage 1, which it kills if the pid does not come. It returns
+// stage 2 even if one of its steps has failed already, because stage 2 must be reaped: a zombie
+// would keep its pid namespace from ending. The caller waits for it and closes it.
 func (s *Stages) Second() (*Process, error) {
 	pid, err := s.Expect(s.pidTag)
 	if err != nil {
@@ -83,7 +84,7 @@ func (s *Stages) Expect(tag uint32) (int32, error) {
 	}
 }
 
-// Executed waits until stage 2 has executed another file, or has ended; nothing tells the two
+// Executed waits until stage 2 has executed another file or has ended; nothing tells the two
 // apart. Errors: *[StepError], os.ErrDeadlineExceeded.
 func (s *Stages) Executed() error {
 	if s.failed != nil {
@@ -99,13 +100,13 @@ func (s *Stages) Executed() error {
 	return err
 }
 
-// Failed returns the step that failed; nil if none has, as far as reports were read.
+// Failed returns the step that failed, or nil if no record that was read says so.
 func (s *Stages) Failed() *StepError { return s.failed }
 
-// Finish waits until stage 2, which [Stages.Second] has returned, has ended by itself, and
-// returns how. At the deadline it is killed; if it has not ended killGrace later it waits in
-// the kernel, for a file system that does not answer: then it is reaped in the background, and
-// the error is os.ErrDeadlineExceeded. Stage 2 is closed either way.
+// Finish waits until stage 2, which [Stages.Second] has returned, has ended, and returns how. At
+// the deadline it kills stage 2. If stage 2 has not ended killGrace later, it waits in the kernel
+// for a file system that does not answer. Then it is reaped in the background, and the error is
+// os.ErrDeadlineExceeded. Stage 2 is closed in any case.
 func (s *Stages) Finish(second *Process, deadline time.Time, killGrace time.Duration) (Status, error) {
 	for {
 		_, err := s.first.Next(deadline)
@@ -120,8 +121,8 @@ func (s *Stages) Finish(second *Process, deadline time.Time, killGrace time.Dura
 	return Reap(second, deadline.Add(killGrace))
 }
 
-// Reap waits for a process that has done its work or was killed, and closes it. One that has
-// not ended at the deadline is killed and reaped in the background; the error is then
+// Reap waits for a process that has done its work or was killed, and closes it. If it has not
+// ended at the deadline, it is killed and reaped in the background, and the error is
 // os.ErrDeadlineExceeded.
 func Reap(p *Process, deadline time.Time) (Status, error) {
 	status, err := p.WaitUntil(deadline)

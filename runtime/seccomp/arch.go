@@ -33,15 +33,15 @@ var arches = []arch{
 	{specs.ArchARM, unix.AUDIT_ARCH_ARM, syscalls.ARM, 0, "arm64"},
 }
 
-// foreign are the architectures of the runtime-spec that no kernel of ours runs.
+// foreign are the architectures of the runtime-spec that no supported kernel runs.
 var foreign = []specs.Arch{
 	specs.ArchMIPS, specs.ArchMIPS64, specs.ArchMIPS64N32, specs.ArchMIPSEL, specs.ArchMIPSEL64, specs.ArchMIPSEL64N32,
 	specs.ArchPPC, specs.ArchPPC64, specs.ArchPPC64LE, specs.ArchS390, specs.ArchS390X, specs.ArchPARISC, specs.ArchPARISC64,
 	specs.ArchRISCV64, specs.ArchLOONGARCH64, specs.ArchM68K, specs.ArchSH, specs.ArchSHEB,
 }
 
-// selectArches picks the architectures of a profile that this kernel can run; the
-// native one is always among them. Others can never come up and are left out.
+// selectArches picks the architectures of a profile that this kernel can run. The native one is
+// always among them. The others are left out, because no call by them can arrive.
 func selectArches(names []specs.Arch, goarch string) ([]arch, error) {
 	var out []arch
 	for _, a := range arches {
@@ -58,12 +58,12 @@ func selectArches(names []specs.Arch, goarch string) ([]arch, error) {
 	return out, nil
 }
 
-// narrow tells that arguments have 32 bits: what is in the high words does not count,
-// as with libseccomp.
+// narrow reports whether arguments have 32 bits. Then the high words do not count, as with
+// libseccomp.
 func (a arch) narrow() bool { return a.name != specs.ArchX86_64 && a.name != specs.ArchAARCH64 }
 
 func native() string { return runtime.GOARCH }
 
-// numbers returns the architecture's system calls as a map, which is built on each call: only
-// a profile that is compiled needs one.
+// numbers returns the architecture's system calls as a map. It builds the map on each call; only
+// the compilation of a profile needs one.
 func (a arch) numbers() map[string]uint32 { return maps.Collect(syscalls.All(a.calls)) }

@@ -14,11 +14,11 @@ const (
 	offArgs = 16
 )
 
-// code is a program in the making. Its jumps go forward only, to labels.
+// code builds a program. Its jumps go only forward, to labels.
 type code struct {
 	insns  []unix.SockFilter
 	jumps  []jump
-	labels []int // by label, the instruction that it stands before
+	labels []int // by label, the index of the instruction after it
 }
 
 type jump struct{ at, label int }
@@ -36,14 +36,14 @@ func (c *code) ret(v uint32) { c.emit(unix.BPF_RET|unix.BPF_K, v) }
 
 func (c *code) emit(op uint16, k uint32) { c.insns = append(c.insns, unix.SockFilter{Code: op, K: k}) }
 
-// jumpIf goes to a label where the comparison holds. The jump itself is
-// unconditional, as only those reach farther than 255 instructions.
+// jumpIf jumps to a label if the comparison holds. The jump itself is unconditional, because only
+// those can be longer than 255 instructions.
 func (c *code) jumpIf(op uint16, k uint32, label int) {
 	c.insns = append(c.insns, unix.SockFilter{Code: unix.BPF_JMP | op | unix.BPF_K, Jt: 0, Jf: 1, K: k})
 	c.jump(label)
 }
 
-// jumpUnless goes to a label where the comparison does not hold.
+// jumpUnless jumps to a label if the comparison does not hold.
 func (c *code) jumpUnless(op uint16, k uint32, label int) {
 	c.insns = append(c.insns, unix.SockFilter{Code: unix.BPF_JMP | op | unix.BPF_K, Jt: 1, Jf: 0, K: k})
 	c.jump(label)
@@ -61,13 +61,13 @@ func (c *code) link() []unix.SockFilter {
 	return c.insns
 }
 
-// assemble writes the whole program: which architecture, which system call,
-// which of its rules.
+// assemble writes the whole program. It looks at the architecture, then at the number of the
+// system call, then at the rules for it.
 func assemble(list []arch, rules []rule, def uint32) ([]unix.SockFilter, error) {
 	c := &code{}
 	c.load(offArch)
 	for len(list) > 0 {
-		// x86_64 and x32 have the same audit number and are told apart by a bit.
+		// x86_64 and x32 have the same audit number. A bit tells them apart.
 		same := []arch{list[0]}
 		rest := list[1:]
 		for i := 0; i < len(rest); {
@@ -88,7 +88,7 @@ func assemble(list []arch, rules []rule, def uint32) ([]unix.SockFilter, error) 
 			c.load(offArch)
 		}
 	}
-	// A call by an architecture that the profile does not name.
+	// The profile does not name the architecture of the call.
 	c.ret(unix.SECCOMP_RET_KILL_THREAD)
 	return c.link(), nil
 }
@@ -96,21 +96,21 @@ func assemble(list []arch, rules []rule, def uint32) ([]unix.SockFilter, error) 
 // span is a run of numbers that have the same rules.
 type span struct {
 	first uint32
-	rules []rule // of these numbers, all conditional, in the order of asking
-	value uint32 // returned where none of the rules holds
-	// narrow: arguments have 32 bits.
+	rules []rule // for these numbers, all conditional, in the order of evaluation
+	value uint32 // returned if none of the rules holds
+	// narrow means that arguments have 32 bits.
 	narrow bool
 }
 
-// numbers answers for one audit architecture, the number being loaded.
+// numbers writes the answers for one audit architecture. The accumulator has the number.
 func (c *code) numbers(same []arch, rules []rule, def uint32) {
 	spans := []span{{first: 0, value: def}}
 	for _, a := range same {
 		spans = append(spans, archSpans(a, rules, def)...)
 	}
 	if same[0].audit == unix.AUDIT_ARCH_X86_64 && !slices.ContainsFunc(same, func(a arch) bool { return a.bit == x32Bit }) {
-		// x32 numbers are those of an architecture that is not named, except
-		// -1, by which a tracer skips a call.
+		// x32 numbers belong to an architecture that the profile does not name. The exception is
+		// -1, with which a tracer skips a call.
 		spans = append(spans, span{first: x32Bit, value: unix.SECCOMP_RET_KILL_THREAD}, span{first: 1<<32 - 1, value: def})
 	}
 	slices.SortStableFunc(spans, func(a, b span) int {
@@ -125,7 +125,7 @@ func (c *code) numbers(same []arch, rules []rule, def uint32) {
 	var merged []span
 	for _, s := range spans {
 		if n := len(merged); n > 0 && merged[n-1].first == s.first {
-			merged[n-1] = s // the later is the more particular
+			merged[n-1] = s // the later span is more specific
 			continue
 		}
 		if n := len(merged); n > 0 && len(s.rules) == 0 && len(merged[n-1].rules) == 0 && merged[n-1].value == s.value {
@@ -174,10 +174,10 @@ func archSpans(a arch, rules []rule, def uint32) []span {
 		}
 	}
 	if !known {
-		highest = 1<<32 - 1 // the author of the profile said nothing of this architecture
+		highest = 1<<32 - 1 // the author of the profile did not think of this architecture
 	}
 	var out []span
-	if a.bit != 0 { // what the other architecture's last span says ends here
+	if a.bit != 0 { // the last span of the other architecture ends here
 		out = append(out, span{first: a.bit, value: def})
 	}
 	for nr, s := range by {
@@ -199,7 +199,8 @@ func has(m map[string]int, name string) bool {
 	return ok
 }
 
-// unconditional are the names that have an unconditional rule, and the index of the first.
+// unconditional returns the names that have an unconditional rule, with the index of the first
+// one.
 func unconditional(rules []rule, def uint32) map[string]int {
 	out := map[string]int{}
 	for i, r := range rules {
@@ -215,13 +216,13 @@ func unconditional(rules []rule, def uint32) map[string]int {
 	return out
 }
 
-// strictness orders actions as the kernel does where several filters answer: the least
-// wins (seccomp(2), "Filter return values").
+// strictness orders actions as the kernel does if several filters answer: the lowest wins
+// (seccomp(2), "Filter return values").
 func strictness(action uint32) int { return int(int32(action & unix.SECCOMP_RET_ACTION_FULL)) }
 
-// beyond is the answer for numbers after nr that have no rule. Those above all
-// that the profile names are newer than its author: where they would fail,
-// they fail with ENOSYS, on which libraries fall back to an older call.
+// beyond is the answer for numbers above nr that have no rule. Numbers above all that the profile
+// names are newer than the profile. If these calls would fail, they fail with ENOSYS, so that
+// libraries fall back to an older call.
 func beyond(nr, highest, def uint32) uint32 {
 	if nr < highest {
 		return def
@@ -233,7 +234,7 @@ func beyond(nr, highest, def uint32) uint32 {
 	return def
 }
 
-// search finds the span of the loaded number by halving.
+// search finds the span of the number in the accumulator by bisection.
 func (c *code) search(spans []span) {
 	if len(spans) == 1 {
 		c.body(spans[0])
@@ -259,8 +260,8 @@ func (c *code) body(s span) {
 	c.ret(s.value)
 }
 
-// condition goes to fail unless it holds. Arguments have 64 bits, the machine
-// 32: the high word decides unless it is equal, or does not count (narrow).
+// condition jumps to fail unless it holds. Arguments have 64 bits and the machine has 32: the
+// high word decides unless it is equal, or does not count (narrow).
 func (c *code) condition(a specs.LinuxSeccompArg, narrow bool, fail int) {
 	lo, hi := uint32(offArgs+8*a.Index), uint32(offArgs+8*a.Index+4)
 	vlo, vhi := uint32(a.Value), uint32(a.Value>>32)
@@ -290,8 +291,8 @@ func (c *code) condition(a specs.LinuxSeccompArg, narrow bool, fail int) {
 	case specs.OpNotEqual:
 		c.jumpIf(unix.BPF_JEQ, vlo, fail)
 	case specs.OpMaskedEqual:
-		// value is the mask, valueTwo what must be left (runtime-spec); bits
-		// of it outside of the mask do not count, as with libseccomp.
+		// value is the mask, and valueTwo is the expected result (runtime-spec). Bits of valueTwo
+		// outside of the mask do not count, as with libseccomp.
 		c.emit(unix.BPF_ALU|unix.BPF_AND|unix.BPF_K, vlo)
 		c.jumpUnless(unix.BPF_JEQ, uint32(a.ValueTwo)&vlo, fail)
 	case specs.OpGreaterThan:

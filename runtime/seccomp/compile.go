@@ -11,16 +11,16 @@ import (
 
 // Filter is a compiled profile.
 type Filter struct {
-	// Insns are at most 4096 (BPF_MAXINSNS).
+	// Insns has at most 4096 instructions (BPF_MAXINSNS).
 	Insns []unix.SockFilter
 	// Flags are SECCOMP_FILTER_FLAG_* for seccomp(2).
 	Flags uint32
-	// Listener is true if an action of the profile is SCMP_ACT_NOTIFY.
+	// Listener reports whether an action of the profile is SCMP_ACT_NOTIFY.
 	Listener bool
 }
 
-// Bytes are the instructions as the kernel takes them: struct sock_filter, 8
-// bytes each, little-endian.
+// Bytes returns the instructions in the kernel's form: struct sock_filter, 8 bytes each,
+// little-endian.
 func (f *Filter) Bytes() []byte {
 	b := make([]byte, 0, 8*len(f.Insns))
 	for _, i := range f.Insns {
@@ -31,9 +31,8 @@ func (f *Filter) Bytes() []byte {
 	return b
 }
 
-// Compile compiles a profile (runtime-spec, config-linux.md, Seccomp) for the
-// kernel that this program runs on. Names of system calls that it does not
-// know are skipped, as the spec demands.
+// Compile compiles a profile (runtime-spec, config-linux.md, Seccomp) for the running kernel. It
+// skips names of system calls that it does not know, as the spec demands.
 func Compile(p *specs.LinuxSeccomp) (*Filter, error) { return compile(p, native()) }
 
 func compile(p *specs.LinuxSeccomp, goarch string) (*Filter, error) {
@@ -58,7 +57,7 @@ func compile(p *specs.LinuxSeccomp, goarch string) (*Filter, error) {
 		f.Listener = f.Listener || r.action == unix.SECCOMP_RET_USER_NOTIF
 	}
 	f.Listener = f.Listener || def == unix.SECCOMP_RET_USER_NOTIF
-	if !f.Listener { // nobody waits for an answer, and the kernel refuses the flag then
+	if !f.Listener { // nobody waits for an answer, and then the kernel refuses the flag
 		f.Flags &^= unix.SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV
 	}
 	f.Insns, err = assemble(list, rules, def)
@@ -82,7 +81,7 @@ func flags(names []specs.LinuxSeccompFlag) (uint32, error) {
 		case specs.LinuxSeccompFlagWaitKillableRecv:
 			out |= unix.SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV
 		case "SECCOMP_FILTER_FLAG_TSYNC":
-			// One thread installs it: nothing to synchronise.
+			// A single thread installs the filter, so there is nothing to synchronise.
 		default:
 			return 0, fmt.Errorf("flags: %q is unknown; leave it out", n)
 		}
@@ -90,7 +89,7 @@ func flags(names []specs.LinuxSeccompFlag) (uint32, error) {
 	return out, nil
 }
 
-// verdict is the filter's return value for an action.
+// actionValue returns the filter's return value for an action.
 func actionValue(a specs.LinuxSeccompAction, data *uint, field string) (uint32, error) {
 	value := uint32(unix.EPERM)
 	if data != nil {
@@ -123,13 +122,13 @@ func actionValue(a specs.LinuxSeccompAction, data *uint, field string) (uint32, 
 	return 0, fmt.Errorf("%s: %q is no action; give one of the runtime-spec, such as SCMP_ACT_ERRNO", field, a)
 }
 
-// rule is what happens to a system call where all conditions hold. One whose action is the
-// default changes nothing but that its names are known ([beyond]).
+// rule says what happens to system calls if all conditions hold. A rule with the default action
+// changes nothing, except that its names count as known ([beyond]).
 type rule struct {
 	names  []string
 	action uint32
 	when   []specs.LinuxSeccompArg
-	// added: by [SystemProfile], so that its names are not the author's.
+	// added means that [SystemProfile] has added the rule, so the author did not know its names.
 	added bool
 }
 
@@ -161,14 +160,14 @@ func parseRules(p *specs.LinuxSeccomp, def uint32) ([]rule, error) {
 			continue
 		}
 		if twice {
-			// Several conditions on one argument are alternatives, as with
-			// the runtimes that profiles are written for.
+			// Several conditions on the same argument are alternatives, as in the runtimes for
+			// which profiles are written.
 			for _, a := range s.Args {
 				out = append(out, rule{s.Names, action, []specs.LinuxSeccompArg{a}, false})
 			}
 			continue
 		}
-		// A mask of no bits holds always.
+		// A mask without bits always holds.
 		when := slices.DeleteFunc(slices.Clone(s.Args), func(a specs.LinuxSeccompArg) bool { return a.Op == specs.OpMaskedEqual && a.Value == 0 })
 		out = append(out, rule{s.Names, action, when, widens(s)})
 	}

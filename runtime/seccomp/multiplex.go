@@ -4,9 +4,8 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 )
 
-// socketcalls and ipcs are the calls that i386 programs also make through
-// socketcall(2) and ipc(2), by the number that stands for them there
-// (linux/net.h, linux/ipc.h).
+// socketcalls and ipcs are the calls that i386 programs can also make through socketcall(2) and
+// ipc(2), with the numbers that these use for them (linux/net.h, linux/ipc.h).
 var (
 	socketcalls = map[string]uint64{
 		"socket": 1, "bind": 2, "connect": 3, "listen": 4, "accept": 5, "getsockname": 6, "getpeername": 7,
@@ -19,9 +18,9 @@ var (
 	}
 )
 
-// multiplex is a rule as it is for the same call by the other way. The call's own
-// arguments lie in memory there, where no filter sees them: a conditional rule that is
-// stricter than the default holds for all of them, one that is laxer for none.
+// multiplex turns a rule into one for the other way to make the same call. There the arguments of
+// the call are in memory, where no filter sees them. So a conditional rule that is stricter than
+// the default applies to all calls, and a laxer one to none.
 func multiplex(name string, r rule, def uint32) (string, rule, bool) {
 	if len(r.when) > 0 && strictness(r.action) > strictness(def) {
 		return "", r, false
@@ -31,7 +30,7 @@ func multiplex(name string, r rule, def uint32) (string, rule, bool) {
 		return "socketcall", r, true
 	}
 	if n, ok := ipcs[name]; ok {
-		// The upper half is a version, which the kernel takes off.
+		// The upper half is a version, which the kernel masks out.
 		r.when = []specs.LinuxSeccompArg{{Index: 0, Value: 0xffff, ValueTwo: n, Op: specs.OpMaskedEqual}}
 		return "ipc", r, true
 	}

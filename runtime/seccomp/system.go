@@ -7,13 +7,13 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 )
 
-// SystemProfile returns a copy of a caller's profile that also allows what a
-// machine's own software calls, a machine being what a system container is to
-// its user. In a user namespace the kernel itself says what of it may succeed.
+// SystemProfile returns a copy of a profile that also allows what the software of a whole machine
+// calls; to its user, a system container is a machine. In a user namespace the kernel itself
+// decides what of it succeeds.
 //
-// A profile that allows what it does not name is a list of denials that its author
-// means: it stays as it is, and so does nil, no profile. In others what is denied by
-// name gives way, as in Docker's own, which deny so for want of a capability.
+// A profile that allows everything it does not name is a list of denials that the author wants.
+// It stays as it is, and so does nil, which means no profile. In other profiles, denials by name
+// give way: Docker's own profile denies in this way what needs a capability.
 func SystemProfile(p *specs.LinuxSeccomp) *specs.LinuxSeccomp {
 	if p == nil || p.DefaultAction == specs.ActAllow || p.DefaultAction == specs.ActLog {
 		return p
@@ -32,8 +32,8 @@ func SystemProfile(p *specs.LinuxSeccomp) *specs.LinuxSeccomp {
 			names[n] = true
 		}
 	}
-	// Entries of the profile that would answer otherwise give way; that its author
-	// knew their calls stays.
+	// Entries of the profile that would answer differently give way. The profile's author still
+	// counts as having known their calls.
 	var kept []specs.LinuxSyscall
 	var known []string
 	for _, s := range out.Syscalls {
@@ -62,9 +62,9 @@ func SystemProfile(p *specs.LinuxSeccomp) *specs.LinuxSeccomp {
 	return out
 }
 
-// widens tells of an entry that [SystemProfile] has added. It says nothing of how new the
-// calls are that the profile's author knew: those that are newer go on failing with ENOSYS
-// ([beyond]), on each architecture by its own numbers, which no entry of a spec could say.
+// widens reports whether [SystemProfile] has added an entry. Such an entry says nothing about how
+// new the calls are that the profile's author knew. Newer calls still fail with ENOSYS
+// ([beyond]), on each architecture by its own numbers, which no entry of a spec could express.
 func widens(s specs.LinuxSyscall) bool {
 	return s.Action == specs.ActAllow && slices.ContainsFunc(widened, func(w widening) bool {
 		return slices.Equal(w.names, s.Names) && slices.Equal(w.args, s.Args)
@@ -75,18 +75,18 @@ func widens(s specs.LinuxSyscall) bool {
 type widening struct {
 	// why says who needs them.
 	why string
-	// reach says what such a call can start or change at most, which must all lie in the
-	// container. docs/system-calls.md has the same for its readers.
+	// reach says what such a call can start or change at most. All of it must be in the
+	// container. docs/system-calls.md shows this text.
 	reach string
 	names []string
-	// args is the condition under which they are added; nil: always.
+	// args is the condition under which they are added; nil for none.
 	args []specs.LinuxSeccompArg
 }
 
-// widened are the system calls added. The rule: a call is added only if all that it can
-// start lies in the container. That the kernel loads one of the host's own modules by its
-// alias, as it does for socket(2), which every profile allows, does not count: neither the
-// program nor the file is the caller's.
+// widened lists the added system calls. A call is added only if everything it can start is in the
+// container. It does not count that the kernel may load one of the host's own modules by its
+// alias. It does so for socket(2), too, which every profile allows; neither the program nor the
+// file belongs to the caller.
 var widened = []widening{
 	{
 		why:   "mounts of systemd and of inner containers",
@@ -102,15 +102,15 @@ var widened = []widening{
 		names: []string{"clone", "clone3", "unshare", "setns"},
 	},
 	{
-		// Of keyctl, KEYCTL_INSTANTIATE, _NEGATE, _REJECT and _ASSUME_AUTHORITY want an
-		// authorisation that only a helper of request_key is given; the others ask nobody.
+		// KEYCTL_INSTANTIATE, _NEGATE, _REJECT and _ASSUME_AUTHORITY of keyctl need an
+		// authorisation that only a helper of request_key gets. The other operations ask nobody.
 		why:   "keyrings of systemd, inner runtimes and Kerberos",
 		reach: "keys of the container's user namespaces; nothing is started",
 		names: []string{"keyctl", "add_key"},
 	},
 	{
-		// With information for a callout the kernel starts /sbin/request-key as the host's
-		// root, with texts of the caller's, where there is no such key.
+		// If there is no such key and the call has callout information, the kernel starts
+		// /sbin/request-key as the host's root, with texts that the caller chose.
 		why:   "the same, to look for a key",
 		reach: "as above: without information for a callout (the third argument) the kernel starts no helper",
 		names: []string{"request_key"},
@@ -155,7 +155,8 @@ var widened = []widening{
 		names: []string{"reboot"},
 	},
 	{
-		// Package trap's filter answers what the kernel would show of the host's log.
+		// The filter of package trap answers the commands for which the kernel would show the
+		// host's log.
 		why:   "dmesg(1)",
 		reach: "an empty log; the rest takes a capability over the host",
 		names: []string{"syslog"},
