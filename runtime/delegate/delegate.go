@@ -34,7 +34,7 @@ const (
 type Join func() (tasks []*os.File, unified *os.File, err error)
 
 // ErrNotMade: the calls were not made, or it is unknown whether they were.
-var ErrNotMade = errors.New("no process could act for the container")
+var ErrNotMade = errors.New("no delegate process could act for the container")
 
 // Deadline bounds the calls, because the container's file systems may never answer. killGrace is
 // how long to wait for the end of a killed process.

@@ -79,7 +79,7 @@ func (f *Filler) run(ctx context.Context, job string, from, to *os.File) error {
 		return context.Cause(ctx)
 	}
 	if err != nil {
-		return fmt.Errorf("in a process of the container's cgroups: %w", err)
+		return fmt.Errorf("start a process in the container's cgroups: %w", err)
 	}
 	var a result
 	if json.Unmarshal(text, &a) != nil {
@@ -87,7 +87,7 @@ func (f *Filler) run(ctx context.Context, job string, from, to *os.File) error {
 	}
 	f.used = remaining{tree.Budget{Files: maxFiles - a.Remaining.Files, Bytes: maxBytes - a.Remaining.Bytes}, whiteout.Max - a.Remaining.Marks}
 	if a.TooLarge {
-		return fmt.Errorf("%s (for one container, %d files and %d GiB); have less there in the image, or mount a volume in its place", a.Error, maxFiles, maxBytes>>30)
+		return fmt.Errorf("%s (for one container, %d files and %d GiB); make the image smaller there, or mount a volume in its place", a.Error, maxFiles, maxBytes>>30)
 	}
 	if a.Error != "" {
 		return &jobError{a.Error, a.Errno}
@@ -117,5 +117,5 @@ func endedEarly(status program.Status) error {
 	if status.Signal != 0 {
 		how = "by the signal " + unix.SignalName(status.Signal)
 	}
-	return fmt.Errorf("the process that does it ended early, %s; the container's limits of memory and of processes (linux.resources) hold for it: raise them, have less there in the image, or mount a volume in its place", how)
+	return fmt.Errorf("the process that does this ended early, %s; the container's limits of memory and processes (linux.resources) apply to it: raise them, make the image smaller there, or mount a volume in its place", how)
 }

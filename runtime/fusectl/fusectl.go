@@ -41,7 +41,7 @@ func Abort(choose func([]Connection) []Connection) (int, error) {
 	}
 	dir, err := open()
 	if err != nil {
-		return 0, fmt.Errorf("look for FUSE connections: %w", err)
+		return 0, fmt.Errorf("list FUSE connections: %w", err)
 	}
 	defer dir.Close()
 	all, err := list(dir)
@@ -90,7 +90,7 @@ func list(dir *os.File) ([]Connection, error) {
 	for _, name := range names {
 		minor, err := strconv.ParseUint(name, 10, 32)
 		if err != nil {
-			return nil, fmt.Errorf("the FUSE connection %q is not named by a number", name)
+			return nil, fmt.Errorf("the FUSE connection %q has a name that is not a number", name)
 		}
 		var st unix.Stat_t
 		if unix.Fstatat(int(dir.Fd()), name, &st, unix.AT_SYMLINK_NOFOLLOW) != nil {

@@ -53,7 +53,7 @@ var cwd = program.Sym{Name: "AT_FDCWD", Value: unix.AT_FDCWD}
 
 func (c *calls) buffer(n int) program.Arg { return &program.Buffer{Name: "buffer", N: n} }
 
-const stage2 = "second leg"
+const stage2 = "stage 2"
 
 // do adds a call whose failure ends the program.
 func (c *calls) do(name string, nr uintptr, args ...program.Arg) ref {
@@ -116,7 +116,7 @@ func (c *calls) fork(flags uint64, unified bool) {
 	// The kernel would send the parent-death signal when the thread that started stage 1 ends.
 	// From here on, the end of a pipe shows that the shim has died.
 	c.mark(stage2)
-	c.do("enter the second leg", unix.SYS_PRCTL, num(unix.PR_SET_PDEATHSIG), num(0))
+	c.do("clear the parent-death signal", unix.SYS_PRCTL, num(unix.PR_SET_PDEATHSIG), num(0))
 }
 
 // env is the environment of the process that is executed at the end.

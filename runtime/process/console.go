@@ -18,7 +18,7 @@ func (c *calls) makeConsole(p plan.Process) {
 		c.do("size the terminal", unix.SYS_IOCTL, slave, num(unix.TIOCSWINSZ), words(size))
 	}
 	c.do("give the terminal to its user", unix.SYS_FCHOWN, slave, num(p.UID), num(^uint32(0)))
-	tree := c.do("copy the terminal's mount", unix.SYS_OPEN_TREE, slave, str(""),
+	tree := c.do("clone the mount of the terminal", unix.SYS_OPEN_TREE, slave, str(""),
 		num(unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_EMPTY_PATH))
 	c.do("attach /dev/console", unix.SYS_MOVE_MOUNT, tree, str(""), cwd, str("/dev/console"), num(unix.MOVE_MOUNT_F_EMPTY_PATH))
 	for fd := range 3 {

@@ -16,7 +16,7 @@ func NotExecuted(err error, name string) error {
 	err = refusedByHost(err)
 	var step *program.StepError
 	if errors.As(err, &step) && step.Errno != 0 && step.Step.Field == FieldCwd {
-		return fmt.Errorf("%s is %q: %w; give a folder of the container", step.Step.Field, step.Step.Value, step.Errno)
+		return fmt.Errorf("%s is %q: %w; use a directory in the container", step.Step.Field, step.Step.Value, step.Errno)
 	}
 	if !errors.As(err, &step) || step.Step.Field != FieldArgs {
 		return err
@@ -33,11 +33,11 @@ func NotExecuted(err error, name string) error {
 }
 
 func schedulerError(err error) error {
-	return fmt.Errorf("process.scheduler: the host's kernel refuses it: %w; real-time policies need CAP_SYS_NICE of the shim, and with cgroup version 1 linux.resources.cpu.realtimeRuntime", err)
+	return fmt.Errorf("process.scheduler: the host's kernel refuses it: %w; for a real-time policy the shim needs CAP_SYS_NICE, and with cgroup version 1 the container needs linux.resources.cpu.realtimeRuntime", err)
 }
 
 func ioPriorityError(err error) error {
-	return fmt.Errorf("process.ioPriority: the host's kernel refuses it: %w; IOPRIO_CLASS_RT needs CAP_SYS_NICE of the shim", err)
+	return fmt.Errorf("process.ioPriority: the host's kernel refuses it: %w; for IOPRIO_CLASS_RT the shim needs CAP_SYS_NICE", err)
 }
 
 // refusedByHost explains the failure of a step that the host's kernel refuses to the shim.
@@ -50,13 +50,13 @@ func refusedByHost(err error) error {
 	case FieldScheduler:
 		return schedulerError(step.Errno)
 	case FieldMemoryPolicy:
-		return fmt.Errorf("%s: the host's kernel refuses it: %w; give nodes that the host has and linux.resources.cpu.mems allows, and flags that go with the mode", field, step.Errno)
+		return fmt.Errorf("%s: the host's kernel refuses it: %w; use nodes that the host has and linux.resources.cpu.mems allows, and flags that fit the mode", field, step.Errno)
 	case FieldIOPriority:
 		return ioPriorityError(step.Errno)
 	case FieldRlimits:
-		return fmt.Errorf("%s: the host's kernel refuses to %s: %w; a limit above containerd's own needs CAP_SYS_RESOURCE there, and no RLIMIT_NOFILE may be above the sysctl fs.nr_open", field, step.Step.Name, step.Errno)
+		return fmt.Errorf("%s: the host's kernel refuses to %s: %w; for a limit above containerd's own the shim needs CAP_SYS_RESOURCE, and RLIMIT_NOFILE must not exceed the sysctl fs.nr_open", field, step.Step.Name, step.Errno)
 	case FieldOOMScoreAdj:
-		return fmt.Errorf("%s is %q: the host's kernel refuses it: %w; one below containerd's own needs CAP_SYS_RESOURCE there", field, step.Step.Value, step.Errno)
+		return fmt.Errorf("%s is %q: the host's kernel refuses it: %w; for a value below containerd's own the shim needs CAP_SYS_RESOURCE", field, step.Step.Value, step.Errno)
 	}
 	return err
 }

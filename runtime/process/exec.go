@@ -44,7 +44,7 @@ func Exec(in Join) program.Program {
 	if rest := in.Namespaces &^ unix.CLONE_NEWPID; rest != 0 {
 		c.do("join the namespaces", unix.SYS_SETNS, fd(FDTarget), num(rest))
 	}
-	c.do("close the first leg's files", unix.SYS_CLOSE_RANGE, fd(FDTarget), num(^uint32(0)), num(0))
+	c.do("close the files of stage 1", unix.SYS_CLOSE_RANGE, fd(FDTarget), num(^uint32(0)), num(0))
 	env := c.env(in.Process.Env, false)
 	if in.Namespaces&unix.CLONE_NEWUSER == 0 {
 		// This is a hook of the host, which keeps the host's identity.

@@ -28,7 +28,7 @@ func (c *calls) execute(p plan.Process, env env) {
 // lookUp fails at Create if the file that Start will execute does not exist, as callers know it
 // from other runtimes.
 func (c *calls) lookUp(p plan.Process) {
-	const found = "there it is"
+	const found = "found"
 	places := Candidates(p.Args[0], p.Env)
 	for i, at := range places {
 		if !path.IsAbs(at) {

@@ -33,7 +33,7 @@ func (c *calls) setIdentity(p plan.Process, capLast int, f, trap *seccomp.Filter
 	c.do("close the working directory", unix.SYS_CLOSE, dir)
 	c.do("close the files of the set-up", unix.SYS_CLOSE_RANGE, fd(FDSync), fd(FDProc), num(0))
 	c.do("close the numbered files of the set-up", unix.SYS_CLOSE_RANGE, num(FDTrap+1), num(^uint32(0)), num(0))
-	c.do("close the other two on exec", unix.SYS_CLOSE_RANGE, fd(FDReport), fd(FDTrap), num(unix.CLOSE_RANGE_CLOEXEC))
+	c.do("close the remaining two on exec", unix.SYS_CLOSE_RANGE, fd(FDReport), fd(FDTrap), num(unix.CLOSE_RANGE_CLOEXEC))
 	c.limits(p)
 	for n := range capLast + 1 {
 		if p.Caps.Bounding&(1<<n) == 0 {
@@ -131,7 +131,7 @@ func (c *calls) trapFilter(f *seccomp.Filter) {
 	if f == nil {
 		return
 	}
-	const none = "the notification filter is another's"
+	const none = "another filter has the listener"
 	listener := c.add(program.Call{
 		Name: "install the notification filter", Nr: unix.SYS_SECCOMP,
 		Args:    []program.Arg{num(unix.SECCOMP_SET_MODE_FILTER), num(f.Flags), c.fprog(f.Bytes())},
@@ -149,7 +149,7 @@ func (c *calls) setCreds(p plan.Process, capLast int) {
 	for _, g := range p.AdditionalGIDs {
 		groups = le32(groups, g)
 	}
-	c.do("keep capabilities over the change of ids", unix.SYS_PRCTL, num(unix.PR_SET_KEEPCAPS), num(1), num(0), num(0), num(0))
+	c.do("keep capabilities when ids change", unix.SYS_PRCTL, num(unix.PR_SET_KEEPCAPS), num(1), num(0), num(0), num(0))
 	if len(groups) > 0 {
 		c.do("set the additional groups", unix.SYS_SETGROUPS, num(len(p.AdditionalGIDs)), bytes(groups))
 	}

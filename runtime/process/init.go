@@ -63,18 +63,18 @@ func Init(in Create) program.Program {
 		// does it, a process in a cgroup namespace cannot join a cgroup outside of it (ENOENT).
 		c.do("join cgroup namespace", unix.SYS_SETNS, num(FDFirst+in.Tasks+i), num(unix.CLONE_NEWCGROUP))
 	}
-	c.do("close the first leg's files", unix.SYS_CLOSE_RANGE, fd(FDTarget), num(^uint32(0)), num(0))
+	c.do("close the files of stage 1", unix.SYS_CLOSE_RANGE, fd(FDTarget), num(^uint32(0)), num(0))
 	var children ref
 	if ns.Time.Mode == plan.NamespaceNew {
 		c.do("make the time namespace", unix.SYS_UNSHARE, num(unix.CLONE_NEWTIME))
 		children = c.do("open the time namespace", unix.SYS_OPENAT, num(unix.AT_FDCWD), str("/proc/self/ns/time_for_children"), num(unix.O_RDONLY|unix.O_CLOEXEC))
-		c.report("say that the time namespace is there", TagTime)
+		c.report("report the time namespace", TagTime)
 	}
 	if ns.Network.Mode == plan.NamespaceNew {
 		c.loopback() // while the shim makes the mount tree
 	}
 	env := c.env(in.Plan.Process.Env, in.HomeFromSync)
-	c.want("wait for the tree", SyncSize, unix.SYS_READ, fd(FDSync), env.home, num(SyncSize))
+	c.want("wait for the mount tree", SyncSize, unix.SYS_READ, fd(FDSync), env.home, num(SyncSize))
 	if ns.Time.Mode == plan.NamespaceNew { // before Linux 6.3 execve does not enter it
 		c.do("enter the time namespace", unix.SYS_SETNS, children, num(unix.CLONE_NEWTIME))
 	}
@@ -96,7 +96,7 @@ func Init(in Create) program.Program {
 		c.makeConsole(in.Plan.Process)
 	}
 	c.lookUp(in.Plan.Process)
-	c.put(program.Report("say that init is ready, and its keyring", TagReady, string(keyring)))
+	c.put(program.Report("report that init is ready, with its keyring", TagReady, string(keyring)))
 	c.want("wait for start", 1, unix.SYS_READ, fd(FDSync), c.buffer(1), num(1))
 	c.setIdentity(in.Plan.Process, in.CapLast, in.Filter, in.Trap, env)
 	return c.p

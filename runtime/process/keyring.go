@@ -27,7 +27,7 @@ const keyringPerm = 0x3f1b0000
 // container. It fails only if the kernel has no keyrings.
 func (c *calls) makeKeyring(name string) ref {
 	ring := c.keyctl("make the session keyring", num(unix.KEYCTL_JOIN_SESSION_KEYRING), str(name))
-	c.keyctl("let it be found", num(unix.KEYCTL_SETPERM), ring, num(keyringPerm))
+	c.keyctl("make the keyring searchable", num(unix.KEYCTL_SETPERM), ring, num(keyringPerm))
 	return ring
 }
 

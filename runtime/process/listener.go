@@ -51,5 +51,5 @@ func AwaitListener(socket *os.File, p *Process, deadline time.Duration) (*os.Fil
 		default:
 		}
 	}
-	return nil, fmt.Errorf("linux.seccomp: the process has not sent its listener for %v", deadline)
+	return nil, fmt.Errorf("linux.seccomp: the process has not sent its listener within %v", deadline)
 }

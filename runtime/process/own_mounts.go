@@ -83,7 +83,7 @@ func (c *calls) mount(m plan.Mount, label string) {
 		// attribute.
 		c.do("enter "+what, unix.SYS_FCHDIR, fd)
 		c.do("label "+what, unix.SYS_SETXATTR, str("."), str("security.selinux"), str(label), num(len(label)+1), num(0))
-		c.do("go back to the root", unix.SYS_CHDIR, str("/"))
+		c.do("return to the root", unix.SYS_CHDIR, str("/"))
 	}
 	do("attach "+what, unix.SYS_MOVE_MOUNT, fd, str(""), at, str(""), num(unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH))
 	for _, f := range []ref{at, fs, fd} {

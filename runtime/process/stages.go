@@ -21,7 +21,7 @@ func (c *calls) stage1(shim int, p plan.Process, limits map[int]unix.Rlimit) {
 				words(own.Cur, l.Hard), num(0))
 		}
 	}
-	c.affinity("set the cpu affinity outside of the cgroup", p.CPUs.Initial)
+	c.affinity("set the initial cpu affinity", p.CPUs.Initial)
 	if p.OOMScoreAdj != nil {
 		v := itoa(*p.OOMScoreAdj)
 		fd := c.open("open oom_score_adj", fd(FDProc), "self/oom_score_adj", unix.O_WRONLY)
@@ -40,7 +40,7 @@ func (c *calls) stage1(shim int, p plan.Process, limits map[int]unix.Rlimit) {
 // limits.
 func (c *calls) setOwner(uid uint32) {
 	c.do("keep the capabilities", unix.SYS_PRCTL, num(unix.PR_SET_SECUREBITS), num(program.NoSetuidFixup), num(0), num(0), num(0))
-	c.do("become the owner of the user namespace", unix.SYS_SETRESUID, num(^uint32(0)), num(uid), num(^uint32(0)))
+	c.do("set the owner of the user namespace", unix.SYS_SETRESUID, num(^uint32(0)), num(uid), num(^uint32(0)))
 	c.setNonDumpable()
 	c.put(program.ParentDeath(unix.SIGKILL)) // the change of ids has removed it
 }
@@ -72,13 +72,13 @@ func (c *calls) scheduling(p plan.Process) {
 
 // setRoot takes on the ids of the container's root.
 func (c *calls) setRoot() {
-	c.do("become gid 0", unix.SYS_SETRESGID, num(0), num(0), num(0))
-	c.do("become uid 0", unix.SYS_SETRESUID, num(0), num(0), num(0))
+	c.do("set gid 0", unix.SYS_SETRESGID, num(0), num(0), num(0))
+	c.do("set uid 0", unix.SYS_SETRESUID, num(0), num(0), num(0))
 	c.setNonDumpable()
 }
 
 // setNonDumpable makes the process non-dumpable again: a change of credentials sets the flag to
 // the host's fs.suid_dumpable, which may be 1.
 func (c *calls) setNonDumpable() {
-	c.do("refuse to be traced", unix.SYS_PRCTL, num(unix.PR_SET_DUMPABLE), num(0), num(0), num(0), num(0))
+	c.do("refuse tracing", unix.SYS_PRCTL, num(unix.PR_SET_DUMPABLE), num(0), num(0), num(0), num(0))
 }

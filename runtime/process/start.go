@@ -46,9 +46,9 @@ func (s *Setup) Executed(name string) error {
 func (s *Setup) explain(err error) error {
 	switch {
 	case errors.Is(err, program.ErrEnded):
-		return errors.New("the process was killed during its set-up; if nobody did that, the limit of its memory (linux.resources.memory.limit) may be too small")
+		return errors.New("the process was killed during its set-up; if nobody killed it, its memory limit (linux.resources.memory.limit) may be too small")
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		return fmt.Errorf("the process's set-up did not go on for %v", s.Deadline)
+		return fmt.Errorf("the set-up of the process made no progress for %v", s.Deadline)
 	}
 	return refusedByHost(err)
 }

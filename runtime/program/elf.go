@@ -47,7 +47,7 @@ var hideReport = Call{
 func (p Program) Compile(arch string) ([]byte, error) {
 	m, ok := machines[arch]
 	if !ok {
-		return nil, fmt.Errorf("compile a program for %q: only amd64 and arm64 are known", arch)
+		return nil, fmt.Errorf("compile a program for %q: only amd64 and arm64 are supported", arch)
 	}
 	data, err := append(Program{hideReport}, p...).assemble(arch, dataAddr, kindFailure, ReportFD)
 	if err != nil {

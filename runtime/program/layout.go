@@ -87,7 +87,7 @@ func (l *assembler) call(i int, c *Call) error {
 		return fmt.Errorf("%s has no system call %s", l.arch, sysName(runtime.GOARCH, c.Nr))
 	}
 	if len(c.Args) > 6 {
-		return fmt.Errorf("%d arguments, at most 6 are possible", len(c.Args))
+		return fmt.Errorf("%d arguments; a system call has at most 6", len(c.Args))
 	}
 	l.put(i, offNr, uint64(nr))
 	var flags uint64
@@ -170,7 +170,7 @@ func (l *assembler) value(a Arg) (uint64, error) {
 		}
 		return l.step(i) + offRet, nil
 	}
-	return 0, fmt.Errorf("no argument can be a %T", a)
+	return 0, fmt.Errorf("an argument cannot be a %T", a)
 }
 
 func (l *assembler) text(s string) (uint64, error) {
@@ -216,7 +216,7 @@ func (l *assembler) blob(b *Blob) (uint64, error) {
 			size = 4
 		}
 		if r.Off < 0 || r.Off+size > len(b.Data) {
-			return 0, fmt.Errorf("%s has %d bytes, none for a reference at %d", b.Name, len(b.Data), r.Off)
+			return 0, fmt.Errorf("%s has %d bytes, too few for a reference at %d", b.Name, len(b.Data), r.Off)
 		}
 		if !isResult {
 			v, err := l.value(r.Arg)

@@ -18,7 +18,7 @@ func TestListing(t *testing.T) {
 		Exit(1))
 	p[len(p)-1].Label = "gone"
 	want := `  0  prctl(PR_SET_NAME, "sysbox-init")  # name the process
-  1  prctl(PR_SET_DUMPABLE, 0)  # refuse to be traced
+  1  prctl(PR_SET_DUMPABLE, 0)  # refuse tracing
   2  prctl(PR_SET_PDEATHSIG, SIGKILL)  # set the parent-death signal
   3  getppid() = 42  # check that the parent still lives
   4  $pid = clone3({CLONE_NEWPID|CLONE_PARENT|CLONE_INTO_CGROUP, cgroup=7}, 88), if 0 goto child  # clone

@@ -19,7 +19,7 @@ import (
 func Prelude(parent int) Program {
 	return Program{
 		{Name: "name the process", Nr: unix.SYS_PRCTL, Args: []Arg{Sym{"PR_SET_NAME", unix.PR_SET_NAME}, Str("sysbox-init")}},
-		{Name: "refuse to be traced", Nr: unix.SYS_PRCTL, Args: []Arg{Sym{"PR_SET_DUMPABLE", unix.PR_SET_DUMPABLE}, Int(0)}},
+		{Name: "refuse tracing", Nr: unix.SYS_PRCTL, Args: []Arg{Sym{"PR_SET_DUMPABLE", unix.PR_SET_DUMPABLE}, Int(0)}},
 		ParentDeath(unix.SIGKILL),
 		{Name: "check that the parent still lives", Nr: unix.SYS_GETPPID, Want: Equals(int64(parent))},
 	}
@@ -55,7 +55,7 @@ func Fork(label, child string, flags uint64, cgroup int) Call {
 }
 
 // stage2 is the label of the process in the cgroups.
-const secondLeg = "second leg"
+const stage2 = "stage 2"
 
 // InCgroupsTag is the tag with which a program of [InCgroups] reports the pid of stage 2.
 const InCgroupsTag = 0
@@ -71,12 +71,12 @@ const InCgroupsTag = 0
 // the kernel runs out of memory, it kills all processes that share it.
 func InCgroups(parent, cgroup, first, tasks int) Program {
 	p := append(Prelude(parent),
-		Fork("pid", secondLeg, 0, cgroup),
+		Fork("pid", stage2, 0, cgroup),
 		Report("report the pid", InCgroupsTag, "pid"),
 		Exit(0),
 	)
 	again := Prelude(parent) // it includes what a fork forgets
-	again[0].Label = secondLeg
+	again[0].Label = stage2
 	p = append(p, again...)
 	for i := range tasks {
 		p = append(p, Call{

@@ -135,7 +135,7 @@ func launchCalls(o Options, memfd, report int) (Program, error) {
 	slices.SortFunc(moves, func(a, b move) int { return a.to - b.to })
 	for i, m := range moves {
 		if m.to < 0 || i > 0 && m.to == moves[i-1].to {
-			return nil, fmt.Errorf("two files are to be passed as number %d, or the number is negative (%d is the report pipe)", m.to, ReportFD)
+			return nil, fmt.Errorf("pass files: the number %d is used twice or negative (%d is the report pipe)", m.to, ReportFD)
 		}
 	}
 	p := make(Program, 0, 48+4*len(moves))
@@ -155,7 +155,7 @@ func launchCalls(o Options, memfd, report int) (Program, error) {
 	cloexec := func(last int) {
 		if next <= last && !o.Inherit {
 			p = append(p, Call{
-				Name: "pass no other file", Nr: unix.SYS_CLOSE_RANGE,
+				Name: "mark other files close-on-exec", Nr: unix.SYS_CLOSE_RANGE,
 				Args: []Arg{Int(next), Int(last), Sym{"CLOSE_RANGE_CLOEXEC", unix.CLOSE_RANGE_CLOEXEC}},
 			})
 		}

@@ -95,7 +95,7 @@ func (s *Stages) Executed() error {
 	case errors.Is(err, io.EOF):
 		return nil
 	case err == nil:
-		return errors.New("a report came after the last")
+		return errors.New("an unexpected report came after the last one")
 	}
 	return err
 }

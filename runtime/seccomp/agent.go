@@ -38,7 +38,7 @@ func SendToAgent(path string, state specs.ContainerProcessState, listener *os.Fi
 		_, err = conn.Write(text[n:])
 	}
 	if errors.Is(err, os.ErrDeadlineExceeded) {
-		return fmt.Errorf("it did not take it for %v", agentDeadline)
+		return fmt.Errorf("the agent did not receive it within %v", agentDeadline)
 	}
 	return err
 }

@@ -52,7 +52,7 @@ func selectArches(names []specs.Arch, goarch string) ([]arch, error) {
 	}
 	for _, n := range names {
 		if !slices.ContainsFunc(arches, func(a arch) bool { return a.name == n }) && !slices.Contains(foreign, n) {
-			return nil, fmt.Errorf("architectures: %q is unknown; give names of the runtime-spec, such as SCMP_ARCH_X86_64", n)
+			return nil, fmt.Errorf("architectures: %q is unknown; use names of the runtime-spec, such as SCMP_ARCH_X86_64", n)
 		}
 	}
 	return out, nil

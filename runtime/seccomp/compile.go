@@ -65,7 +65,7 @@ func compile(p *specs.LinuxSeccomp, goarch string) (*Filter, error) {
 		return nil, err
 	}
 	if len(f.Insns) > unix.BPF_MAXINSNS {
-		return nil, fmt.Errorf("the profile compiles to %d instructions, and the kernel takes %d; make it smaller", len(f.Insns), unix.BPF_MAXINSNS)
+		return nil, fmt.Errorf("the profile compiles to %d instructions, and the kernel accepts at most %d; make it smaller", len(f.Insns), unix.BPF_MAXINSNS)
 	}
 	return f, nil
 }
@@ -83,7 +83,7 @@ func flags(names []specs.LinuxSeccompFlag) (uint32, error) {
 		case "SECCOMP_FILTER_FLAG_TSYNC":
 			// A single thread installs the filter, so there is nothing to synchronise.
 		default:
-			return 0, fmt.Errorf("flags: %q is unknown; leave it out", n)
+			return 0, fmt.Errorf("flags: %q is unknown; remove it", n)
 		}
 	}
 	return out, nil
@@ -94,7 +94,7 @@ func actionValue(a specs.LinuxSeccompAction, data *uint, field string) (uint32, 
 	value := uint32(unix.EPERM)
 	if data != nil {
 		if *data > 0xffff {
-			return 0, fmt.Errorf("%s: errnoRet %d has more than 16 bits; give an errno", field, *data)
+			return 0, fmt.Errorf("%s: errnoRet %d has more than 16 bits; use an errno", field, *data)
 		}
 		value = uint32(*data)
 	}
@@ -109,7 +109,7 @@ func actionValue(a specs.LinuxSeccompAction, data *uint, field string) (uint32, 
 		return unix.SECCOMP_RET_TRAP, nil
 	case specs.ActErrno:
 		if value > 4095 { // MAX_ERRNO: the kernel caps it
-			return 0, fmt.Errorf("%s: errnoRet %d is no errno; give one up to 4095", field, value)
+			return 0, fmt.Errorf("%s: errnoRet %d is not an errno; use one up to 4095", field, value)
 		}
 		return unix.SECCOMP_RET_ERRNO | value, nil
 	case specs.ActTrace:
@@ -119,7 +119,7 @@ func actionValue(a specs.LinuxSeccompAction, data *uint, field string) (uint32, 
 	case specs.ActNotify:
 		return unix.SECCOMP_RET_USER_NOTIF, nil
 	}
-	return 0, fmt.Errorf("%s: %q is no action; give one of the runtime-spec, such as SCMP_ACT_ERRNO", field, a)
+	return 0, fmt.Errorf("%s: %q is not an action; use one of the runtime-spec, such as SCMP_ACT_ERRNO", field, a)
 }
 
 // rule says what happens to system calls if all conditions hold. A rule with the default action
@@ -141,7 +141,7 @@ func parseRules(p *specs.LinuxSeccomp, def uint32) ([]rule, error) {
 			return nil, err
 		}
 		if len(s.Names) == 0 {
-			return nil, fmt.Errorf("%s.names is empty; name a system call or leave the entry out", field)
+			return nil, fmt.Errorf("%s.names is empty; name a system call or remove the entry", field)
 		}
 		seen := map[uint]bool{}
 		twice := false
@@ -150,7 +150,7 @@ func parseRules(p *specs.LinuxSeccomp, def uint32) ([]rule, error) {
 				return nil, fmt.Errorf("%s.args[%d].index is %d; a system call has arguments 0 to 5", field, j, a.Index)
 			}
 			if !slices.Contains(operators, a.Op) {
-				return nil, fmt.Errorf("%s.args[%d].op: %q is no operator; give one of the runtime-spec, such as SCMP_CMP_EQ", field, j, a.Op)
+				return nil, fmt.Errorf("%s.args[%d].op: %q is not an operator; use one of the runtime-spec, such as SCMP_CMP_EQ", field, j, a.Op)
 			}
 			twice = twice || seen[a.Index]
 			seen[a.Index] = true

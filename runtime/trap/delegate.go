@@ -29,7 +29,7 @@ func step(name string, nr uintptr, args ...program.Arg) program.Call {
 func num[T ~int | ~uint32 | ~uint64](n T) program.Arg { return program.Int(int64(n)) }
 
 // setNonDumpable follows each change of ids.
-var setNonDumpable = step("refuse to be traced", unix.SYS_PRCTL, num(unix.PR_SET_DUMPABLE), num(0))
+var setNonDumpable = step("refuse tracing", unix.SYS_PRCTL, num(unix.PR_SET_DUMPABLE), num(0))
 
 // asCaller continues as a caller in the container's first user namespace would: with its ids,
 // groups and capabilities, and in its mount namespace, root and working directory. The process
@@ -38,18 +38,18 @@ func asCaller(id *identity) program.Program {
 	return append(program.Program{
 		step("keep capabilities", unix.SYS_PRCTL, num(unix.PR_SET_SECUREBITS), num(program.NoSetuidFixup)),
 		setGroupsCall(id),
-		step("set the group", unix.SYS_SETRESGID, num(id.egid), num(id.egid), num(id.egid)),
-		step("set the user", unix.SYS_SETRESUID, num(id.euid), num(id.euid), num(id.euid)),
-		step("set the group for files", unix.SYS_SETFSGID, num(id.fsgid)),
-		step("set the user for files", unix.SYS_SETFSUID, num(id.fsuid)),
+		step("set the gid", unix.SYS_SETRESGID, num(id.egid), num(id.egid), num(id.egid)),
+		step("set the uid", unix.SYS_SETRESUID, num(id.euid), num(id.euid), num(id.euid)),
+		step("set the file system gid", unix.SYS_SETFSGID, num(id.fsgid)),
+		step("set the file system uid", unix.SYS_SETFSUID, num(id.fsuid)),
 		setNonDumpable,
 		step("join the user namespace", unix.SYS_SETNS, num(fdUser), num(unix.CLONE_NEWUSER)),
 		setNonDumpable,
 		program.ParentDeath(unix.SIGKILL),
 		step("join the mount namespace", unix.SYS_SETNS, num(fdMounts), num(unix.CLONE_NEWNS)),
-		step("go to the root", unix.SYS_FCHDIR, num(fdRoot)),
+		step("open the root", unix.SYS_FCHDIR, num(fdRoot)),
 		step("enter the root", unix.SYS_CHROOT, program.Str(".")),
-		step("go to the working directory", unix.SYS_FCHDIR, num(fdCwd)),
+		step("enter the working directory", unix.SYS_FCHDIR, num(fdCwd)),
 	}, setCapabilities(id.effective)...)
 }
 
@@ -58,8 +58,8 @@ func asCaller(id *identity) program.Program {
 func asFileMaker(id *identity, capabilities uint64) program.Program {
 	return append(program.Program{
 		setGroupsCall(id),
-		step("set the group for files", unix.SYS_SETFSGID, num(id.fsgid)),
-		step("set the user for files", unix.SYS_SETFSUID, num(id.fsuid)),
+		step("set the file system gid", unix.SYS_SETFSGID, num(id.fsgid)),
+		step("set the file system uid", unix.SYS_SETFSUID, num(id.fsuid)),
 		setNonDumpable,
 		program.ParentDeath(unix.SIGKILL),
 		step("set the umask", unix.SYS_UMASK, num(id.umask)),
@@ -94,7 +94,7 @@ func setCapabilities(set uint64) program.Program {
 func cloneMount(dir program.Arg, path string) program.Program {
 	clone := step("copy the mount", unix.SYS_OPEN_TREE, dir, program.Str(path), num(unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC))
 	clone.Label = "tree"
-	return program.Program{step("join the mount's namespace", unix.SYS_SETNS, num(fdFrom), num(unix.CLONE_NEWNS)), clone}
+	return program.Program{step("join the namespace of the mount", unix.SYS_SETNS, num(fdFrom), num(unix.CLONE_NEWNS)), clone}
 }
 
 // attachMount attaches a detached mount to fdDir, in the caller's mount namespace.

@@ -47,7 +47,7 @@ func (c *caller) identity() (*identity, error) {
 	}
 }
 
-var errStatus = errors.New("the kernel's form of /proc/PID/status is not as expected")
+var errStatus = errors.New("the kernel's /proc/PID/status has an unexpected form")
 
 func parseIdentity(status []byte) (*identity, error) {
 	out := &identity{umask: -1, filters: -1, noNewPrivs: true}

@@ -90,7 +90,7 @@ func New(cfg Config) (*Server, error) {
 	s := &Server{cfg: cfg, slots: make(chan struct{}, maxCalls), listeners: map[*listener]bool{}, logged: map[string]bool{}, done: make(chan struct{})}
 	var err error
 	if err := s.findBindable(); err != nil {
-		return nil, fmt.Errorf("answer system calls: survey the mount tree: %w", err)
+		return nil, fmt.Errorf("answer system calls: read the mount tree: %w", err)
 	}
 	if s.nsfile, err = unix.FcntlInt(cfg.UserNS.Fd(), unix.F_DUPFD_CLOEXEC, 0); err == nil {
 		s.userns, err = namespaceOf(s.nsfile, "")
@@ -99,7 +99,7 @@ func New(cfg Config) (*Server, error) {
 		return nil, fmt.Errorf("answer system calls: %w", err)
 	}
 	if s.proc, err = unix.FcntlInt(cfg.Proc.Fd(), unix.F_DUPFD_CLOEXEC, 0); err != nil {
-		return nil, fmt.Errorf("answer system calls: the procfs: %w", err)
+		return nil, fmt.Errorf("answer system calls: duplicate the handle of /proc: %w", err)
 	}
 	if cfg.FUSE != nil {
 		if err := cfg.FUSE.prepare(); err != nil {
@@ -178,7 +178,7 @@ func (s *Server) serve(l *listener) {
 	for {
 		if err := l.wait(); err != nil {
 			if !errors.Is(err, errEnded) && !s.closed() {
-				s.logOnce(fmt.Sprintf("system calls are answered no longer: %v", err))
+				s.logOnce(fmt.Sprintf("the shim cannot answer system calls any more: %v", err))
 			}
 			return
 		}
@@ -207,7 +207,7 @@ func (s *Server) handle(w *worker, l *listener, n *notification, h *handler) (er
 	v := fail(unix.ENOSYS)
 	defer func() {
 		if r := recover(); r != nil {
-			s.logOnce(fmt.Sprintf("answer %s: a fault of this program: %v", h.name, r))
+			s.logOnce(fmt.Sprintf("answer %s: the handler panicked; this is a bug: %v", h.name, r))
 		}
 		l.answer(n.id, v)
 		err = w.restoreCreds()

@@ -175,7 +175,7 @@ func (w *worker) boundNode(c *call, m nodeMaker, n node) response {
 // could have removed that as well.
 func (w *worker) removeMade(m nodeMaker, n node) {
 	_ = w.run(map[int]int{fdDir: m.dir}, m.setup, program.Program{
-		step("remove what was made", unix.SYS_UNLINKAT, num(fdDir), program.Str(n.name), num(0)),
+		step("remove the file", unix.SYS_UNLINKAT, num(fdDir), program.Str(n.name), num(0)),
 	})
 }
 
@@ -198,13 +198,13 @@ func (w *worker) bindOver(c *call, mounts int, file *os.File, n node) response {
 // plain file. nodev reports whether devices cannot be opened there at all.
 func (w *worker) makeUnderNode(m nodeMaker, n node) (file *os.File, nodev bool, v response) {
 	open := func(flags int) program.Program {
-		open := step("open what is made", unix.SYS_OPENAT, num(fdDir), program.Str(n.name), num(flags|unix.O_NOFOLLOW|unix.O_CLOEXEC), num(n.mode&0o7777))
+		open := step("open the new file", unix.SYS_OPENAT, num(fdDir), program.Str(n.name), num(flags|unix.O_NOFOLLOW|unix.O_CLOEXEC), num(n.mode&0o7777))
 		open.Label = "file"
 		stat := &program.Buffer{Name: "struct statfs", N: statfsSize}
 		return program.Program{
 			open,
-			step("learn of the mount", unix.SYS_FSTATFS, num(fdDir), stat),
-			step("tell of the mount", unix.SYS_WRITE, num(delegate.ReplySocket), stat, num(stat.N)),
+			step("read the flags of the mount", unix.SYS_FSTATFS, num(fdDir), stat),
+			step("send the flags of the mount", unix.SYS_WRITE, num(delegate.ReplySocket), stat, num(stat.N)),
 		}
 	}
 	var fs [statfsSize]byte

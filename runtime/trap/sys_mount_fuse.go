@@ -81,7 +81,7 @@ func (w *worker) fuse(c *call, server []string) response {
 	}
 	options, bad := fuseOptions(c.args[3], text[2])
 	if bad != "" {
-		s.logOnce(fmt.Sprintf("the container asked for a mount with the option %q, which servers of FUSE are not given", bad))
+		s.logOnce(fmt.Sprintf("the container asked for a mount with the option %q, which is not passed to FUSE servers; to use it, add it to fuse_mounts in the configuration", bad))
 		return fail(unix.EINVAL)
 	}
 	if err := k.waitUntilFree(device); err != nil {
@@ -94,7 +94,7 @@ func (w *worker) fuse(c *call, server []string) response {
 	}
 	v = k.mountedResponse(mounts, dir, before)
 	if v.errno != 0 {
-		s.logOnce(fmt.Sprintf("%q for the container: exit status 0, but the file system is not there (%v): %q", strings.Join(p.Args, " "), v.errno, output))
+		s.logOnce(fmt.Sprintf("%q for the container: exit status 0, but the file system is not mounted (%v): %q", strings.Join(p.Args, " "), v.errno, output))
 	}
 	return v
 }
@@ -293,7 +293,7 @@ func (w *worker) serveFUSE(c *call, p plan.Process) (output string, v response) 
 	case ctx.Err() != nil:
 		v = fail(unix.EINTR)
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		s.logOnce(what + "it was not ready in time: " + strconv.Quote(output))
+		s.logOnce(what + "not ready in time: " + strconv.Quote(output))
 		v = fail(unix.EIO)
 	case err != nil:
 		s.logOnce(what + err.Error())

@@ -99,9 +99,9 @@ func (k *walker) openByDelegate(base int, path string, how unix.OpenHow) (int, e
 // enterRootAndCwd enters a caller's root and working directory.
 func enterRootAndCwd() program.Program {
 	return program.Program{
-		step("go to the root", unix.SYS_FCHDIR, num(fdRoot)),
+		step("open the root", unix.SYS_FCHDIR, num(fdRoot)),
 		step("enter the root", unix.SYS_CHROOT, program.Str(".")),
-		step("go to the working directory", unix.SYS_FCHDIR, num(fdCwd)),
+		step("enter the working directory", unix.SYS_FCHDIR, num(fdCwd)),
 	}
 }
 

@@ -134,7 +134,7 @@ func processRows() []Row {
 		Row{Field: "process.oomScoreAdj", Case: "-1000 of a system container", Set: func(s *specs.Spec) { s.Process.OOMScoreAdj = ptr(-1000) }, Box: "system:oom2", When: powerful, Ask: "read /proc/self/oom_score_adj", Want: "-999", Note: "no system container is exempt from the OOM killer; logged"})
 	refused("process.rlimits[].hard", "above fs.nr_open", func(p *specs.Process) {
 		p.Rlimits = []specs.POSIXRlimit{{Type: "RLIMIT_NOFILE", Hard: 1 << 62}}
-	}, "process.rlimits: the host's kernel refuses to raise the hard limit of RLIMIT_NOFILE to 4611686018427387904: operation not permitted; a limit above containerd's own needs CAP_SYS_RESOURCE there, and no RLIMIT_NOFILE may be above the sysctl fs.nr_open")
+	}, "process.rlimits: the host's kernel refuses to raise the hard limit of RLIMIT_NOFILE to 4611686018427387904: operation not permitted; for a limit above containerd's own the shim needs CAP_SYS_RESOURCE, and RLIMIT_NOFILE must not exceed the sysctl fs.nr_open")
 	refused("process.cwd", "a file", func(p *specs.Process) { p.Cwd = "/etc/passwd" },
 		`process.cwd is "/etc/passwd": make the folder /etc/passwd in the root: /etc/passwd, or what leads to it, is a file in the image, and a folder is needed: not a directory; give a folder of the container`)
 	refused("process.oomScoreAdj", "above 1000", func(p *specs.Process) { p.OOMScoreAdj = ptr(1001) }, `process.oomScoreAdj is "1001": it is not between -1000 and 1000; give a value within`)
@@ -232,7 +232,7 @@ func schedulingRows() []Row {
 		rows = append(rows, Row{Field: field, Case: kase, Set: func(s *specs.Spec) { set(s.Process) }, Box: "ordinary:" + kase, Look: ask, Want: want, Refused: message})
 	}
 	eperm := func(policy int) string {
-		return fmt.Sprintf("process.scheduler: the host's kernel refuses it: sched_setattr(PID, policy %d): operation not permitted; real-time policies need CAP_SYS_NICE of the shim, and with cgroup version 1 linux.resources.cpu.realtimeRuntime", policy)
+		return fmt.Sprintf("process.scheduler: the host's kernel refuses it: sched_setattr(PID, policy %d): operation not permitted; for a real-time policy the shim needs CAP_SYS_NICE, and with cgroup version 1 the container needs linux.resources.cpu.realtimeRuntime", policy)
 	}
 	either(f+"policy", "SCHED_FIFO", s(specs.Scheduler{Policy: specs.SchedFIFO, Priority: 10}), "sched of init", "policy 1 flags 0 nice 0 priority 10", eperm(1))
 	either(f+"policy", "SCHED_RR", s(specs.Scheduler{Policy: specs.SchedRR, Priority: 11}), "sched of init", "policy 2 flags 0 nice 0 priority 11", eperm(2))
@@ -257,7 +257,7 @@ func schedulingRows() []Row {
 	row("process.ioPriority.class", "IOPRIO_CLASS_BE", io(specs.IOPRIO_CLASS_BE, 6), "ioprio", "class 2 level 6")
 	row("process.ioPriority.priority", "", io(specs.IOPRIO_CLASS_BE, 1), "ioprio", "class 2 level 1")
 	row("process.ioPriority.class", "IOPRIO_CLASS_IDLE", io(specs.IOPRIO_CLASS_IDLE, 0), "ioprio", "class 3 level 0")
-	either("process.ioPriority.class", "IOPRIO_CLASS_RT", io(specs.IOPRIO_CLASS_RT, 2), "ioprio of init", "class 1 level 2", "process.ioPriority: the host's kernel refuses it: operation not permitted; IOPRIO_CLASS_RT needs CAP_SYS_NICE of the shim")
+	either("process.ioPriority.class", "IOPRIO_CLASS_RT", io(specs.IOPRIO_CLASS_RT, 2), "ioprio of init", "class 1 level 2", "process.ioPriority: the host's kernel refuses it: operation not permitted; for IOPRIO_CLASS_RT the shim needs CAP_SYS_NICE")
 	refused("process.ioPriority.class", "unknown", io("X", 0), `process.ioPriority.class is "X": Linux has no such class; known are IOPRIO_CLASS_RT, IOPRIO_CLASS_BE and IOPRIO_CLASS_IDLE`)
 	refused("process.ioPriority.priority", "8", io(specs.IOPRIO_CLASS_BE, 8), `process.ioPriority.priority is "8": it is not between 0 and 7; give a value within`)
 

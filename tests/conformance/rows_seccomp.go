@@ -50,13 +50,13 @@ func seccompRows() []Row {
 	refused := func(field, kase string, set func(*specs.Spec), message string) {
 		rows = append(rows, Row{Field: f + field, Case: kase, Set: set, Refused: message})
 	}
-	refused("syscalls[].action", "unknown", with(profile("X", nil, names), nil), `linux.seccomp: syscalls[0].action: "X" is no action; give one of the runtime-spec, such as SCMP_ACT_ERRNO`)
+	refused("syscalls[].action", "unknown", with(profile("X", nil, names), nil), `linux.seccomp: syscalls[0].action: "X" is not an action; use one of the runtime-spec, such as SCMP_ACT_ERRNO`)
 	row("syscalls[].names", "several", with(profile(specs.ActErrno, errno, []string{"getsid", "getpgid"}), nil), "call getpgid 0", "ENOTEMPTY")
 	row("syscalls[].names", "that the kernel has not", with(profile(specs.ActErrno, errno, []string{"nosuchcall", "getpgid"}), nil), "call getpgid 0", "ENOTEMPTY")
-	refused("syscalls[].names", "none", with(profile(specs.ActErrno, errno, nil), nil), `linux.seccomp: syscalls[0].names is empty; name a system call or leave the entry out`)
+	refused("syscalls[].names", "none", with(profile(specs.ActErrno, errno, nil), nil), `linux.seccomp: syscalls[0].names is empty; name a system call or remove the entry`)
 	row("syscalls[].errnoRet", "", with(profile(specs.ActErrno, errno, names), nil), "call getpgid 0", "ENOTEMPTY")
 	row("syscalls[].errnoRet", "none", with(profile(specs.ActErrno, nil, names), nil), "call getpgid 0", "EPERM")
-	refused("syscalls[].errnoRet", "4096", with(profile(specs.ActErrno, ptr(uint(4096)), names), nil), `linux.seccomp: syscalls[0].action: errnoRet 4096 is no errno; give one up to 4095`)
+	refused("syscalls[].errnoRet", "4096", with(profile(specs.ActErrno, ptr(uint(4096)), names), nil), `linux.seccomp: syscalls[0].action: errnoRet 4096 is not an errno; use one up to 4095`)
 
 	// The default action, of a profile that names what is allowed.
 	listed := func(action specs.LinuxSeccompAction, errno *uint) func(*specs.Spec) {
@@ -71,7 +71,7 @@ func seccompRows() []Row {
 	row("defaultAction", "SCMP_ACT_TRAP", listed(specs.ActTrap, nil), "call swapoff 0", "trapped")
 	row("defaultAction", "SCMP_ACT_LOG", with(profile(specs.ActErrno, errno, names), func(p *specs.LinuxSeccomp) { p.DefaultAction = specs.ActLog }), "call getsid 0", "works")
 	row("defaultErrnoRet", "", listed(specs.ActErrno, errno), "call swapoff 0", "ENOTEMPTY")
-	refused("defaultAction", "unknown", with(profile(specs.ActErrno, errno, names), func(p *specs.LinuxSeccomp) { p.DefaultAction = "X" }), `linux.seccomp: defaultAction: "X" is no action; give one of the runtime-spec, such as SCMP_ACT_ERRNO`)
+	refused("defaultAction", "unknown", with(profile(specs.ActErrno, errno, names), func(p *specs.LinuxSeccomp) { p.DefaultAction = "X" }), `linux.seccomp: defaultAction: "X" is not an action; use one of the runtime-spec, such as SCMP_ACT_ERRNO`)
 	rows = append(rows, Row{Field: f + "defaultAction", Case: "in a system container, mount", Set: listed(specs.ActErrno, errno), Box: "system:seccomp", Ask: "call personality 0xffffffff", Want: "works", Note: "widened by what system software calls (package seccomp)"})
 
 	for _, x := range []struct {
@@ -100,7 +100,7 @@ func seccompRows() []Row {
 	row("syscalls[].args[].value", "of 64 bits, another", arg(1, 1<<40, 0, specs.OpEqualTo), "call lseek 99 0 0", "EBADF")
 	row("syscalls[].args[].valueTwo", "", arg(2, 0xf0, 0x30, specs.OpMaskedEqual), "call lseek 99 0 0x3f", "ENOTEMPTY")
 	refused("syscalls[].args[].index", "6", arg(6, 0, 0, specs.OpEqualTo), `linux.seccomp: syscalls[0].args[0].index is 6; a system call has arguments 0 to 5`)
-	refused("syscalls[].args[].op", "unknown", arg(0, 0, 0, "X"), `linux.seccomp: syscalls[0].args[0].op: "X" is no operator; give one of the runtime-spec, such as SCMP_CMP_EQ`)
+	refused("syscalls[].args[].op", "unknown", arg(0, 0, 0, "X"), `linux.seccomp: syscalls[0].args[0].op: "X" is not an operator; use one of the runtime-spec, such as SCMP_CMP_EQ`)
 
 	// Architectures: those of this machine are filtered, others of no effect.
 	all := func(p *specs.LinuxSeccomp) { p.Architectures = allArches }
@@ -112,7 +112,7 @@ func seccompRows() []Row {
 	for _, a := range foreignArches {
 		rows = append(rows, Row{Field: f + "architectures[]", Case: string(a), Set: with(profile(specs.ActErrno, errno, names), all), Box: "ordinary:seccomp-foreign", Ask: "call getpgid 0", Want: "ENOTEMPTY", Note: "of no effect on another machine"})
 	}
-	refused("architectures[]", "unknown", with(profile(specs.ActErrno, errno, names), func(p *specs.LinuxSeccomp) { p.Architectures = []specs.Arch{"X"} }), `linux.seccomp: architectures: "X" is unknown; give names of the runtime-spec, such as SCMP_ARCH_X86_64`)
+	refused("architectures[]", "unknown", with(profile(specs.ActErrno, errno, names), func(p *specs.LinuxSeccomp) { p.Architectures = []specs.Arch{"X"} }), `linux.seccomp: architectures: "X" is unknown; use names of the runtime-spec, such as SCMP_ARCH_X86_64`)
 	for _, flag := range []specs.LinuxSeccompFlag{specs.LinuxSeccompFlagLog, specs.LinuxSeccompFlagSpecAllow, specs.LinuxSeccompFlagWaitKillableRecv, "SECCOMP_FILTER_FLAG_TSYNC"} {
 		row("flags[]", string(flag), with(profile(specs.ActErrno, errno, names), func(p *specs.LinuxSeccomp) { p.Flags = []specs.LinuxSeccompFlag{flag} }), "call getpgid 0", "ENOTEMPTY")
 	}
@@ -121,7 +121,7 @@ func seccompRows() []Row {
 	rows = append(rows,
 		Row{Field: f + "flags[]", Case: "SECCOMP_FILTER_FLAG_LOG in the kernel", Set: logged, Box: "ordinary:seccomp-log", Look: "filter", Want: "log", When: metadata},
 		Row{Field: f + "flags[]", Case: "none in the kernel", Set: with(profile(specs.ActErrno, errno, names), nil), Box: "ordinary:seccomp-none", Look: "filter", Want: "no flags", When: metadata})
-	refused("flags[]", "unknown", with(profile(specs.ActErrno, errno, names), func(p *specs.LinuxSeccomp) { p.Flags = []specs.LinuxSeccompFlag{"X"} }), `linux.seccomp: flags: "X" is unknown; leave it out`)
+	refused("flags[]", "unknown", with(profile(specs.ActErrno, errno, names), func(p *specs.LinuxSeccomp) { p.Flags = []specs.LinuxSeccompFlag{"X"} }), `linux.seccomp: flags: "X" is unknown; remove it`)
 	agent := func(socket, metadata string) func(*specs.Spec) {
 		return with(profile(specs.ActNotify, nil, names), func(p *specs.LinuxSeccomp) { p.ListenerPath, p.ListenerMetadata = socket, metadata })
 	}
