@@ -89,54 +89,54 @@ type widening struct {
 // file belongs to the caller.
 var widened = []widening{
 	{
-		why:   "mounts of systemd and of inner containers",
-		reach: "mount namespaces of the container's user namespaces; the host's mounts there are locked",
+		why:   "mounts of systemd and inner containers",
+		reach: "mount namespaces that belong to the container's user namespaces; mounts from the host are locked there",
 		names: []string{
 			"mount", "umount", "umount2", "pivot_root", "chroot",
 			"fsopen", "fsconfig", "fsmount", "fspick", "move_mount", "open_tree", "open_tree_attr", "mount_setattr", "statmount", "listmount",
 		},
 	},
 	{
-		why:   "namespaces of inner containers and of systemd's units",
-		reach: "the caller's children, counted for the container's root",
+		why:   "namespaces of inner containers and systemd units",
+		reach: "the caller's children, which count for the container's root",
 		names: []string{"clone", "clone3", "unshare", "setns"},
 	},
 	{
 		// KEYCTL_INSTANTIATE, _NEGATE, _REJECT and _ASSUME_AUTHORITY of keyctl need an
 		// authorisation that only a helper of request_key gets. The other operations ask nobody.
 		why:   "keyrings of systemd, inner runtimes and Kerberos",
-		reach: "keys of the container's user namespaces; nothing is started",
+		reach: "keys in the container's user namespaces; nothing is started",
 		names: []string{"keyctl", "add_key"},
 	},
 	{
 		// If there is no such key and the call has callout information, the kernel starts
 		// /sbin/request-key as the host's root, with texts that the caller chose.
-		why:   "the same, to look for a key",
+		why:   "the same software, to look for a key",
 		reach: "as above: without information for a callout (the third argument) the kernel starts no helper",
 		names: []string{"request_key"},
 		args:  []specs.LinuxSeccompArg{{Index: 2, Value: 0, Op: specs.OpEqualTo}},
 	},
 	{
-		why:   "the host name",
+		why:   "systemd and hostname(1)",
 		reach: "the container's own uts namespace",
 		names: []string{"sethostname", "setdomainname"},
 	},
 	{
 		why:   "inner runtimes and debuggers",
-		reach: "processes that the caller may trace, of which the host's are none (ptrace_may_access)",
+		reach: "processes that the caller may trace, which excludes those of the host (ptrace_may_access)",
 		names: []string{
 			"ptrace", "process_vm_readv", "process_vm_writev", "process_madvise", "process_mrelease", "kcmp",
 			"pidfd_open", "pidfd_getfd", "pidfd_send_signal",
 		},
 	},
 	{
-		why:   "inner runtimes confine their own containers",
-		reach: "the caller and its children; programs of bpf need a capability over the host, or what kernel.unprivileged_bpf_disabled leaves to every user",
+		why:   "inner runtimes, to confine their own containers",
+		reach: "the caller and its children; bpf programs take a capability over the host, unless kernel.unprivileged_bpf_disabled allows them to every user",
 		names: []string{"seccomp", "bpf", "landlock_create_ruleset", "landlock_add_rule", "landlock_restrict_self"},
 	},
 	{
 		why:   "file handles of overlayfs tools and NFS servers",
-		reach: "files that the caller could open; others take a capability over the host, or over the file system",
+		reach: "files that the caller could open; others take a capability over the host or the file system",
 		names: []string{"name_to_handle_at", "open_by_handle_at"},
 	},
 	{
@@ -146,12 +146,12 @@ var widened = []widening{
 	},
 	{
 		why:   "file watching and quotas of storage software",
-		reach: "what the caller may read, and figures of its own ids; marks of whole file systems and changes of quotas take a capability over the file system's user namespace",
+		reach: "what the caller may read, and the quotas of its own ids; marks on whole file systems and changes of quotas take a capability over the file system's user namespace",
 		names: []string{"fanotify_init", "fanotify_mark", "quotactl", "quotactl_fd"},
 	},
 	{
 		why:   "shutdown(8)",
-		reach: "ends the init of the caller's pid namespace; restarts of the machine and kexec are for the first pid namespace",
+		reach: "ends the init of the caller's pid namespace; only the first pid namespace can restart the machine or call kexec",
 		names: []string{"reboot"},
 	},
 	{
@@ -162,13 +162,13 @@ var widened = []widening{
 		names: []string{"syslog"},
 	},
 	{
-		why:   "what systemd and installers try, and take EPERM for",
-		reach: "nothing: each takes a capability over the host; reading a clock's state is everybody's",
+		why:   "systemd and installers, which accept EPERM",
+		reach: "nothing: each takes a capability over the host, except to read the state of a clock",
 		names: []string{"swapon", "swapoff", "acct", "settimeofday", "clock_settime", "clock_adjtime", "adjtimex", "vhangup"},
 	},
 	{
-		why:   "modules, which the kernel refuses with an errno that modprobe understands",
-		reach: "nothing; the shim has the host's own modprobe load what the administrator names",
+		why:   "modprobe, which understands the errno of the kernel's refusal",
+		reach: "nothing; the shim has the host's own modprobe load modules that the administrator names",
 		names: []string{"init_module", "finit_module", "delete_module"},
 	},
 	{
@@ -178,7 +178,7 @@ var widened = []widening{
 	},
 	{
 		why:   "memory policy of databases and real-time software",
-		reach: "memory of processes that the caller may trace, on the nodes of their cgroup",
+		reach: "memory of processes that the caller may trace, on the NUMA nodes of their cgroup",
 		names: []string{"mbind", "get_mempolicy", "set_mempolicy", "set_mempolicy_home_node", "move_pages", "migrate_pages"},
 	},
 }
