@@ -130,9 +130,9 @@ func TestFUSEMounts(t *testing.T) {
 		{"a server that fails", nil, "echo it is broken >&2; exit 3", asked, "mount: mounting /dev/disk on /mnt failed: Invalid argument\n", `exit status 3: \"it is broken`},
 		{"a server that says too much", nil, "head -c 1000000 /dev/zero | tr '\\0' x; exit 4", asked, "mount: mounting /dev/disk on /mnt failed: Invalid argument\n", "exit status 4"},
 		{"a server that is killed", nil, "kill -9 $$", asked, "mount: mounting /dev/disk on /mnt failed: Invalid argument\n", "exit status 137"},
-		{"a server that lies", nil, "echo nothing there", asked, "mount: mounting /dev/disk on /mnt failed: Invalid argument\n", "the file system is not there"},
+		{"a server that lies", nil, "echo nothing there", asked, "mount: mounting /dev/disk on /mnt failed: Invalid argument\n", "the file system is not mounted"},
 		{"a server that keeps its output", nil, serves + "; sleep 1000 &", asked, "there\n" + plain, ""},
-		{"a server that mounts elsewhere", nil, "mount -t tmpfs x /root", asked, "mount: mounting /dev/disk on /mnt failed: Invalid argument\n", "the file system is not there"},
+		{"a server that mounts elsewhere", nil, "mount -t tmpfs x /root", asked, "mount: mounting /dev/disk on /mnt failed: Invalid argument\n", "the file system is not mounted"},
 
 		{"a device that it was not given", func(s *specs.Spec) {
 			s.Mounts = append(s.Mounts, specs.Mount{Destination: "/nodes", Type: "bind", Source: nodes, Options: []string{"bind"}})

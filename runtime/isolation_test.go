@@ -292,7 +292,7 @@ func TestExecAffinity(t *testing.T) {
 		}
 	}
 	// The kernel refuses a list of which no CPU is there: it was asked.
-	if _, err := exec(&specs.CPUAffinity{Initial: "8191", Final: "0"}); err == nil || !strings.Contains(err.Error(), "outside of the cgroup") {
+	if _, err := exec(&specs.CPUAffinity{Initial: "8191", Final: "0"}); err == nil || !strings.Contains(err.Error(), "initial cpu affinity") {
 		t.Errorf("an initial CPU that is not there: %v", err)
 	}
 }

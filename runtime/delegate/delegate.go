@@ -81,24 +81,24 @@ func Run(join Join, files map[int]int, setup, calls program.Program) error {
 	if err != nil {
 		return ErrNotMade // the container is being removed
 	}
-	given := make([]program.File, 0, len(files)+len(version1)+2)
+	passed := make([]program.File, 0, len(files)+len(version1)+2)
 	defer func() {
-		for _, f := range given {
+		for _, f := range passed {
 			f.Close()
 		}
 	}()
 	for i, f := range version1 {
-		given = append(given, program.File{File: f, At: tasks + i})
+		passed = append(passed, program.File{File: f, At: tasks + i})
 	}
 	if unified != nil {
-		given = append(given, program.File{File: unified, At: cgroups})
+		passed = append(passed, program.File{File: unified, At: cgroups})
 	}
 	for at, fd := range files {
 		own, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
 		if err != nil {
 			return err
 		}
-		given = append(given, program.File{File: os.NewFile(uintptr(own), ""), At: at})
+		passed = append(passed, program.File{File: os.NewFile(uintptr(own), ""), At: at})
 	}
 	cgroup := -1
 	if unified != nil {
@@ -106,7 +106,7 @@ func Run(join Join, files map[int]int, setup, calls program.Program) error {
 	}
 	p := append(program.InCgroups(os.Getpid(), cgroup, tasks, len(version1)), setup...)
 	first := len(p)
-	return runStages(append(append(p, calls...), program.Exit(0)), first, program.Options{Files: given})
+	return runStages(append(append(p, calls...), program.Exit(0)), first, program.Options{Files: passed})
 }
 
 // runStages runs a program. Its calls for the container begin at the index first.

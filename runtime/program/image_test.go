@@ -75,9 +75,9 @@ func TestCompileErrors(t *testing.T) {
 		`open: argument 0: no call has the label "y"`: {{Name: "open", Args: []Arg{Result("y")}}},
 		`label "x" is used twice`:                     {{Label: "x"}, {Label: "x"}},
 		`7 arguments`:                                 {{Args: make([]Arg, 7)}},
-		`argument 0: an argument cannot be a <nil>`:      {{Args: []Arg{nil}}},
+		`argument 0: an argument cannot be a <nil>`:   {{Args: []Arg{nil}}},
 		`"a\x00b" contains a NUL byte`:                {{Args: []Arg{Str("a\x00b")}}},
-		`b has 4 bytes, too few for a reference at 0`:    {{Args: []Arg{&Blob{Name: "b", Data: make([]byte, 4), Refs: []Ref{{0, Str("")}}}}}},
+		`b has 4 bytes, too few for a reference at 0`: {{Args: []Arg{&Blob{Name: "b", Data: make([]byte, 4), Refs: []Ref{{0, Str("")}}}}}},
 		`would be stored in two places`:               {{Label: "x", Args: []Arg{two}}},
 	} {
 		_, err := p.Compile(runtime.GOARCH)

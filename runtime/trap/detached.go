@@ -51,16 +51,16 @@ func (t *detachedMounts) keep(mount *os.File) (handedOver func(), err error) {
 	if len(t.mounts) == maxDetached {
 		t.drop(0)
 	}
-	kept := &detachedMount{file: mount, id: id, handedOver: make(chan struct{})}
-	kept.timer = time.AfterFunc(detachedAge, func() {
+	out := &detachedMount{file: mount, id: id, handedOver: make(chan struct{})}
+	out.timer = time.AfterFunc(detachedAge, func() {
 		t.mu.Lock()
 		defer t.mu.Unlock()
-		if i := slices.Index(t.mounts, kept); i >= 0 {
+		if i := slices.Index(t.mounts, out); i >= 0 {
 			t.drop(i)
 		}
 	})
-	t.mounts = append(t.mounts, kept)
-	return sync.OnceFunc(func() { close(kept.handedOver) }), nil
+	t.mounts = append(t.mounts, out)
+	return sync.OnceFunc(func() { close(out.handedOver) }), nil
 }
 
 // drop lets a mount dissolve. t.mu is held.
@@ -105,12 +105,12 @@ func (t *detachedMounts) remove(id uint64) *detachedMount {
 
 // putBack keeps a mount again after it could not be moved.
 func (t *detachedMounts) putBack(mount *os.File) {
-	given, err := t.keep(mount)
+	handedOver, err := t.keep(mount)
 	if err != nil {
 		mount.Close()
 		return
 	}
-	given()
+	handedOver()
 }
 
 func (t *detachedMounts) close() {

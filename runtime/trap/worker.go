@@ -142,12 +142,12 @@ func (w *worker) withCaps(capabilities uint64, do func() error) error {
 	if !w.changed.creds {
 		return do()
 	}
-	kept := w.effective
-	if err := w.setCaps(kept | capabilities); err != nil {
+	before := w.effective
+	if err := w.setCaps(before | capabilities); err != nil {
 		return err
 	}
 	err := do()
-	return cmp.Or(w.setCaps(kept), err)
+	return cmp.Or(w.setCaps(before), err)
 }
 
 // openOfCaller opens one of the caller's files in procfs, with the capabilities that this takes.
