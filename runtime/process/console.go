@@ -1,9 +1,9 @@
 package process
 
 import (
-	"sysbox/runtime/plan"
-
 	"golang.org/x/sys/unix"
+
+	"sysbox/runtime/plan"
 )
 
 // makeConsole opens a terminal on the container's own devpts. It keeps the master for the shim,

@@ -3,10 +3,11 @@ package process
 import (
 	"path"
 	"strings"
-	"sysbox/runtime/plan"
-	"sysbox/runtime/program"
 
 	"golang.org/x/sys/unix"
+
+	"sysbox/runtime/plan"
+	"sysbox/runtime/program"
 )
 
 // execute tries each place where the program may be, as execvp(3) does. The program is usually

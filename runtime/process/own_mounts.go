@@ -2,9 +2,10 @@ package process
 
 import (
 	"strings"
-	"sysbox/runtime/plan"
 
 	"golang.org/x/sys/unix"
+
+	"sysbox/runtime/plan"
 )
 
 // ownMounts makes the mounts that do not have to be locked.

@@ -3,8 +3,9 @@ package trap
 import (
 	"context"
 	"fmt"
-	"sysbox/runtime/delegate"
 	"time"
+
+	"sysbox/runtime/delegate"
 )
 
 // LockForFreeze waits until all received calls are answered, and keeps further ones from being

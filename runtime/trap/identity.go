@@ -7,9 +7,10 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sysbox/runtime/plan"
 
 	"golang.org/x/sys/unix"
+
+	"sysbox/runtime/plan"
 )
 
 // identity is what the kernel checks before it does something for a caller. Ids are those of the

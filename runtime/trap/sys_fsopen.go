@@ -1,9 +1,9 @@
 package trap
 
 import (
-	"sysbox/runtime/program"
-
 	"golang.org/x/sys/unix"
+
+	"sysbox/runtime/program"
 )
 
 // fsopen answers fsopen(2) for overlay, as [worker.overlay] answers mount(2): with a context that

@@ -81,7 +81,7 @@ func (w *worker) fuse(c *call, server []string) response {
 	}
 	options, bad := fuseOptions(c.args[3], text[2])
 	if bad != "" {
-		s.logOnce(fmt.Sprintf("the container asked for a mount with the option %q, which is not passed to FUSE servers; to use it, add it to fuse_mounts in the configuration", bad))
+		s.logOnce(fmt.Sprintf("the container asked for a mount with the option %q, which is not passed to FUSE servers; mount without it, and put options of the server into fuse_mounts in the configuration", bad))
 		return fail(unix.EINVAL)
 	}
 	if err := k.waitUntilFree(device); err != nil {

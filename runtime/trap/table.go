@@ -2,10 +2,11 @@ package trap
 
 import (
 	"sync"
-	"sysbox/runtime/seccomp"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
+
+	"sysbox/runtime/seccomp"
 )
 
 // handlers lists all calls that are handed over. docs/system-calls.md has the reasons, and
