@@ -97,7 +97,7 @@ func (c *Container) enter(p plan.Process, stdio Stdio, namespaces uint64, filter
 		return nil, err
 	}
 	defer setup.Close()
-	second, err := setup.Second()
+	second, err := setup.Stage2()
 	if err != nil {
 		return nil, err
 	}

@@ -113,7 +113,7 @@ func (c *creation) spawnInit(prog program.Program, files []program.File) (err er
 	if c.pending.setup, err = c.startProgram(prog, files); err != nil {
 		return err
 	}
-	second, err := c.pending.setup.Second()
+	second, err := c.pending.setup.Stage2()
 	if err != nil {
 		return err
 	}

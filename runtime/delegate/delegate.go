@@ -117,9 +117,9 @@ func runStages(p program.Program, first int, o program.Options) error {
 		return err
 	}
 	defer stages.Close()
-	second, err := stages.Second()
+	stage2, err := stages.Stage2()
 	if err == nil {
-		status, late := stages.Finish(second, deadline, killGrace)
+		status, late := stages.Finish(stage2, deadline, killGrace)
 		if late != nil { // it waits for an answer from the container, and somebody there waits for us
 			return ErrNotMade
 		}

@@ -124,16 +124,16 @@ func (f *Filler) start(r request, from, to, answer *os.File) (*program.Process, 
 		return nil, err
 	}
 	defer stages.Close()
-	second, err := stages.Second()
+	stage2, err := stages.Stage2()
 	if err != nil {
 		return nil, err
 	}
 	if err := stages.Executed(); err != nil {
-		second.Signal(unix.SIGKILL)
-		_, _ = program.Reap(second, time.Now().Add(killGrace))
+		stage2.Signal(unix.SIGKILL)
+		_, _ = program.Reap(stage2, time.Now().Add(killGrace))
 		return nil, err
 	}
-	return second, nil
+	return stage2, nil
 }
 
 // Main runs the job for which [Filler] has started this program, if it has. Every program that

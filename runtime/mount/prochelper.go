@@ -44,7 +44,7 @@ func (t *Tree) procByHelper(m plan.Mount) (*os.File, error) {
 		return nil, err
 	}
 	defer stages.Close()
-	helper, err := stages.Second()
+	helper, err := stages.Stage2()
 	if err == nil {
 		defer func() {
 			_ = helper.Signal(unix.SIGKILL)

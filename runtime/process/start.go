@@ -25,9 +25,9 @@ func Start(p program.Program, files []program.File, deadline time.Duration) (*Se
 	return &Setup{stages}, nil
 }
 
-// Second returns init, or the process of an exec.
-func (s *Setup) Second() (*program.Process, error) {
-	p, err := s.Stages.Second()
+// Stage2 returns init, or the process of an exec.
+func (s *Setup) Stage2() (*program.Process, error) {
+	p, err := s.Stages.Stage2()
 	return p, s.explain(err)
 }
 

@@ -100,9 +100,9 @@ func Start(p Program, o Options) (*Child, error) {
 	}
 	c := &Child{report: os.NewFile(uintptr(pipe[0]), "report pipe"), program: p}
 
-	first, err := launchCalls(o, memfd, pipe[1])
+	calls, err := launchCalls(o, memfd, pipe[1])
 	if err == nil {
-		c.Process, err = launch(first)
+		c.Process, err = launch(calls)
 	}
 	runtime.KeepAlive(o.Files)
 	if err != nil {
@@ -193,7 +193,7 @@ func launchCalls(o Options, memfd, report int) (Program, error) {
 
 // launch runs calls in a child that shares this process's memory. It returns when the child has
 // executed something else.
-func launch(first Program) (*Process, error) {
+func launch(calls Program) (*Process, error) {
 	// The child writes no record (report number -1): the results are in the shared memory.
 	var words []uint64
 	var pin runtime.Pinner
@@ -201,7 +201,7 @@ func launch(first Program) (*Process, error) {
 	for size := 16 << 10; ; size *= 2 {
 		words = make([]uint64, size/8)
 		pin.Pin(&words[0])
-		placed, err := first.assemble(runtime.GOARCH, uint64(uintptr(unsafe.Pointer(&words[0]))), kindLaunchFail, -1)
+		placed, err := calls.assemble(runtime.GOARCH, uint64(uintptr(unsafe.Pointer(&words[0]))), kindLaunchFail, -1)
 		if err != nil {
 			return nil, err
 		}
@@ -227,12 +227,12 @@ func launch(first Program) (*Process, error) {
 	}
 	// The last call's result is still 0 if execveat succeeded, or if the child was killed before
 	// it. Wait and the end of the report pipe show which.
-	for i := range first {
+	for i := range calls {
 		result := int64(words[(i*stepSize+offRet)/8])
 		if result < 0 {
 			_, _ = proc.Wait()
 			proc.Close()
-			return nil, failBefore(first, i, result)
+			return nil, failBefore(calls, i, result)
 		}
 	}
 	return proc, nil

@@ -18,7 +18,7 @@ type Stages struct {
 	// process.
 	Deadline time.Duration
 
-	first  *Child
+	stage1 *Child
 	pidTag uint32
 	early  map[uint32]int32 // reports that came before they were expected
 	failed *StepError       // a step that failed before anybody asked
@@ -35,21 +35,21 @@ func StartStages(p Program, o Options, pidTag uint32, deadline time.Duration) (*
 	if err != nil {
 		return nil, err
 	}
-	return &Stages{Deadline: deadline, first: child, pidTag: pidTag, early: map[uint32]int32{}}, nil
+	return &Stages{Deadline: deadline, stage1: child, pidTag: pidTag, early: map[uint32]int32{}}, nil
 }
 
 // Close closes the report pipe. It ends no process.
-func (s *Stages) Close() { _ = s.first.Close() }
+func (s *Stages) Close() { _ = s.stage1.Close() }
 
-// Second returns stage 2 and reaps stage 1, which it kills if the pid does not come. It returns
+// Stage2 returns stage 2 and reaps stage 1, which it kills if the pid does not come. It returns
 // stage 2 even if one of its steps has failed already, because stage 2 must be reaped: a zombie
 // would keep its pid namespace from ending. The caller waits for it and closes it.
-func (s *Stages) Second() (*Process, error) {
+func (s *Stages) Stage2() (*Process, error) {
 	pid, err := s.Expect(s.pidTag)
 	if err != nil {
-		_ = s.first.Signal(syscall.SIGKILL)
+		_ = s.stage1.Signal(syscall.SIGKILL)
 	}
-	if _, ended := s.first.WaitUntil(time.Now().Add(s.Deadline)); err == nil {
+	if _, ended := s.stage1.WaitUntil(time.Now().Add(s.Deadline)); err == nil {
 		err = ended
 	}
 	if err != nil {
@@ -71,7 +71,7 @@ func (s *Stages) Expect(tag uint32) (int32, error) {
 		if s.failed != nil && tag != s.pidTag { // the pid may come after a failure of stage 2
 			return 0, s.failed
 		}
-		got, err := s.first.Next(time.Now().Add(s.Deadline))
+		got, err := s.stage1.Next(time.Now().Add(s.Deadline))
 		switch {
 		case err == nil:
 			s.early[got.Tag] = got.Value
@@ -90,7 +90,7 @@ func (s *Stages) Executed() error {
 	if s.failed != nil {
 		return s.failed
 	}
-	_, err := s.first.Next(time.Now().Add(s.Deadline))
+	_, err := s.stage1.Next(time.Now().Add(s.Deadline))
 	switch {
 	case errors.Is(err, io.EOF):
 		return nil
@@ -103,22 +103,22 @@ func (s *Stages) Executed() error {
 // Failed returns the step that failed, or nil if no record that was read says so.
 func (s *Stages) Failed() *StepError { return s.failed }
 
-// Finish waits until stage 2, which [Stages.Second] has returned, has ended, and returns how. At
+// Finish waits until stage 2, which [Stages.Stage2] has returned, has ended, and returns how. At
 // the deadline it kills stage 2. If stage 2 has not ended killGrace later, it waits in the kernel
 // for a file system that does not answer. Then it is reaped in the background, and the error is
 // os.ErrDeadlineExceeded. Stage 2 is closed in any case.
-func (s *Stages) Finish(second *Process, deadline time.Time, killGrace time.Duration) (Status, error) {
+func (s *Stages) Finish(stage2 *Process, deadline time.Time, killGrace time.Duration) (Status, error) {
 	for {
-		_, err := s.first.Next(deadline)
+		_, err := s.stage1.Next(deadline)
 		if err == nil || errors.As(err, &s.failed) {
 			continue
 		}
 		if !errors.Is(err, io.EOF) {
-			_ = second.Signal(syscall.SIGKILL)
+			_ = stage2.Signal(syscall.SIGKILL)
 		}
 		break
 	}
-	return Reap(second, deadline.Add(killGrace))
+	return Reap(stage2, deadline.Add(killGrace))
 }
 
 // Reap waits for a process that has done its work or was killed, and closes it. If it has not

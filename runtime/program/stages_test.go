@@ -48,7 +48,7 @@ func TestStages(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			s, _ := startStages(t, time.Minute, c.p)
-			second, err := s.Second()
+			second, err := s.Stage2()
 			if err == nil {
 				_, err = s.Expect(2)
 				if _, failed := Reap(second, soon()); failed != nil {
@@ -68,7 +68,7 @@ func TestStages(t *testing.T) {
 func TestStagesDeadline(t *testing.T) {
 	s, w := startStages(t, 50*time.Millisecond, staged(waits, Report("say", 2, "")))
 	s.Deadline = time.Minute
-	second, err := s.Second()
+	second, err := s.Stage2()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -89,7 +89,7 @@ func TestStagesDeadline(t *testing.T) {
 // A process that does not end is killed at the deadline.
 func TestFinishKills(t *testing.T) {
 	s, _ := startStages(t, time.Minute, staged(waits))
-	second, err := s.Second()
+	second, err := s.Stage2()
 	if err != nil {
 		t.Fatal(err)
 	}
