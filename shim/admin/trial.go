@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -25,19 +26,19 @@ import (
 )
 
 const (
-	// trialStatus is the exit status of a trial's program, which nothing else gives.
+	// trialStatus is the exit status of the trial's program; nothing else exits with it.
 	trialStatus = 77
 	// trialDeadline bounds each step of a trial, and its removal.
 	trialDeadline = 30 * time.Second
-	// trialNamespace is that of trials: callers have others.
+	// trialNamespace keeps trials apart from the containerd namespaces of callers.
 	trialNamespace = "sysbox-check"
 	// trialMark begins the name of a trial's directory.
 	trialMark = "check-"
 )
 
-// try makes a container as callers have it made, from an empty root with one program of ours,
-// runs it, and removes it: if that works here, containers start. It uses no name, and no ids,
-// of another container. The error says which step fails, and why.
+// try creates a container as callers do, from an empty root with one program of ours, runs it
+// and removes it: if that works, containers start on this host. The trial shares neither names
+// nor ids with other containers. The error says which step failed and why.
 func try(ctx context.Context, log *slog.Logger, cfg *config.Config) (err error) {
 	dir, unlock, err := trialDir(ctx, cfg.DataDir)
 	if err != nil {
@@ -48,7 +49,7 @@ func try(ctx context.Context, log *slog.Logger, cfg *config.Config) (err error) 
 	defer func() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), trialDeadline)
 		defer cancel()
-		// A tree that was chowned has a journal for as long as it is there.
+		// A chowned tree keeps its journal until Revert.
 		err = errors.Join(err, tree.RemoveAll(ctx, nil, dir), uidmap.Revert(cfg.Dirs().Journals(), upper))
 	}()
 	for _, d := range []string{"lower", "upper", "work", "bundle/rootfs"} {
@@ -100,23 +101,23 @@ func runTrial(ctx context.Context, pod *runtime.Pod, r runtime.CreateRequest) (e
 	}
 	exit, err := c.Init().Wait(ctx)
 	if err != nil {
-		return fmt.Errorf("wait for the end of its program: %w", err)
+		return fmt.Errorf("wait for its program to exit: %w", err)
 	}
 	if exit.Status != trialStatus {
-		return fmt.Errorf("its program, which does nothing but end with the status %d, ended with %d; the kernel's log may say why", trialStatus, exit.Status)
+		return fmt.Errorf("its program exited with status %[2]d instead of %[1]d; the kernel log may say why", trialStatus, exit.Status)
 	}
 	return nil
 }
 
-// trialDir makes a directory that is locked until unlock is called, and removes those of
-// trials that were killed.
+// trialDir makes a directory that stays locked until unlock is called, and removes the
+// directories of trials that were killed.
 func trialDir(ctx context.Context, parent string) (dir string, unlock func(), err error) {
 	if err := os.MkdirAll(parent, 0o700); err != nil {
 		return "", nil, err
 	}
 	var st unix.Statfs_t
 	if unix.Statfs(parent, &st) == nil && st.Type == unix.OVERLAYFS_SUPER_MAGIC && unix.Statfs(snapshots, &st) == nil && st.Type != unix.OVERLAYFS_SUPER_MAGIC {
-		parent = snapshots // no overlay has its upper layer on another
+		parent = snapshots // an overlay cannot hold the upper layer of another
 	}
 	old, err := filepath.Glob(state.GlobEscaped(parent) + "/" + trialMark + "*")
 	if err != nil {
@@ -125,7 +126,7 @@ func trialDir(ctx context.Context, parent string) (dir string, unlock func(), er
 	for _, name := range old {
 		unlock, err := state.LockStorage(name, unix.LOCK_NB)
 		if err != nil {
-			continue // of a trial that runs, or gone
+			continue // its trial is running, or it is gone
 		}
 		err = tree.RemoveAll(ctx, nil, name)
 		unlock()
@@ -133,19 +134,26 @@ func trialDir(ctx context.Context, parent string) (dir string, unlock func(), er
 			return "", nil, err
 		}
 	}
-	if dir, err = os.MkdirTemp(parent, trialMark); err != nil {
-		return "", nil, err
+	for {
+		if dir, err = os.MkdirTemp(parent, trialMark); err != nil {
+			return "", nil, err
+		}
+		unlock, err := state.LockStorage(dir, unix.LOCK_NB)
+		switch {
+		case err == nil:
+			return dir, unlock, nil
+		case ctx.Err() == nil && (errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.EWOULDBLOCK)):
+			// Another check found the directory before it was locked, and removes it.
+		default:
+			return "", nil, errors.Join(err, os.Remove(dir))
+		}
 	}
-	if unlock, err = state.LockStorage(dir, unix.LOCK_NB); err != nil {
-		return "", nil, errors.Join(err, os.Remove(dir))
-	}
-	return dir, unlock, nil
 }
 
-// snapshots is where containerd has its own overlays' layers.
+// snapshots is where containerd keeps the layers of its own overlays.
 const snapshots = "/var/lib/containerd"
 
-// trialSpec has what callers ask of a container without options.
+// trialSpec returns the spec that callers send for a container without options.
 func trialSpec() *specs.Spec {
 	kernel := []string{"nosuid", "noexec", "nodev"}
 	return &specs.Spec{
@@ -171,8 +179,8 @@ func trialSpec() *specs.Spec {
 	}
 }
 
-// exits is a static ELF executable for arch that ends with a status (elf(5)): a header, one
-// segment that is loaded, and the call exit_group.
+// exits returns a static ELF executable for arch that only exits with status (elf(5)): a
+// header, one loaded segment, and the call exit_group.
 func exits(arch string, status byte) ([]byte, error) {
 	le := binary.LittleEndian
 	var machine uint16

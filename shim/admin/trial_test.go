@@ -69,3 +69,25 @@ func TestTryByChown(t *testing.T) {
 		t.Errorf("left are %v, %v", left, err)
 	}
 }
+
+// TestTrialDirs: trials that begin at the same time do not remove each other's directories.
+func TestTrialDirs(t *testing.T) {
+	parent := t.TempDir()
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			for range 100 {
+				dir, unlock, err := trialDir(t.Context(), parent)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				if err := os.Remove(dir); err != nil {
+					t.Error(err)
+				}
+				unlock()
+			}
+		})
+	}
+	wg.Wait()
+}
