@@ -26,8 +26,8 @@ import (
 const deleteTimeout = 4500 * time.Millisecond
 
 // remove is the delete action: it removes what a dead shim left of one
-// container. containerd calls it after every normal removal too, so that
-// mostly there is nothing to do.
+// container. containerd runs it after every normal removal too, so there is
+// usually nothing to do.
 func remove(f flags, stdout io.Writer) error {
 	dir, err := bundleDir(f)
 	if err != nil {
@@ -59,9 +59,9 @@ func remove(f flags, stdout io.Writer) error {
 	return err
 }
 
-// findDirs tells where the container's record is. The bundle says so; where it does not, as
-// in one of a version before, all places are looked at where it may be. The configuration is
-// the last of them: it may have changed since, or be broken.
+// findDirs returns the directories that hold the container's record. The bundle names them;
+// if it does not, because an earlier version made it, findDirs searches all possible places.
+// The configuration comes last: it may have changed since, or be broken.
 func findDirs(f flags, dir string) (state.Dirs, error) {
 	stateDir, dataDir, damaged := bundle.ReadDirs(dir)
 	if damaged == nil {
@@ -80,18 +80,18 @@ func findDirs(f flags, dir string) (state.Dirs, error) {
 	case ok:
 		return found, nil
 	case made != nil:
-		return configured, nil // the shim was killed, or refused the container, before it made anything
+		return configured, nil // the shim was killed or rejected the container before it made anything
 	case !errors.Is(damaged, fs.ErrNotExist):
-		return configured, fmt.Errorf("nothing tells where its record is: %w; put back the configuration that it was made with, and run containerd-shim-sysbox-v1 reclaim", damaged)
+		return configured, fmt.Errorf("cannot find its record: %w; restore the configuration that it was made with, and run containerd-shim-sysbox-v1 reclaim", damaged)
 	case err != nil:
-		return configured, fmt.Errorf("nothing tells where its record is, and the configuration cannot be asked: %w; put back the configuration that it was made with, and run containerd-shim-sysbox-v1 reclaim", err)
+		return configured, fmt.Errorf("cannot find its record, and the configuration cannot be read: %w; restore the configuration that it was made with, and run containerd-shim-sysbox-v1 reclaim", err)
 	}
 	return configured, nil
 }
 
-// cleanup calls the runtime and gives up waiting at ctx's end, whatever the
-// kernel does to a blocked call: the process exits next, and containerd may
-// call again. What exit.json says of init's end wins over the runtime's guess.
+// cleanup calls the runtime and stops waiting when ctx ends, even if a system
+// call is blocked in the kernel: the process exits next, and containerd may
+// call again. exit.json takes precedence over the exit that the runtime guesses.
 func cleanup(ctx context.Context, d state.Dirs, f flags, dir string) (bundle.Exit, error) {
 	type result struct {
 		exit runtime.Exit

@@ -1,11 +1,11 @@
 // Package shim is the command containerd-shim-sysbox-v1 as containerd, CRI-O
 // and Docker know it: its actions start and delete, its answers to -info and
-// -v, the daemon that serves the task API, and an administrator's commands.
+// -v, the daemon that serves the task API, and the administrator's commands.
 //
 // This package itself only reads the command line and answers. The parts are
 // in the packages below: bootstrap (start), daemon, task, metrics, stdio, event,
-// bundle, admin, features (-info), version. What does not belong in any of them is how a container is made,
-// which is package runtime's.
+// bundle, admin, features (-info), version. How a container is made belongs in
+// none of them but in package runtime.
 package shim
 
 import (
@@ -31,21 +31,21 @@ import (
 // maxStdin bounds what callers send on stdin: options, bootstrap parameters.
 const maxStdin = 10 << 20
 
-const usageHead = `containerd-shim-sysbox-v1 is the containerd shim of system containers. containerd runs it,
-with the flags below; a person may run, as root,
+const usageHead = `containerd-shim-sysbox-v1 is the containerd shim for system containers. containerd runs it
+with the flags below. As root you can run
 
 `
 
 const usageTail = `
-and, as anybody,
+and, as any user,
 
   containerd-shim-sysbox-v1 -v
 
-containerd's call is: containerd-shim-sysbox-v1 [flags] start|delete
+containerd runs: containerd-shim-sysbox-v1 [flags] start|delete
 
 `
 
-// usage is what -help says before the flags.
+// usage is the part of -help before the flags.
 func usage() string {
 	s := strings.Builder{}
 	s.WriteString(usageHead)
@@ -56,15 +56,14 @@ func usage() string {
 	return s.String()
 }
 
-// flags are those that containerd passes, and our own for the daemon.
+// flags holds the flags that containerd passes, and our own for the daemon.
 type flags struct {
 	namespace, id, address, bundle, publishBinary, socket string
 	debug, version, info                                  bool
 }
 
-// Main does what the command line asks and returns the exit code. Callers
-// read stdout and stderr together, so that on success nothing but the answer
-// is written to either.
+// Main runs the command line and returns the exit code. Callers read stdout and
+// stderr together, so on success Main writes nothing but the answer to either.
 func Main(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	if status, mine := fill.Main(args); mine {
 		return status
@@ -94,10 +93,10 @@ func parse(args []string, stderr io.Writer) (flags, string, error) {
 	s.StringVar(&f.namespace, "namespace", "", "containerd `namespace` of the container")
 	s.StringVar(&f.id, "id", "", "`id` of the container")
 	s.StringVar(&f.address, "address", "", "containerd's gRPC `address`")
-	s.StringVar(&f.bundle, "bundle", "", "`folder` of the bundle (default: the working directory)")
-	s.StringVar(&f.publishBinary, "publish-binary", "", "containerd's `binary`; accepted, not used: events go by ttrpc")
-	s.StringVar(&f.socket, "socket", "", "`address` that the daemon serves; only start passes it")
-	s.BoolVar(&f.debug, "debug", false, "log what is done, step by step")
+	s.StringVar(&f.bundle, "bundle", "", "`directory` of the bundle (default: the working directory)")
+	s.StringVar(&f.publishBinary, "publish-binary", "", "path of containerd's `binary`; ignored, since events go by ttrpc")
+	s.StringVar(&f.socket, "socket", "", "`address` that the daemon serves; set by the action start only")
+	s.BoolVar(&f.debug, "debug", false, "log each step")
 	s.BoolVar(&f.version, "v", false, "print the version and exit")
 	s.BoolVar(&f.info, "info", false, "print what the runtime can do, as containerd's RuntimeInfo (binary), and exit")
 	if err := s.Parse(args[1:]); err != nil {
@@ -106,13 +105,12 @@ func parse(args []string, stderr io.Writer) (flags, string, error) {
 	return f, s.Arg(0), extra(s)
 }
 
-// extra refuses what comes behind the action, so that nothing that somebody meant is left
-// unread.
+// extra rejects trailing arguments, so that nothing the user typed is silently ignored.
 func extra(s *flag.FlagSet) error {
 	if s.NArg() < 2 {
 		return nil
 	}
-	err := fmt.Errorf("%q comes behind the action %s: flags come before it, and there is one action", s.Arg(1), s.Arg(0))
+	err := fmt.Errorf("unexpected argument %q after %q; flags go before the action", s.Arg(1), s.Arg(0))
 	fmt.Fprintf(s.Output(), "%s: %v\n", version.Name, err)
 	return err
 }
@@ -128,16 +126,16 @@ func run(f flags, action string, stdin io.Reader, stdout io.Writer) error {
 	case f.info:
 		return features.WriteInfo(stdout)
 	}
-	if c, ok := admin.Find(action); ok { // a person's, not containerd's
+	if c, ok := admin.Find(action); ok { // the administrator's, not containerd's
 		return c.Run(stdout)
 	}
 	switch action {
 	case "start", "delete", "":
 	default:
-		return fmt.Errorf("action is %q; the actions are start and delete, which containerd asks for, and %s; see -help", action, admin.Names())
+		return fmt.Errorf("unknown action %q; containerd uses start and delete, you can run %s; see -help", action, admin.Names())
 	}
 	if f.namespace == "" {
-		return errors.New("-namespace is empty; containerd, which runs this program, passes it, as in -namespace k8s.io; a person may run `containerd-shim-sysbox-v1 check`, see -help")
+		return errors.New("-namespace is empty; containerd passes it when it runs this program, as in -namespace k8s.io; to check this host, run `containerd-shim-sysbox-v1 check`; see -help")
 	}
 	switch action {
 	case "start":
@@ -173,8 +171,8 @@ func start(f flags, stdin io.Reader, stdout io.Writer) error {
 		Debug:        f.debug,
 	}
 	r.Parse(in)
-	// Who asked may have ended: then the answer is refused (EPIPE), which must not end this
-	// process. The daemon does not inherit it.
+	// The caller may have exited. The answer then fails with EPIPE, and SIGPIPE must not end
+	// this process before it cleans up. The daemon does not inherit the handler.
 	signal.Notify(make(chan os.Signal, 1), unix.SIGPIPE)
 	s, err := r.Start()
 	if err != nil {
@@ -186,15 +184,15 @@ func start(f flags, stdin io.Reader, stdout io.Writer) error {
 	}
 	if err != nil {
 		s.Abandon()
-		return fmt.Errorf("tell who started it of the shim for %s: %w", f.id, err)
+		return fmt.Errorf("report the address of the shim for %s to the caller: %w", f.id, err)
 	}
 	return nil
 }
 
-// bundleDir is the bundle of an action that needs an id.
+// bundleDir returns the bundle of an action, which needs an id.
 func bundleDir(f flags) (string, error) {
 	if f.id == "" {
-		return "", errors.New("-id is empty; give the container's id")
+		return "", errors.New("-id is empty; it must be the container's id")
 	}
 	if f.bundle != "" {
 		return f.bundle, nil

@@ -25,8 +25,8 @@ type Feature struct {
 	MinKernel Version
 	// Needed: no container starts without it.
 	Needed bool
-	// WayOut says what happens without it and what the administrator can do.
-	WayOut string
+	// Hint says what happens without the feature and what the administrator can do.
+	Hint string
 	// Probe is nil if the kernel has it. The error is the failed call's: of a
 	// refusal (EPERM) as well as of a kernel that does not know the call.
 	Probe func() error
@@ -72,109 +72,109 @@ const NoIDMappedOverlay = "each container's files are copied to its upper layer 
 var All = []Feature{
 	{
 		Name: "user namespaces", MinKernel: Version{4, 15}, Needed: true,
-		WayOut: "raise the sysctl user.max_user_namespaces, use a kernel with CONFIG_USER_NS, or, where containerd is rootless, run one as the host's root",
-		Probe:  userNamespace,
+		Hint: "raise the sysctl user.max_user_namespaces, use a kernel with CONFIG_USER_NS, or, where containerd is rootless, run one as the host's root",
+		Probe: userNamespace,
 	},
 	{
 		Name: "fsopen, open_tree, move_mount", MinKernel: Version{5, 2}, Needed: true,
-		WayOut: "use Linux 5.2 or newer, and a seccomp profile around the runtime that knows these calls",
-		Probe:  mountAPI,
+		Hint: "use Linux 5.2 or newer, and a seccomp profile around the runtime that knows these calls",
+		Probe: mountAPI,
 	},
 	{
 		Name: "pidfd that can be polled", MinKernel: Version{5, 3}, Needed: true,
-		WayOut: "use Linux 5.3 or newer",
-		Probe:  pidfdPoll,
+		Hint: "use Linux 5.3 or newer",
+		Probe: pidfdPoll,
 	},
 	{
 		Name: "time namespaces", MinKernel: Version{5, 6},
-		WayOut: "containers see the host's uptime; use a kernel with CONFIG_TIME_NS",
-		Probe:  timeNamespace,
+		Hint: "containers see the host's uptime; use a kernel with CONFIG_TIME_NS",
+		Probe: timeNamespace,
 	},
 	{
 		Name: "openat2", MinKernel: Version{5, 6}, Needed: true,
-		WayOut: "use Linux 5.6 or newer",
-		Probe:  openat2,
+		Hint: "use Linux 5.6 or newer",
+		Probe: openat2,
 	},
 	{
 		Name: "clone3 into a cgroup", MinKernel: Version{5, 7}, Needed: true,
-		WayOut: "use Linux 5.7 or newer, and a seccomp profile around the runtime that lets clone3 through",
-		Probe:  cloneIntoCgroup,
+		Hint: "use Linux 5.7 or newer, and a seccomp profile around the runtime that lets clone3 through",
+		Probe: cloneIntoCgroup,
 	},
 	{
 		Name: "close_range with close-on-exec", MinKernel: Version{5, 11}, Needed: true,
-		WayOut: "use Linux 5.11 or newer",
-		Probe:  closeRange,
+		Hint: "use Linux 5.11 or newer",
+		Probe: closeRange,
 	},
 	{
 		Name: "mount_setattr", MinKernel: Version{5, 12}, Needed: true,
-		WayOut: "use Linux 5.12 or newer",
-		Probe:  mountSetattr,
+		Hint: "use Linux 5.12 or newer",
+		Probe: mountSetattr,
 	},
 	{
 		Name: "recursive read-only mounts", MinKernel: Version{5, 12},
-		WayOut: "the mount option rro is refused; use Linux 5.12 or newer",
-		Probe:  recursiveReadOnly,
+		Hint: "the mount option rro is refused; use Linux 5.12 or newer",
+		Probe: recursiveReadOnly,
 	},
 	{
 		Name: "idmapped mounts where containerd keeps images", MinKernel: Version{5, 12},
-		WayOut: "the owners of each root file system are changed file by file, which takes time and room; let " + snapshots + " lie on ext4, xfs, btrfs or another file system that can be idmapped",
-		Probe:  func() error { return IDMappedMounts(snapshots) },
+		Hint: "the owners of each root file system are changed file by file, which takes time and room; let " + snapshots + " lie on ext4, xfs, btrfs or another file system that can be idmapped",
+		Probe: func() error { return IDMappedMounts(snapshots) },
 	},
 	{
 		Name: "seccomp notification with a file in the answer", MinKernel: Version{5, 14},
-		WayOut: "system calls are not emulated; use Linux 5.14 or newer",
-		Probe:  seccompAddFD,
+		Hint: "system calls are not emulated; use Linux 5.14 or newer",
+		Probe: seccompAddFD,
 	},
 	{
 		Name: "overlay over idmapped layers", MinKernel: Version{5, 19},
-		WayOut: NoIDMappedOverlay,
-		Probe:  func() error { return OverlayOfIDMapped(snapshots) },
+		Hint: NoIDMappedOverlay,
+		Probe: func() error { return OverlayOfIDMapped(snapshots) },
 	},
 	{
 		Name: "seccomp notification that only a kill interrupts", MinKernel: Version{5, 19},
-		WayOut: "an emulated system call may be made twice when a signal comes; use Linux 5.19 or newer",
-		Probe:  SeccompWaitKillable,
+		Hint: "an emulated system call may be made twice when a signal comes; use Linux 5.19 or newer",
+		Probe: SeccompWaitKillable,
 	},
 	{
 		Name: "idmapped tmpfs", MinKernel: Version{6, 3},
-		WayOut: "device nodes get their owners by chown, and binds of a tmpfs are not shifted; use Linux 6.3 or newer",
-		Probe:  idmappedTmpfs,
+		Hint: "device nodes get their owners by chown, and binds of a tmpfs are not shifted; use Linux 6.3 or newer",
+		Probe: idmappedTmpfs,
 	},
 	{
 		Name: "memfd whose executability is sealed", MinKernel: Version{6, 3},
-		WayOut: "the runtime's memfds lack this one seal; if they are refused altogether, set the sysctl vm.memfd_noexec to 0 or 1",
-		Probe:  memfdExec,
+		Hint: "the runtime's memfds lack this one seal; if they are refused altogether, set the sysctl vm.memfd_noexec to 0 or 1",
+		Probe: memfdExec,
 	},
 	{
 		Name: "seccomp notification with a synchronous wake-up", MinKernel: Version{6, 6},
-		WayOut: "emulated system calls take about five times as long; use Linux 6.6 or newer",
-		Probe:  seccompSyncWakeUp,
+		Hint: "emulated system calls take about five times as long; use Linux 6.6 or newer",
+		Probe: seccompSyncWakeUp,
 	},
 	{
 		Name: "binfmt_misc of a user namespace's own", MinKernel: Version{6, 7},
-		WayOut: "programs for other processors run inside only if the host has them registered with the flag F; use Linux 6.7 or newer with CONFIG_BINFMT_MISC",
-		Probe:  OwnBinfmt,
+		Hint: "programs for other processors run inside only if the host has them registered with the flag F; use Linux 6.7 or newer with CONFIG_BINFMT_MISC",
+		Probe: OwnBinfmt,
 	},
 	{
 		Name: "overlay layers as open files", MinKernel: Version{6, 13},
-		WayOut: "each layer is attached to a path first, which takes about ten times as long; use Linux 6.13 or newer",
-		Probe:  func() error { return OverlayOfFiles(snapshots) },
+		Hint: "each layer is attached to a path first, which takes about ten times as long; use Linux 6.13 or newer",
+		Probe: func() error { return OverlayOfFiles(snapshots) },
 	},
 	{
 		Name: "open_tree_attr", MinKernel: Version{6, 15},
-		WayOut: "mounts that are idmapped already cannot be given another mapping; use Linux 6.15 or newer",
-		Probe:  openTreeAttr,
+		Hint: "mounts that are idmapped already cannot be given another mapping; use Linux 6.15 or newer",
+		Probe: openTreeAttr,
 	},
 	{
 		Name: "proc of another pid namespace (pidns)", MinKernel: Version{6, 17},
-		WayOut: "a helper process mounts proc, which takes about half a millisecond more; use Linux 6.17 or newer",
-		Probe:  procPIDNamespace,
+		Hint: "a helper process mounts proc, which takes about half a millisecond more; use Linux 6.17 or newer",
+		Probe: procPIDNamespace,
 	},
 }
 
-// Startable says in a line what the kernel lacks without which no container starts, in the
-// words of check; nil if it has it all. Only the newest of that is tried: a kernel with it
-// has the rest.
+// Startable returns nil if the kernel has every required feature. Otherwise the error names
+// the missing one in the words of check. It probes only the newest required feature: a kernel
+// with that one has the others.
 func Startable() error {
 	var last Feature
 	for _, f := range All {
@@ -183,7 +183,7 @@ func Startable() error {
 		}
 	}
 	if err := last.Probe(); err != nil {
-		return fmt.Errorf("this kernel lacks %s, without which no container starts (since Linux %v): %w; %s", last.Name, last.MinKernel, err, last.WayOut)
+		return fmt.Errorf("this kernel lacks %s (required; Linux %v or newer): %w; %s", last.Name, last.MinKernel, err, last.Hint)
 	}
 	return nil
 }

@@ -53,7 +53,7 @@ func TestAll(t *testing.T) {
 			case !running.AtLeast(f.MinKernel) && err == nil:
 				t.Logf("Linux %v has it, although it came with %v", running, f.MinKernel)
 			}
-			if f.WayOut == "" {
+			if f.Hint == "" {
 				t.Error("no way out")
 			}
 		})

@@ -19,8 +19,8 @@ func TestSameWords(t *testing.T) {
 		for _, f := range feature.All {
 			if f.Name == name {
 				found = true
-				if f.WayOut != said {
-					t.Errorf("%s: check says %q, the log %q", name, f.WayOut, said)
+				if f.Hint != said {
+					t.Errorf("%s: check says %q, the log %q", name, f.Hint, said)
 				}
 			}
 		}

@@ -17,12 +17,12 @@ import (
 	"sysbox/runtime/state"
 )
 
-// check prints what the kernel has of what the runtime uses, and what happens without it,
-// which configuration there is, and whether a container starts: it makes one. The error says
-// that none would start.
+// check prints which kernel features are present and what happens without the others, which
+// configuration is in effect, and whether a container starts: it creates one. It returns an
+// error if no container would start.
 func check(w io.Writer) error {
 	if os.Getuid() != 0 {
-		return errors.New("check tries what the runtime does, which takes root; run it with sudo")
+		return errors.New("check needs root, because it does what the runtime does; run it with sudo")
 	}
 	kernel, err := feature.Kernel()
 	if err != nil {
@@ -31,37 +31,37 @@ func check(w io.Writer) error {
 	fmt.Fprintf(w, "Linux %v\n", kernel)
 	around := host.Surroundings()
 	if len(around) > 0 {
-		fmt.Fprintf(w, "this process is kept from some of what the kernel has: %s. Run check where containerd runs, as the host's root, outside of containers, with all capabilities\n", strings.Join(around, "; "))
+		fmt.Fprintf(w, "this process is restricted: %s. Run check where containerd runs: as root on the host, outside of containers, with all capabilities\n", strings.Join(around, "; "))
 	}
-	lacks := 0
+	missing := 0
 	for _, f := range feature.All {
 		err := f.Probe()
 		switch {
 		case err == nil:
-			fmt.Fprintf(w, "yes   %s\n", f.Name)
+			fmt.Fprintf(w, "yes     %s\n", f.Name)
 			continue
 		case f.Needed:
-			lacks++
-			fmt.Fprintf(w, "NO    %s, without which no container starts (since Linux %v): %v\n", f.Name, f.MinKernel, err)
+			missing++
+			fmt.Fprintf(w, "MISSING %s (required; Linux %v or newer): %v\n", f.Name, f.MinKernel, err)
 		default:
-			fmt.Fprintf(w, "no    %s (since Linux %v): %v\n", f.Name, f.MinKernel, err)
+			fmt.Fprintf(w, "no      %s (optional; Linux %v or newer): %v\n", f.Name, f.MinKernel, err)
 		}
 		if len(around) > 0 && kernel.AtLeast(f.MinKernel) {
-			f.WayOut = keptFrom
+			f.Hint = restrictedHint
 		}
-		fmt.Fprintf(w, "      %s\n", f.WayOut)
+		fmt.Fprintf(w, "        %s\n", f.Hint)
 	}
 	cfg, err := checkConfig(w)
 	if err != nil {
 		return err
 	}
-	return tryContainer(w, cfg, lacks)
+	return tryContainer(w, cfg, missing)
 }
 
-// tryContainer makes a container, and prints how that went. lacks is how many features are
-// missing without which none starts.
-func tryContainer(w io.Writer, cfg *config.Config, lacks int) error {
-	// Its warnings are for whoever reads the rest.
+// tryContainer creates a container and prints the result. missing counts the required
+// features that this kernel lacks.
+func tryContainer(w io.Writer, cfg *config.Config, missing int) error {
+	// The runtime's warnings go to w, too.
 	log := slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
 		if a.Key == slog.TimeKey {
 			return slog.Attr{}
@@ -71,44 +71,44 @@ func tryContainer(w io.Writer, cfg *config.Config, lacks int) error {
 	err := try(context.Background(), log, cfg)
 	switch {
 	case err != nil:
-		fmt.Fprintf(w, "NO    a container: %v\n", err)
-		if hint := wayOut(err); hint != "" {
-			fmt.Fprintf(w, "      %s\n", hint)
+		fmt.Fprintf(w, "FAILED  a container: %v\n", err)
+		if hint := hintFor(err); hint != "" {
+			fmt.Fprintf(w, "        %s\n", hint)
 		}
-		return fmt.Errorf("no container starts here: %w", err)
-	case lacks > 0:
-		fmt.Fprintf(w, "yes   a container, nevertheless\n")
-		return fmt.Errorf("this host lacks %d of what no container should start without", lacks)
+		return fmt.Errorf("containers do not start on this host: %w", err)
+	case missing > 0:
+		fmt.Fprintf(w, "yes     a container: it started although required kernel features are missing\n")
+		return fmt.Errorf("required kernel features missing: %d", missing)
 	}
 	if missing := host.MissingCapabilities(); len(missing) > 0 {
-		fmt.Fprintf(w, "NO    a container that is sure to be made and stopped\n")
-		return fmt.Errorf("this process lacks %s; run check, and containerd, with all capabilities (CapabilityBoundingSet of its service)", strings.Join(missing, ", "))
+		fmt.Fprintf(w, "FAILED  a container: without these capabilities the runtime may fail to create or to stop one: %s\n", strings.Join(missing, ", "))
+		return fmt.Errorf("this process lacks %s; run check and containerd with all capabilities (CapabilityBoundingSet of its service)", strings.Join(missing, ", "))
 	}
-	fmt.Fprintf(w, "yes   a container: one was made, has run a program, and was removed\n")
+	fmt.Fprintf(w, "yes     a container: created, ran a program, removed\n")
 	return nil
 }
 
-// keptFrom is the way out of what the kernel is new enough for.
-const keptFrom = "the kernel is new enough for it; what keeps this process from it stands above"
+// restrictedHint is the hint for a missing feature that this kernel is new enough to have.
+const restrictedHint = "the kernel is new enough; the restriction of this process shown above is the likely cause"
 
-// wayOut is what to do about an error of a container's, where the error does not say it; "" if
-// nothing is known.
-func wayOut(err error) string {
+// hintFor says what the administrator can do about an error of the trial container, if the
+// error itself does not; "" if nothing is known.
+func hintFor(err error) string {
 	switch {
 	case len(host.Surroundings()) > 0:
-		return "what keeps this process from it stands above"
+		return "the restriction of this process shown above is the likely cause"
 	case errors.Is(err, unix.EROFS):
 		return "let containerd and its shims write there, or name other directories in the configuration (state_dir, data_dir)"
 	case errors.Is(err, unix.ENOSPC):
-		return "make room there"
+		return "free some space there"
 	case errors.Is(err, unix.EPERM), errors.Is(err, unix.EACCES):
-		return "look into the kernel's log for a security module (AppArmor, SELinux) that refuses it"
+		return "look in the kernel log for a security module (AppArmor, SELinux) that denies it"
 	}
 	return ""
 }
 
-// checkConfig prints which configuration holds and which ids it gives, and where there are
-// containers that were made with another.
+// checkConfig prints which configuration is in effect and which ids it gives, and lists other
+// state directories that still have containers.
 func checkConfig(w io.Writer) (*config.Config, error) {
 	cfg, err := config.Load("")
 	if err != nil {
@@ -116,7 +116,7 @@ func checkConfig(w io.Writer) (*config.Config, error) {
 	}
 	name, _ := config.File()
 	if _, err := os.Stat(name); err != nil {
-		name += " is not there, so the defaults hold"
+		name += " does not exist; the defaults apply"
 	}
 	fmt.Fprintf(w, "configuration: %s\n", name)
 	pool, err := cfg.Pool().Describe()

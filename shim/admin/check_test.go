@@ -30,8 +30,8 @@ func TestCheck(t *testing.T) {
 			switch answer, what, _ := strings.Cut(l, " "); {
 			case answer == "yes" && strings.TrimSpace(what) == f.Name:
 				found = true
-			case answer == "no" && strings.HasPrefix(strings.TrimSpace(what), f.Name+" (since Linux "):
-				found = strings.TrimSpace(lines[i+1]) == f.WayOut
+			case answer == "no" && strings.HasPrefix(strings.TrimSpace(what), f.Name+" (optional; Linux "):
+				found = strings.TrimSpace(lines[i+1]) == f.Hint
 			}
 		}
 		if !found {

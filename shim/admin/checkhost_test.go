@@ -43,12 +43,12 @@ func TestCheckSaysNo(t *testing.T) {
 			"data_dir /var/lib/sysbox", "read-only file system", "name other directories in the configuration (state_dir, data_dir)",
 		}},
 		{"full state_dir", `mkdir -p /run/sysbox; mount -t tmpfs -o nr_inodes=1 none /run/sysbox; "$@"`, []string{
-			"create the container: ", "/run/sysbox/", "no space left on device", "make room there",
+			"create the container: ", "/run/sysbox/", "no space left on device", "free some space there",
 		}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			out, no := checkOn(t, c.script)
-			if !no || !strings.Contains(out, "\nNO    a container: ") || !strings.Contains(out, "no container starts here: ") {
+			if !no || !strings.Contains(out, "\nFAILED  a container: ") || !strings.Contains(out, "containers do not start on this host: ") {
 				t.Errorf("said no: %v", no)
 			}
 			for _, s := range c.says {
@@ -86,7 +86,7 @@ func TestCheckLeavesNothing(t *testing.T) {
 			t.Fatal(err)
 		}
 		out, no := checkOn(t, script)
-		if made := strings.Contains(out, "\nyes   a container: one was made"); made == no {
+		if made := strings.Contains(out, "\nyes     a container: created"); made == no {
 			t.Errorf("said no: %v:\n%s", no, out)
 		}
 		left, err := leak.Compare(before, look)

@@ -1,5 +1,5 @@
-// Package admin is what an administrator runs by hand: commands that look at the host or put
-// it in order. Each is a file, and an entry of Commands.
+// Package admin holds the commands that an administrator runs by hand to inspect or clean up
+// the host. Each has its own file and an entry in Commands.
 //
 // What does not belong here: containerd's own actions, start and delete (package shim), and
 // how a container is made, tried or cleaned up (package runtime).
@@ -11,25 +11,24 @@ import (
 	"strings"
 )
 
-// Command is one thing that an administrator can ask for, as in
-// "containerd-shim-sysbox-v1 check".
+// Command is one command of the administrator, as in "containerd-shim-sysbox-v1 check".
 type Command struct {
 	// Name is the word on the command line.
 	Name string
 	// Summary says what the command does, in one line of -help, without a full stop.
 	Summary string
-	// Run does it and writes what there is to say to w, lines of text. Its error is the
-	// program's.
+	// Run runs the command and writes its output, lines of text, to w. Its error becomes the
+	// error of the program.
 	Run func(w io.Writer) error
 }
 
-// Commands are all of them, in the order in which -help has them.
+// Commands lists all commands in the order of -help.
 var Commands = []Command{
-	{"check", "make a container, and say what this host lacks", check},
-	{"reclaim", "remove what dead shims left", reclaim},
+	{"check", "check that this host meets the requirements; creates a container and removes it", check},
+	{"reclaim", "clean up after shims that were killed", reclaim},
 }
 
-// Find returns the command of a name, and whether there is one.
+// Find returns the command of that name and whether it exists.
 func Find(name string) (Command, bool) {
 	i := slices.IndexFunc(Commands, func(c Command) bool { return c.Name == name })
 	if i < 0 {
@@ -38,7 +37,7 @@ func Find(name string) (Command, bool) {
 	return Commands[i], true
 }
 
-// Names are the names of all commands as words of a sentence: "a", "a and b", "a, b and c".
+// Names joins the names of all commands for a sentence: "a", "a and b", "a, b and c".
 func Names() string {
 	var names []string
 	for _, c := range Commands {

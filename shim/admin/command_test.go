@@ -30,7 +30,7 @@ func TestCommands(t *testing.T) {
 		}
 		seen[c.Name] = true
 	}
-	if want := ", and " + admin.Names() + "; see -help"; !strings.Contains(errs.String(), want) || admin.Names() != "check and reclaim" {
+	if want := "you can run " + admin.Names() + "; see -help"; !strings.Contains(errs.String(), want) || admin.Names() != "check and reclaim" {
 		t.Errorf("%q does not have %q", errs.String(), want)
 	}
 }

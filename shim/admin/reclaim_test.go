@@ -24,7 +24,7 @@ func TestReclaimAction(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Setenv("SYSBOX_CONFIG_FILE", dir+"/config")
-	for _, want := range []string{"removed " + left + "\n", "nothing is left of dead shims\n"} {
+	for _, want := range []string{"removed " + left + "\n", "nothing to clean up\n"} {
 		var out, errs bytes.Buffer
 		if code := shim.Main([]string{"shim", "reclaim"}, strings.NewReader(""), &out, &errs); code != 0 || out.String() != want || errs.Len() > 0 {
 			t.Errorf("exit code %d, %q, %q; want %q", code, out.String(), errs.String(), want)

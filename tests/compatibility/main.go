@@ -156,9 +156,9 @@ func parse(out []byte) kernel {
 		switch word {
 		case "Linux":
 			k.release = rest
-		case "yes", "no", "NO":
-			name, _, _ := strings.Cut(rest, " (since Linux")
-			name, _, _ = strings.Cut(name, ", without which no container starts")
+		case "yes", "no", "MISSING":
+			name, _, _ := strings.Cut(rest, " (optional; Linux")
+			name, _, _ = strings.Cut(name, " (required; Linux")
 			k.features = append(k.features, name)
 			k.has[name] = word == "yes"
 		}

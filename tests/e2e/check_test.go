@@ -68,7 +68,7 @@ func TestCheckInContainer(t *testing.T) {
 				t.Error(err)
 			}
 			said := out.String()
-			if status != 1 || !strings.Contains(said, "\nNO    a container: ") || !strings.Contains(said, "this process is kept from some of what the kernel has: ") {
+			if status != 1 || !strings.Contains(said, "\nFAILED  a container: ") || !strings.Contains(said, "this process is restricted: ") {
 				t.Errorf("exit status %d", status)
 			}
 			for _, s := range c.says {
