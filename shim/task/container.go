@@ -18,9 +18,9 @@ import (
 	"sysbox/shim/bundle"
 )
 
-// execGrace is how long init's exit waits for those of its execs, which the
-// kernel or a kill has ended already. It's bounded so that a process stuck in
-// the kernel cannot hide that the container is over.
+// execGrace is how long the exit of init waits for the exits of the execs,
+// which the kernel or SignalAll has killed already. It is bounded so that a
+// process stuck in the kernel cannot hide that the container has stopped.
 const execGrace = 20 * time.Second
 
 // container is one container of the shim's pod.
@@ -33,18 +33,18 @@ type container struct {
 	mu    sync.Mutex
 	init  *process
 	execs map[string]*process // guarded by mu
-	// live counts execs that were started and whose exit is not published.
-	live int // guarded by mu
-	// quiet is closed when live drops to 0 after init's end; nil before.
-	quiet chan struct{} // guarded by mu
-	// over: init has ended, no exec may start any more.
-	over    bool // guarded by mu
-	pausing bool // guarded by mu
-	paused  bool // guarded by mu
-	oomTold bool // guarded by mu
+	// liveExecs counts execs that were started and whose exit is not published.
+	liveExecs int // guarded by mu
+	// execsDone is closed when liveExecs drops to 0 after init's exit; nil before.
+	execsDone chan struct{} // guarded by mu
+	// initExited: no exec may start any more.
+	initExited   bool // guarded by mu
+	pausing      bool // guarded by mu
+	paused       bool // guarded by mu
+	oomPublished bool // guarded by mu
 }
 
-// find returns init for "", else the exec.
+// find returns init for "", otherwise the exec.
 func (c *container) find(execID string) (*process, error) {
 	if execID == "" {
 		return c.init, nil
@@ -58,8 +58,8 @@ func (c *container) find(execID string) (*process, error) {
 	return p, nil
 }
 
-// watchInit publishes init's exit. Last of all exits of the container: those
-// of its execs come first.
+// watchInit publishes the exit of init, after the exits of all execs of the
+// container.
 func (c *container) watchInit() {
 	p := c.init
 	e, err := p.rt.Wait(context.Background())
@@ -67,26 +67,26 @@ func (c *container) watchInit() {
 		c.s.log.Error("wait for init", "id", c.id, "err", err)
 		e = runtime.Exit{Status: statusUnknown, At: time.Now()}
 	}
-	p.lifecycle.Lock() // the start's event, if one is under way, comes first
+	p.lifecycle.Lock() // a start that is under way publishes its event first
 	defer p.lifecycle.Unlock()
 
 	c.mu.Lock()
-	c.over = true
-	quiet := make(chan struct{})
-	if c.quiet = quiet; c.live == 0 {
-		close(quiet)
+	c.initExited = true
+	execsDone := make(chan struct{})
+	if c.execsDone = execsDone; c.liveExecs == 0 {
+		close(execsDone)
 	}
 	c.mu.Unlock()
 
 	if !c.rt.OwnPIDNamespace() {
 		if err := c.rt.SignalAll(context.Background(), int(unix.SIGKILL)); err != nil && !isGone(err) {
-			c.s.log.Error("kill what init left", "id", c.id, "err", err)
+			c.s.log.Error("kill the processes that init left", "id", c.id, "err", err)
 		}
 	}
 	select {
-	case <-quiet:
+	case <-execsDone:
 	case <-time.After(execGrace):
-		c.s.log.Warn("execs are still there after init's end", "id", c.id)
+		c.s.log.Warn("execs are still running after init's exit", "id", c.id)
 	}
 	p.io.Exited()
 	c.oomBeforeExit(e.Status)
@@ -98,7 +98,7 @@ func (c *container) watchInit() {
 	c.publishExit(p, e)
 }
 
-// watchExec publishes an exec's exit.
+// watchExec publishes the exit of an exec.
 func (c *container) watchExec(p *process) {
 	e, err := p.rt.Wait(context.Background())
 	if err != nil {
@@ -112,18 +112,18 @@ func (c *container) watchExec(p *process) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.publishExit(p, e)
-	c.left()
+	c.execExited()
 }
 
-// left counts an exec's end. The caller holds mu.
-func (c *container) left() {
-	if c.live--; c.live == 0 && c.quiet != nil {
-		close(c.quiet)
+// execExited counts an exec as gone. The caller holds mu.
+func (c *container) execExited() {
+	if c.liveExecs--; c.liveExecs == 0 && c.execsDone != nil {
+		close(c.execsDone)
 	}
 }
 
-// publishExit makes state and event change at once, so that who learns of the
-// exit by either finds the other true. The caller holds mu.
+// publishExit changes the state together with publishing the event, so that the two
+// agree for all observers. The caller holds mu.
 func (c *container) publishExit(p *process, e runtime.Exit) {
 	c.s.events.Publish(&events.TaskExit{
 		ContainerID: c.id,
@@ -135,10 +135,10 @@ func (c *container) publishExit(p *process, e runtime.Exit) {
 	p.stop(e)
 }
 
-// statusUnknown is the status of a process whose end nobody saw.
+// statusUnknown is the status of a process whose exit could not be read.
 const statusUnknown = 137
 
-// asNotFound turns "the process has ended" into what callers expect of Kill.
+// asNotFound turns "the process has exited" into the error that callers expect of Kill.
 func asNotFound(err error, name string) error {
 	if isGone(err) {
 		return fmt.Errorf("process %s already finished: %w", name, errdefs.ErrNotFound)
@@ -163,10 +163,10 @@ func (c *container) pidOfExec() map[int]string {
 	return m
 }
 
-// checkSignal refuses what kill(2) would, with the field's name.
+// checkSignal rejects signals that kill(2) rejects, and names the field.
 func checkSignal(sig uint32) error {
 	if sig > 64 {
-		return fmt.Errorf("signal is %s: give a number from 1 to 64: %w", strconv.FormatUint(uint64(sig), 10), errdefs.ErrInvalidArgument)
+		return fmt.Errorf("signal is %s; it must be a number from 1 to 64: %w", strconv.FormatUint(uint64(sig), 10), errdefs.ErrInvalidArgument)
 	}
 	return nil
 }

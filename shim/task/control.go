@@ -15,7 +15,7 @@ import (
 	"google.golang.org/protobuf/types/known/emptypb"
 )
 
-// Kill sends a signal to one process, or with All to every process of the
+// Kill sends a signal to one process or, with All, to every process of the
 // container.
 func (s *Service) Kill(ctx context.Context, r *api.KillRequest) (*emptypb.Empty, error) {
 	err := checkSignal(r.GetSignal())
@@ -31,7 +31,7 @@ func (s *Service) Kill(ctx context.Context, r *api.KillRequest) (*emptypb.Empty,
 		err = p.signal(ctx, int(r.GetSignal()))
 	}
 	if err == nil && r.GetSignal() == uint32(unix.SIGKILL) {
-		err = c.thawToDie(ctx)
+		err = c.thawKilled(ctx)
 	}
 	if err != nil {
 		return nil, toGRPC(err)
@@ -39,9 +39,9 @@ func (s *Service) Kill(ctx context.Context, r *api.KillRequest) (*emptypb.Empty,
 	return &emptypb.Empty{}, nil
 }
 
-// thawToDie resumes a paused container that was killed: under cgroup v1 a
+// thawKilled resumes a paused container that was killed: under cgroup v1 a
 // frozen process does not die (freezer-subsystem.txt).
-func (c *container) thawToDie(ctx context.Context) error {
+func (c *container) thawKilled(ctx context.Context) error {
 	c.mu.Lock()
 	paused := c.paused
 	c.mu.Unlock()
@@ -49,7 +49,7 @@ func (c *container) thawToDie(ctx context.Context) error {
 		return nil
 	}
 	if err := c.rt.Resume(ctx); err != nil && !isGone(err) {
-		return fmt.Errorf("thaw container %s, which was killed while paused: %w", c.id, err)
+		return fmt.Errorf("thaw container %s after it was killed while paused: %w", c.id, err)
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -64,7 +64,7 @@ func (s *Service) Pause(ctx context.Context, r *api.PauseRequest) (*emptypb.Empt
 
 func (c *container) pause(ctx context.Context) error {
 	c.mu.Lock()
-	err := c.init.state.may("pause")
+	err := c.init.state.checkTransition("pause")
 	if err == nil && (c.paused || c.pausing) {
 		err = fmt.Errorf("cannot pause a paused container: %w", errdefs.ErrFailedPrecondition)
 	}
@@ -90,7 +90,7 @@ func (s *Service) Resume(ctx context.Context, r *api.ResumeRequest) (*emptypb.Em
 
 func (c *container) resume(ctx context.Context) error {
 	c.mu.Lock()
-	err := c.init.state.may("resume")
+	err := c.init.state.checkTransition("resume")
 	if err == nil && !c.paused {
 		err = fmt.Errorf("cannot resume a container that is not paused: %w", errdefs.ErrFailedPrecondition)
 	}
@@ -110,7 +110,7 @@ func (c *container) resume(ctx context.Context) error {
 	return nil
 }
 
-// resourcesURL is the type under which callers send limits.
+// resourcesURL is the type of the resources that callers send.
 const resourcesURL = "opencontainers/runtime-spec/1/LinuxResources"
 
 // Update applies new limits.
@@ -120,14 +120,14 @@ func (s *Service) Update(ctx context.Context, r *api.UpdateTaskRequest) (*emptyp
 
 func (c *container) update(ctx context.Context, r *api.UpdateTaskRequest) error {
 	if u := r.GetResources().GetTypeUrl(); u != "" && !strings.HasSuffix(u, resourcesURL) {
-		return fmt.Errorf("resources are of type %q; give %s: %w", u, resourcesURL, errdefs.ErrInvalidArgument)
+		return fmt.Errorf("resources have type %q; use %s: %w", u, resourcesURL, errdefs.ErrInvalidArgument)
 	}
 	var res specs.LinuxResources
 	if err := json.Unmarshal(r.GetResources().GetValue(), &res); err != nil {
 		return fmt.Errorf("resources: %w: %w", err, errdefs.ErrInvalidArgument)
 	}
 	c.mu.Lock()
-	err := c.init.state.may("update")
+	err := c.init.state.checkTransition("update")
 	c.mu.Unlock()
 	if err != nil {
 		return err
@@ -135,13 +135,13 @@ func (c *container) update(ctx context.Context, r *api.UpdateTaskRequest) error 
 	return c.rt.Update(ctx, &res)
 }
 
-// ResizePty sets a terminal's size; before the process has one, the size it
-// will get.
+// ResizePty sets the size of a terminal. If the process does not have its
+// terminal yet, it gets that size later.
 func (s *Service) ResizePty(_ context.Context, r *api.ResizePtyRequest) (*emptypb.Empty, error) {
 	c, p, err := s.findProcess(r.GetID(), r.GetExecID())
-	if err == nil && p.terminal { // without one, there is nothing to be resized
+	if err == nil && p.terminal { // without a terminal there is nothing to resize
 		c.mu.Lock()
-		err = p.state.may("resize")
+		err = p.state.checkTransition("resize")
 		c.mu.Unlock()
 	}
 	if err != nil {
@@ -153,9 +153,9 @@ func (s *Service) ResizePty(_ context.Context, r *api.ResizePtyRequest) (*emptyp
 	return &emptypb.Empty{}, nil
 }
 
-// CloseIO lets a process's stdin end once its writers have left. Before an
-// exec's Start, or while it is under way, it holds from the first moment: a
-// client may have written all it has before the answer to Start.
+// CloseIO ends the stdin of a process once its writers have left. It also takes
+// effect before and during the Start of an exec: a client may have written
+// everything before Start has answered.
 func (s *Service) CloseIO(_ context.Context, r *api.CloseIORequest) (*emptypb.Empty, error) {
 	_, p, err := s.findProcess(r.GetID(), r.GetExecID())
 	if err != nil {
@@ -169,12 +169,12 @@ func (s *Service) CloseIO(_ context.Context, r *api.CloseIORequest) (*emptypb.Em
 
 // Checkpoint is not implemented.
 func (s *Service) Checkpoint(context.Context, *api.CheckpointTaskRequest) (*emptypb.Empty, error) {
-	return nil, toGRPC(fmt.Errorf("checkpoint of a system container: %w", errdefs.ErrNotImplemented))
+	return nil, toGRPC(fmt.Errorf("checkpoint is not supported: %w", errdefs.ErrNotImplemented))
 }
 
-// Connect tells pids. It never fails: for a container that is not known (any
-// more) the task's pid is 0. After a failed Connect containerd would remove the
-// bundle and never send Shutdown.
+// Connect returns pids. It never fails: for an unknown container the task's
+// pid is 0. After a failed Connect containerd would remove the bundle and never
+// call Shutdown.
 func (s *Service) Connect(_ context.Context, r *api.ConnectRequest) (*api.ConnectResponse, error) {
 	res := &api.ConnectResponse{ShimPid: uint32(os.Getpid())}
 	if c, err := s.find(r.GetID()); err == nil {

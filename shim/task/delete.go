@@ -12,17 +12,17 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 )
 
-// drainTimeout is how long a delete waits for output that is on its way: a
-// process left behind may hold a pipe open for ever.
+// drainTimeout bounds how long a delete waits for pending output: a process
+// left behind may keep a pipe open indefinitely.
 const drainTimeout = 10 * time.Second
 
-// Delete removes a process that is not running; with init, the container.
+// Delete removes a process that is not running, and with init the container.
 func (s *Service) Delete(ctx context.Context, r *api.DeleteRequest) (*api.DeleteResponse, error) {
 	c, p, err := s.findProcess(r.GetID(), r.GetExecID())
 	if err != nil {
 		return nil, toGRPC(err)
 	}
-	// Half a delete helps nobody: go on if the caller leaves.
+	// A half-done delete is worse than a late one: go on if the caller leaves.
 	ctx = context.WithoutCancel(ctx)
 	if p.execID == "" {
 		err = c.deleteInit(ctx, p)
@@ -45,7 +45,7 @@ func (c *container) deleteInit(ctx context.Context, p *process) error {
 		return err
 	}
 	if st == created {
-		// It was never started: end it, and let its exit be published.
+		// It was never started: kill it, and let its exit be published.
 		p.lifecycle.Unlock()
 		if err := c.rt.SignalAll(ctx, int(unix.SIGKILL)); err != nil && !isGone(err) {
 			return err
@@ -56,7 +56,7 @@ func (c *container) deleteInit(ctx context.Context, p *process) error {
 		select {
 		case <-p.done:
 		case <-time.After(drainTimeout):
-			return fmt.Errorf("delete container %s: init (pid %d) was killed and has not ended after %v; look at /proc/%[2]d/stack, and try again", c.id, p.pid, drainTimeout)
+			return fmt.Errorf("delete container %s: init (pid %d) was killed but has not exited after %v; look at /proc/%[2]d/stack and try again", c.id, p.pid, drainTimeout)
 		}
 		if _, err = c.lockToDelete(p); err != nil {
 			return err
@@ -100,30 +100,30 @@ func (c *container) deleteExec(ctx context.Context, p *process) error {
 	return nil
 }
 
-// lockToDelete returns with the lifecycle locked, unless there is an error.
+// lockToDelete returns with the lifecycle locked unless it returns an error.
 func (c *container) lockToDelete(p *process) (state, error) {
 	p.lifecycle.Lock()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if err := p.state.may("delete"); err != nil {
+	if err := p.state.checkTransition("delete"); err != nil {
 		p.lifecycle.Unlock()
 		return p.state, err
 	}
 	return p.state, nil
 }
 
-// drain waits for the process's last output and then ends its streams.
+// drain waits for the last output of the process and then ends its streams.
 func (c *container) drain(ctx context.Context, p *process) {
 	ctx, cancel := context.WithTimeout(ctx, drainTimeout)
 	defer cancel()
 	p.io.Drain(ctx)
 	if ctx.Err() != nil {
-		c.s.log.Warn("output was cut off: something still holds the pipe", "id", c.id, "process", p.name())
+		c.s.log.Warn("output was cut off: a process still holds the pipe open", "id", c.id, "process", p.name())
 	}
 	p.io.Close()
 }
 
-// finish sets the last state and wakes who waits for an exec that was never started.
+// finish sets the last state and wakes all that wait for an exec that was never started.
 func (c *container) finish(p *process) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -134,8 +134,8 @@ func (c *container) finish(p *process) {
 	p.state = deleted
 }
 
-// Shutdown ends the shim once it has no containers; with siblings left it
-// only answers.
+// Shutdown ends the shim if it has no containers. Otherwise it only
+// answers.
 func (s *Service) Shutdown(context.Context, *api.ShutdownRequest) (*emptypb.Empty, error) {
 	s.mu.Lock()
 	s.ending = s.ending || len(s.containers) == 0

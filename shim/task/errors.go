@@ -28,17 +28,17 @@ func toGRPC(err error) error {
 	return status.Error(s.Code(), s.Message())
 }
 
-// oneLine is an error that names files of a container's, perhaps: what is no text could not
-// be sent, which would end the connection with the answer unsaid.
+// oneLine wraps an error that may name files of a container. text.Line replaces what is not
+// valid text: it could not be sent, and would end the connection without an answer.
 type oneLine struct{ error }
 
 func (e oneLine) Error() string { return text.Line(e.error.Error()) }
 func (e oneLine) Unwrap() error { return e.error }
 
-// neverUnimplemented is toGRPC for Create and Connect: NotImplemented from
-// these makes containerd take the shim for an old one and call again by task
-// v2, so that a refused Create would run twice.
-func neverUnimplemented(err error) error {
+// asPrecondition is toGRPC for Create and Connect, with NotImplemented turned
+// into FailedPrecondition: on NotImplemented containerd takes the shim for an
+// old one and calls again by task v2, so a refused Create would run twice.
+func asPrecondition(err error) error {
 	if errdefs.IsNotImplemented(err) {
 		err = fmt.Errorf("%s: %w", err.Error(), errdefs.ErrFailedPrecondition)
 	}

@@ -5,32 +5,32 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// tellOOM publishes an OOM kill, unless the container's end is published:
-// callers look for the reason when they hear of the exit.
-func (c *container) tellOOM() {
+// publishOOM publishes an OOM kill, unless the container's exit is published
+// already: callers look for the reason when they hear of the exit.
+func (c *container) publishOOM() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.init.state == stopped || c.init.state == deleted {
 		return
 	}
-	c.oomTold = true
+	c.oomPublished = true
 	c.s.events.Publish(&events.TaskOOM{ContainerID: c.id})
 }
 
-// oomBeforeExit makes sure that an OOM kill is told before the exit that it
-// caused. The kernel tells of both at the same moment by two ways, and the
-// exit's may be the quicker.
+// oomBeforeExit makes sure that an OOM kill is published before the exit that
+// it caused. The kernel reports the two separately, and the exit may arrive
+// first.
 func (c *container) oomBeforeExit(status int) {
 	if status != 128+int(unix.SIGKILL) {
 		return
 	}
 	c.mu.Lock()
-	told := c.oomTold
+	published := c.oomPublished
 	c.mu.Unlock()
-	if told {
+	if published {
 		return
 	}
 	if c.rt.OOMKills() > 0 {
-		c.tellOOM()
+		c.publishOOM()
 	}
 }

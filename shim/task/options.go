@@ -15,16 +15,16 @@ import (
 	"google.golang.org/protobuf/types/known/anypb"
 )
 
-// createOptions is what Create's options ask for.
+// createOptions holds the options of Create.
 type createOptions struct {
 	uid, gid      int // of the pipes; 0: the runtime decides
 	systemdCgroup *bool
 	configPath    string
 }
 
-// readOptions takes the three kinds that callers send: nothing (ctr, CRI
-// without a table), runc's (CRI for pods with a user namespace), and generic
-// ones (Docker, CRI with a table).
+// readOptions accepts the three forms that callers send: nothing (ctr, CRI
+// without a table), runc's options (CRI for pods with a user namespace), and
+// generic options (Docker, CRI with a table).
 func readOptions(a *anypb.Any) (o createOptions, err error) {
 	if a == nil || a.GetTypeUrl() == "" && len(a.GetValue()) == 0 {
 		return o, nil
@@ -43,7 +43,7 @@ func readOptions(a *anypb.Any) (o createOptions, err error) {
 		}
 		return fromGeneric(&g)
 	}
-	return o, fmt.Errorf("options are of type %q; give containerd.runc.v1.Options, runtimeoptions.v1.Options or none: %w", a.GetTypeUrl(), errdefs.ErrInvalidArgument)
+	return o, fmt.Errorf("options have the unknown type %q; use containerd.runc.v1.Options, runtimeoptions.v1.Options or none: %w", a.GetTypeUrl(), errdefs.ErrInvalidArgument)
 }
 
 func fromRunc(r *options.Options) (o createOptions, err error) {
@@ -56,12 +56,12 @@ func fromRunc(r *options.Options) (o createOptions, err error) {
 		{"Root", r.GetRoot() != ""},
 	} {
 		if f.set {
-			return o, fmt.Errorf("option %s is set, but this runtime is not runc and has nothing it could mean for: remove it from the runtime's options: %w", f.name, errdefs.ErrInvalidArgument)
+			return o, fmt.Errorf("option %s is set, but it only applies to runc; remove it from the runtime's options: %w", f.name, errdefs.ErrInvalidArgument)
 		}
 	}
 	o.uid, o.gid = int(r.GetIoUid()), int(r.GetIoGid())
 	if r.GetNoNewKeyring() {
-		return o, fmt.Errorf("option NoNewKeyring is set, but a container that keeps containerd's session keyring can read the host's keys in it: remove it from the runtime's options; a container's keyring counts against its own users, not the host's: %w", errdefs.ErrInvalidArgument)
+		return o, fmt.Errorf("option NoNewKeyring is set, but a container that keeps the session keyring of containerd can read the host keys in it; remove it from the runtime's options (the keyring of a container counts against the users of that container, not of the host): %w", errdefs.ErrInvalidArgument)
 	}
 	if r.GetSystemdCgroup() {
 		o.systemdCgroup = new(bool)
@@ -70,22 +70,22 @@ func fromRunc(r *options.Options) (o createOptions, err error) {
 	return o, nil
 }
 
-// fromGeneric reads the options' table. A path to the host's configuration
-// wins over a body.
+// fromGeneric reads generic options. A path to a configuration file of the host
+// takes precedence over a body.
 func fromGeneric(g *runtimeoptions.Options) (o createOptions, err error) {
 	if g.GetConfigPath() != "" {
 		if !filepath.IsAbs(g.GetConfigPath()) {
-			return o, fmt.Errorf("ConfigPath of the runtime's options is %q: give an absolute path: %w", g.GetConfigPath(), errdefs.ErrInvalidArgument)
+			return o, fmt.Errorf("ConfigPath of the runtime's options is %q; it must be an absolute path: %w", g.GetConfigPath(), errdefs.ErrInvalidArgument)
 		}
 		if _, err := os.Stat(g.GetConfigPath()); err != nil {
-			return o, fmt.Errorf("ConfigPath of the runtime's options: %w; make the file or correct the path: %w", err, errdefs.ErrInvalidArgument)
+			return o, fmt.Errorf("ConfigPath of the runtime's options: %w; create the file or correct the path: %w", err, errdefs.ErrInvalidArgument)
 		}
 		return createOptions{configPath: g.GetConfigPath()}, nil
 	}
 	if len(bytes.TrimSpace(g.GetConfigBody())) == 0 {
 		return o, nil
 	}
-	// CRI puts the handler's whole options table here: runc's keys.
+	// CRI sends the handler's whole options table here, with the keys of runc.
 	var t struct {
 		NoPivotRoot, NoNewKeyring, SystemdCgroup bool
 		ShimCgroup, BinaryName, Root             string
@@ -98,9 +98,9 @@ func fromGeneric(g *runtimeoptions.Options) (o createOptions, err error) {
 	if err := d.Decode(&t); err != nil {
 		var strict *toml.StrictMissingError
 		if errors.As(err, &strict) && len(strict.Errors) > 0 {
-			return o, fmt.Errorf("options have the unknown key %v: remove it; the runtime's configuration is /etc/sysbox/config.toml: %w", strict.Errors[0].Key(), errdefs.ErrInvalidArgument)
+			return o, fmt.Errorf("options have the unknown key %v; remove it; settings of this runtime belong in /etc/sysbox/config.toml: %w", strict.Errors[0].Key(), errdefs.ErrInvalidArgument)
 		}
-		return o, fmt.Errorf("options' ConfigBody: %w: %w", err, errdefs.ErrInvalidArgument)
+		return o, fmt.Errorf("ConfigBody of the runtime's options: %w: %w", err, errdefs.ErrInvalidArgument)
 	}
 	return fromRunc(&options.Options{
 		NoPivotRoot: t.NoPivotRoot, NoNewKeyring: t.NoNewKeyring, SystemdCgroup: t.SystemdCgroup,

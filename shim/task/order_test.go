@@ -67,7 +67,7 @@ func TestInitExitIsLast(t *testing.T) {
 	for { // until the shim knows of init's end
 		c, _ := r.find("box")
 		c.mu.Lock()
-		over := c.over
+		over := c.initExited
 		c.mu.Unlock()
 		if over {
 			break

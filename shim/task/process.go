@@ -15,18 +15,18 @@ import (
 
 // process is init or an exec of a container.
 //
-// Locks: lifecycle is held over a whole start or delete, so that the exit of a
+// Locks: lifecycle is held during a whole start or delete, so that the exit of a
 // process that dies early is published after its start. It is taken before
-// the container's mu, which guards the fields and is never held over a call
+// the container's mu, which guards the fields and is never held during a call
 // of the runtime.
 type process struct {
 	c        *container
 	execID   string // empty: init
 	streams  stdio.Config
-	spec     *specs.Process // an exec's
+	spec     *specs.Process // set for an exec only
 	terminal bool
-	// io is there from the beginning, and opened by Create or an exec's Start:
-	// it keeps what callers ask of the streams before.
+	// io exists from the beginning and is opened by Create or by the Start of an
+	// exec: it keeps what callers ask of the streams before then.
 	io *stdio.IO
 
 	lifecycle sync.Mutex
@@ -37,8 +37,8 @@ type process struct {
 	pid   int
 	exit  runtime.Exit
 	done  chan struct{} // closed with state's change to stopped
-	// starting is closed when an exec's start, which is under way, has led to
-	// rt or failed. nil before the start.
+	// starting is closed when the Start of an exec has set rt or failed. It is
+	// nil before the Start.
 	starting chan struct{}
 }
 
@@ -49,7 +49,7 @@ func newProcess(c *container, execID string, streams stdio.Config) *process {
 	}
 }
 
-// name is how events and messages call the process: TaskExit's id.
+// name is the process's name in events and messages: the ID of TaskExit.
 func (p *process) name() string {
 	if p.execID != "" {
 		return p.execID
@@ -57,11 +57,11 @@ func (p *process) name() string {
 	return p.c.id
 }
 
-// statusNotStarted is the exit status of a process whose start has failed.
+// statusNotStarted is the exit status of a process that failed to start.
 const statusNotStarted = 255
 
-// stop sets the end of the process and wakes who waits for it. The caller
-// holds c.mu.
+// stop records the exit of the process and wakes all that wait for it. The
+// caller holds c.mu.
 func (p *process) stop(e runtime.Exit) {
 	if p.state == stopped || p.state == deleted {
 		return
@@ -73,13 +73,13 @@ func (p *process) stop(e runtime.Exit) {
 	close(p.done)
 }
 
-// startPatience is how long Kill waits for the start of an exec that is under way. It is more
-// than a start's own steps take, each of which ends after 30 s.
-const startPatience = 2 * time.Minute
+// startTimeout is how long Kill waits for the start of an exec that is under way. A start
+// takes less: each of its steps ends after 30 s.
+const startTimeout = 2 * time.Minute
 
-// signal is Kill for one process. One that is being started gets the signal as soon as it is
-// there, as from runc's shim, whose Kill waits for Start as well: an answer that there is
-// nothing to kill would let it live.
+// signal is Kill for one process. While the process is being started, signal waits until it
+// exists, as the Kill of runc's shim waits for Start: if signal reported that there is no
+// process, the process would live on.
 func (p *process) signal(ctx context.Context, sig int) error {
 	if err := p.awaitStart(ctx); err != nil {
 		return err
@@ -104,12 +104,12 @@ func (p *process) awaitStart(ctx context.Context) error {
 	if starting == nil {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, startPatience)
+	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
 	select {
 	case <-starting:
 		return nil
 	case <-ctx.Done():
-		return fmt.Errorf("kill process %s: it is still being started: %w", p.name(), ctx.Err())
+		return fmt.Errorf("kill process %s: it is still starting: %w", p.name(), ctx.Err())
 	}
 }

@@ -11,7 +11,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 )
 
-// State tells where a process is in its life.
+// State returns the state of a process.
 func (s *Service) State(_ context.Context, r *api.StateRequest) (*api.StateResponse, error) {
 	c, p, err := s.findProcess(r.GetID(), r.GetExecID())
 	if err != nil {
@@ -45,7 +45,7 @@ func (s *Service) State(_ context.Context, r *api.StateRequest) (*api.StateRespo
 	return res, nil
 }
 
-// Wait blocks until a process has ended.
+// Wait blocks until a process has exited.
 func (s *Service) Wait(ctx context.Context, r *api.WaitRequest) (*api.WaitResponse, error) {
 	c, p, err := s.findProcess(r.GetID(), r.GetExecID())
 	if err != nil {
@@ -61,7 +61,7 @@ func (s *Service) Wait(ctx context.Context, r *api.WaitRequest) (*api.WaitRespon
 	return &api.WaitResponse{ExitStatus: uint32(p.exit.Status), ExitedAt: timestamppb.New(p.exit.At)}, nil
 }
 
-// Pids lists the container's processes by their pids on the host.
+// Pids lists the processes of the container by their pids on the host.
 func (s *Service) Pids(ctx context.Context, r *api.PidsRequest) (*api.PidsResponse, error) {
 	c, err := s.find(r.GetID())
 	if err != nil {
@@ -85,7 +85,7 @@ func (s *Service) Pids(ctx context.Context, r *api.PidsRequest) (*api.PidsRespon
 	return res, nil
 }
 
-// Stats gives the cgroup's figures, also between exit and delete.
+// Stats returns the metrics of the cgroup, also between exit and delete.
 func (s *Service) Stats(_ context.Context, r *api.StatsRequest) (*api.StatsResponse, error) {
 	c, err := s.find(r.GetID())
 	if err != nil {
@@ -102,7 +102,7 @@ func (s *Service) Stats(_ context.Context, r *api.StatsRequest) (*api.StatsRespo
 	return &api.StatsResponse{Stats: a}, nil
 }
 
-// toAny names the type as containerd does: without a host.
+// toAny names the type as containerd does: without the prefix of a host.
 func toAny(m proto.Message) (*anypb.Any, error) {
 	b, err := proto.Marshal(m)
 	if err != nil {

@@ -16,13 +16,13 @@ import (
 	"sysbox/shim/metrics"
 )
 
-// Pod, Container and Process are what this package uses of package runtime,
-// so that tests can cause what the kernel seldom does.
+// Pod, Container and Process are the part of package runtime that this package
+// uses, so that tests can cause what the kernel seldom does.
 type (
 	// Pod makes containers; see runtime.Pod.
 	Pod interface {
-		// Create makes a container. The first reads the host's configuration from the file
-		// configPath, "" for the usual one.
+		// Create makes a container. The first Create reads the configuration of the host from
+		// the file configPath; "" means the default file.
 		Create(ctx context.Context, configPath string, r runtime.CreateRequest) (Container, error)
 		Close() error
 	}
@@ -51,8 +51,8 @@ type (
 	}
 )
 
-// RuntimePod is the Pod of package runtime. The host's configuration is read
-// with the first Create, since the options of Create may name another file.
+// RuntimePod returns the Pod of package runtime. The first Create reads the configuration
+// of the host, since the options of Create may name another file.
 func RuntimePod(log *slog.Logger, namespace, sandbox string) Pod {
 	return &pod{log: log, namespace: namespace, sandbox: sandbox}
 }
@@ -64,12 +64,12 @@ type pod struct {
 	mu   sync.Mutex
 	real *runtime.Pod // guarded by mu; nil until a Create has read the configuration
 	// Set with real.
-	stop func() // ends the look for what others left
+	stop func() // stops the background clean-up after dead shims
 	cfg  *config.Config
 }
 
-// open makes the Pod of package runtime with the first Create. An error is not remembered: the
-// configuration may be mended by the next.
+// open makes the Pod of package runtime at the first Create. It does not remember an error: the
+// configuration may be corrected before the next Create.
 func (p *pod) open(configPath string) (*runtime.Pod, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -91,7 +91,7 @@ func (p *pod) Create(ctx context.Context, configPath string, r runtime.CreateReq
 	if err != nil {
 		return nil, err
 	}
-	// For the delete command, before anything is made.
+	// The delete action needs them, so they are written before anything is made.
 	if err := bundle.WriteDirs(r.Bundle, p.cfg.StateDir, p.cfg.DataDir); err != nil {
 		return nil, fmt.Errorf("record the configuration's directories in the bundle: %w", err)
 	}
@@ -112,17 +112,17 @@ func (p *pod) Close() error {
 	return p.real.Close()
 }
 
-// runtimeContainer makes a runtime.Container a Container.
+// runtimeContainer adapts runtime.Container to Container.
 type runtimeContainer struct {
 	*runtime.Container
 	metrics *metrics.Reader
 }
 
-// Stats answers until Delete, from the last state if the processes are gone.
+// Stats works until Delete; once the processes are gone it returns the last metrics read.
 func (c runtimeContainer) Stats() (proto.Message, error) { return c.metrics.Read() }
 
-// OOMKills also reads what Stats returns after the end of the last process, with which
-// systemd removes the cgroup: the task service asks at each exit by SIGKILL.
+// OOMKills also reads the metrics, which Stats returns after the last process has exited:
+// systemd then removes the cgroup, and the task service calls OOMKills at each exit by SIGKILL.
 func (c runtimeContainer) OOMKills() uint64 {
 	if c.Cgroup().State().Unit != "" {
 		_, _ = c.metrics.Read()

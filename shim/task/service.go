@@ -1,9 +1,9 @@
 // Package task is containerd's task API on top of package runtime: the
-// containers of one pod, their processes, the states they may be in, and the
-// events that tell of them.
+// containers of one pod, their processes, the states of these, and the
+// events about them.
 //
 // What does not belong here: how a container is made or a process is entered
-// (package runtime), where streams lead to (package stdio), how events travel
+// (package runtime), where streams lead (package stdio), how events are sent
 // (package event), and the life of the shim itself (package daemon).
 package task
 
@@ -37,10 +37,10 @@ type Service struct {
 	shutdown  func()
 
 	mu sync.Mutex
-	// containers by id, guarded by mu. nil: being created, and unknown to all but
-	// a second Create.
+	// containers by id, guarded by mu. A nil entry is a container that is being
+	// created; only a second Create sees it.
 	containers map[string]*container
-	// ending: the shim goes away, and nothing may begin. Guarded by mu.
+	// ending: the shim is exiting and nothing may start. Guarded by mu.
 	ending bool
 }
 
@@ -60,7 +60,7 @@ func (s *Service) find(id string) (*container, error) {
 	return nil, fmt.Errorf("container %s was not created: %w", id, errdefs.ErrNotFound)
 }
 
-// with calls f with a container, for a call that answers nothing but an error.
+// with calls f with a container, for calls whose only answer is an error.
 func (s *Service) with(id string, f func(c *container) error) (*emptypb.Empty, error) {
 	c, err := s.find(id)
 	if err == nil {
@@ -81,12 +81,12 @@ func (s *Service) findProcess(id, execID string) (*container, *process, error) {
 	return c, p, err
 }
 
-// reserve takes an id for a container that is being created.
+// reserve takes the id of a container that is being created.
 func (s *Service) reserve(id string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.ending {
-		return fmt.Errorf("container %s: the pod's shim is ending since its last container is gone: start another shim and try again: %w", id, errdefs.ErrFailedPrecondition)
+		return fmt.Errorf("container %s: the shim of this pod is exiting because its last container is gone; start another shim and try again: %w", id, errdefs.ErrFailedPrecondition)
 	}
 	if _, ok := s.containers[id]; ok {
 		return fmt.Errorf("container %s: %w", id, errdefs.ErrAlreadyExists)
@@ -105,12 +105,12 @@ func (s *Service) set(id string, c *container) {
 	}
 }
 
-// Create makes a container up to the point just before its first process's
-// execve.
+// Create makes a container up to the point just before the execve of its first
+// process.
 func (s *Service) Create(ctx context.Context, r *api.CreateTaskRequest) (_ *api.CreateTaskResponse, err error) {
-	defer func() { err = neverUnimplemented(err) }()
+	defer func() { err = asPrecondition(err) }()
 	if r.GetCheckpoint() != "" || r.GetParentCheckpoint() != "" {
-		return nil, fmt.Errorf("checkpoint is %q, but restoring is not supported: create the container without a checkpoint: %w", r.GetCheckpoint(), errdefs.ErrInvalidArgument)
+		return nil, fmt.Errorf("checkpoint is %q, but restore is not supported; create the container without a checkpoint: %w", r.GetCheckpoint(), errdefs.ErrInvalidArgument)
 	}
 	o, err := readOptions(r.GetOptions())
 	if err != nil {
@@ -165,7 +165,7 @@ func (s *Service) create(ctx context.Context, r *api.CreateTaskRequest, o create
 	return c, nil
 }
 
-// adopt takes over what the runtime has made.
+// adopt takes over the container that the runtime has made.
 func (s *Service) adopt(c *container, r *api.CreateTaskRequest) error {
 	p := c.init
 	p.rt = c.rt.Init()
@@ -184,21 +184,21 @@ func (s *Service) adopt(c *container, r *api.CreateTaskRequest) error {
 		Checkpoint:  r.GetCheckpoint(),
 		Pid:         uint32(p.pid),
 	})
-	if err := c.rt.WatchOOM(c.tellOOM); err != nil {
-		s.log.Warn("OOM kills will not be told", "id", c.id, "err", err)
+	if err := c.rt.WatchOOM(c.publishOOM); err != nil {
+		s.log.Warn("OOM kills will not be published", "id", c.id, "err", err)
 	}
 	go c.watchInit()
 	return nil
 }
 
-// Empty tells whether there is no container, not even one being created.
+// Empty reports whether there are no containers, not even one being created.
 func (s *Service) Empty() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return len(s.containers) == 0
 }
 
-// Known tells whether a pid is of a process that the service waits for.
+// Known reports whether the service waits for the process pid.
 func (s *Service) Known(pid int) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -215,7 +215,7 @@ func TestOptions(t *testing.T) {
 		{"the host's keyring", wrap(&options.Options{NoNewKeyring: true}), "NoNewKeyring", nil},
 		{"no pivot", wrap(&options.Options{NoPivotRoot: true}), "NoPivotRoot", nil},
 		{"path", wrap(&runtimeoptions.Options{ConfigPath: conf, ConfigBody: []byte("nonsense")}), "", func(o createOptions) bool { return o.configPath == conf }},
-		{"relative path", wrap(&runtimeoptions.Options{ConfigPath: "options.go"}), `"options.go": give an absolute path`, nil},
+		{"relative path", wrap(&runtimeoptions.Options{ConfigPath: "options.go"}), `"options.go"; it must be an absolute path`, nil},
 		{"path to nothing", wrap(&runtimeoptions.Options{ConfigPath: "/no/such"}), "/no/such", nil},
 		{"body", generic("SystemdCgroup = true\n"), "", func(o createOptions) bool { return *o.systemdCgroup }},
 		{"empty body", generic("\n"), "", func(o createOptions) bool { return o == createOptions{} }},

@@ -17,7 +17,7 @@ import (
 	"sysbox/shim/stdio"
 )
 
-// Start lets init go on to its execve, or starts an exec.
+// Start resumes init, which then calls execve, or starts an exec.
 func (s *Service) Start(ctx context.Context, r *api.StartRequest) (*api.StartResponse, error) {
 	c, p, err := s.findProcess(r.GetID(), r.GetExecID())
 	if err != nil {
@@ -38,7 +38,7 @@ func (s *Service) Start(ctx context.Context, r *api.StartRequest) (*api.StartRes
 
 func (c *container) startInit(ctx context.Context, p *process) error {
 	c.mu.Lock()
-	err := p.state.may("start")
+	err := p.state.checkTransition("start")
 	c.mu.Unlock()
 	if err != nil {
 		return err
@@ -47,7 +47,7 @@ func (c *container) startInit(ctx context.Context, p *process) error {
 		return err
 	}
 	if err := c.rt.Start(ctx); err != nil {
-		return err // watchInit sees init's end, if it did end
+		return err // if init has exited, watchInit publishes it
 	}
 	c.mu.Lock()
 	p.state = running
@@ -57,7 +57,7 @@ func (c *container) startInit(ctx context.Context, p *process) error {
 }
 
 func (c *container) startExec(ctx context.Context, p *process) error {
-	if err := c.mayStartExec(p); err != nil {
+	if err := c.admitExec(p); err != nil {
 		return err
 	}
 	rt, err := c.runExec(ctx, p)
@@ -65,7 +65,7 @@ func (c *container) startExec(ctx context.Context, p *process) error {
 	defer c.mu.Unlock()
 	close(p.starting)
 	if err != nil {
-		c.left()
+		c.execExited()
 		p.stop(runtime.Exit{Status: statusNotStarted, At: time.Now()})
 		return err
 	}
@@ -75,20 +75,20 @@ func (c *container) startExec(ctx context.Context, p *process) error {
 	return nil
 }
 
-// mayStartExec counts the exec as living if it may start.
-func (c *container) mayStartExec(p *process) error {
+// mayStartExec counts the exec as live if it may start.
+func (c *container) admitExec(p *process) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if err := p.state.may("start"); err != nil {
+	if err := p.state.checkTransition("start"); err != nil {
 		return err
 	}
-	if c.over {
-		return stopped.may("exec in")
+	if c.initExited {
+		return stopped.checkTransition("exec in")
 	}
 	if c.paused || c.pausing {
 		return fmt.Errorf("cannot exec in a paused container: resume it first: %w", errdefs.ErrFailedPrecondition)
 	}
-	c.live++
+	c.liveExecs++
 	p.starting = make(chan struct{})
 	return nil
 }
@@ -103,13 +103,13 @@ func (c *container) runExec(ctx context.Context, p *process) (Process, error) {
 		return nil, err
 	}
 	if err := p.io.Started(rt.Console()); err != nil {
-		// The process runs: without its terminal, but it can be killed.
+		// The process runs without its terminal, but it can be killed.
 		c.s.log.Error("take over the terminal", "id", c.id, "exec", p.execID, "err", err)
 	}
 	return rt, nil
 }
 
-// Exec notes a process to be started later, by Start.
+// Exec registers a process, which Start starts later.
 func (s *Service) Exec(_ context.Context, r *api.ExecProcessRequest) (*emptypb.Empty, error) {
 	return s.with(r.GetID(), func(c *container) error { return c.addExec(r) })
 }
@@ -119,10 +119,10 @@ const processURL = "opencontainers/runtime-spec/1/Process"
 
 func (c *container) addExec(r *api.ExecProcessRequest) error {
 	if r.GetExecID() == "" || r.GetExecID() == c.id {
-		return fmt.Errorf("exec_id is %q: give one that is not empty and not the container's: %w", r.GetExecID(), errdefs.ErrInvalidArgument)
+		return fmt.Errorf("exec_id is %q; it must not be empty or equal the container's id: %w", r.GetExecID(), errdefs.ErrInvalidArgument)
 	}
 	if u := r.GetSpec().GetTypeUrl(); u != "" && !strings.HasSuffix(u, processURL) {
-		return fmt.Errorf("spec is of type %q; give %s: %w", u, processURL, errdefs.ErrInvalidArgument)
+		return fmt.Errorf("spec has type %q; use %s: %w", u, processURL, errdefs.ErrInvalidArgument)
 	}
 	var spec specs.Process
 	if err := json.Unmarshal(r.GetSpec().GetValue(), &spec); err != nil {
@@ -137,8 +137,8 @@ func (c *container) addExec(r *api.ExecProcessRequest) error {
 	p.spec = &spec
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.over {
-		return stopped.may("exec in")
+	if c.initExited {
+		return stopped.checkTransition("exec in")
 	}
 	if c.execs[p.execID] != nil {
 		return fmt.Errorf("exec %s of container %s: %w", p.execID, c.id, errdefs.ErrAlreadyExists)

@@ -7,14 +7,14 @@ import (
 	"github.com/containerd/errdefs"
 )
 
-// state is where a process is in its life.
+// state is the state of a process.
 //
 //	created ──start──► running ──exit──► stopped ──delete──► (gone)
 //	   └──────────exit or a failed start──►┘
 //	   └──────────delete──► (gone)
 //
 // Paused is not a state of a process but of its container's freezer: a paused
-// process is a running one that is shown as paused.
+// process is running and shown as paused.
 type state int
 
 const (
@@ -38,7 +38,7 @@ func (s state) status() apitask.Status {
 	return apitask.Status_STOPPED
 }
 
-// allowed lists what can be done in each state. What is not here is refused.
+// allowed lists the states in which an action is possible; all others are refused.
 var allowed = map[string][]state{
 	"start":  {created},
 	"delete": {created, stopped},
@@ -49,8 +49,8 @@ var allowed = map[string][]state{
 	"resize": {created, running},
 }
 
-// may returns an error of the form "cannot start a stopped process".
-func (s state) may(action string) error {
+// checkTransition returns an error of the form "cannot start a stopped process".
+func (s state) checkTransition(action string) error {
 	for _, ok := range allowed[action] {
 		if s == ok {
 			return nil
