@@ -10,9 +10,9 @@ import (
 	"sysbox/runtime/sys"
 )
 
-// joinCgroup moves a process to the cgroup of that path in each hierarchy that
-// is mounted: every v1 controller's, and v2's. The path comes from the caller's
-// configuration, so it is the admin's; it is still kept below the roots.
+// joinCgroup moves a process to the cgroup of that path in each mounted hierarchy:
+// every v1 controller's, and cgroup2. The path comes from the configuration of the
+// caller, so the administrator chose it; it is still kept below the roots.
 func joinCgroup(path string, pid int) error {
 	roots, err := cgroupRoots("/proc/self/mountinfo", sys.MountInfo.Reached)
 	if err != nil {
@@ -37,11 +37,11 @@ func joinCgroup(path string, pid int) error {
 }
 
 // inheritCpuset fills the empty cpuset of a new v1 cgroup from its parent:
-// nothing can join a cgroup without cpus and mems, cpuset(7).
+// a process cannot join a cgroup without cpus and mems, cpuset(7).
 func inheritCpuset(root, dir string) error {
 	for _, name := range []string{"cpuset.cpus", "cpuset.mems"} {
 		if _, err := os.Stat(filepath.Join(root, name)); err != nil {
-			return nil // not that hierarchy
+			return nil // not a cpuset hierarchy
 		}
 		at := root
 		rel, _ := filepath.Rel(root, dir)
@@ -66,7 +66,7 @@ func inheritCpuset(root, dir string) error {
 }
 
 // cgroupRoots lists the mount points of cgroup hierarchies, each hierarchy
-// once, by mounts that are reached. Fields as in proc_pid_mountinfo(5).
+// once, by mounts that are reachable. Fields as in proc_pid_mountinfo(5).
 func cgroupRoots(mountinfo string, reached func(sys.MountInfo) bool) ([]string, error) {
 	var roots []string
 	seen := map[uint64]bool{}

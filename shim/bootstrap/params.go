@@ -1,10 +1,10 @@
 // Package bootstrap is the shim's start action: it finds the shim that serves
-// a container's pod, or starts one, and answers its address in the form that
-// the caller understands.
+// the pod of a container, or starts one, and answers its address in the form
+// that the caller understands.
 //
-// What does not belong here: anything of the daemon's own life (package
-// daemon), and anything that takes time, since each container start waits for
-// this.
+// What does not belong here: the life of the daemon (package daemon), and
+// anything that takes time, since each container start waits for this
+// package.
 package bootstrap
 
 import (
@@ -15,20 +15,20 @@ import (
 	"google.golang.org/protobuf/types/known/anypb"
 )
 
-// Request is what the caller asks of start, whichever form it used.
+// Request is what the caller asks of start, in either form.
 type Request struct {
 	Namespace string
 	ID        string
 	Bundle    string // absolute path
 	// Address of containerd's gRPC API; it only names the socket. Empty under CRI-O.
 	Address string
-	// TTRPCAddress is where events go; empty: nowhere.
+	// TTRPCAddress is where events go; empty: events are dropped.
 	TTRPCAddress string
 	Debug        bool
 	// SocketDir holds the shim's socket.
 	SocketDir string
-	// ShimCgroup is the cgroup for the shim, a path below the hierarchies'
-	// roots; empty: stay in the caller's.
+	// ShimCgroup is the cgroup for the shim, a path below the roots of the
+	// hierarchies; empty: stay in the cgroup of the caller.
 	ShimCgroup string
 	// Modern callers (containerd 2.3 and newer) read a protobuf answer; older
 	// ones and CRI-O read a bare address.
@@ -43,8 +43,8 @@ const debugLevel = bootapi.LogLevel_LOG_LEVEL_DEBUG
 
 // Parse completes a request from the bytes on stdin. containerd 2.3 and newer
 // sends BootstrapParams, whose ids repeat the flags; older callers send an Any
-// with the runtime's options, or nothing. An Any read as BootstrapParams has a
-// type URL for an id, so comparing ids tells the two apart.
+// with the runtime's options, or nothing. An Any decoded as BootstrapParams has
+// a type URL as its id, so comparing ids tells the two apart.
 func (r *Request) Parse(stdin []byte) {
 	r.SocketDir = defaultSocketDir
 	var p bootapi.BootstrapParams
@@ -72,8 +72,8 @@ func (r *Request) Parse(stdin []byte) {
 	}
 }
 
-// readOptions takes from the runtime's options what matters before Create.
-// Other types of options are for Create to judge.
+// readOptions takes from the options of the runtime what is needed before Create.
+// Create checks options of other types.
 func (r *Request) readOptions(a *anypb.Any) {
 	var o options.Options
 	if a.MessageName() != o.ProtoReflect().Descriptor().FullName() {
@@ -84,8 +84,8 @@ func (r *Request) readOptions(a *anypb.Any) {
 	}
 }
 
-// Answer is what start writes to stdout. MountCapabilities is there though it
-// claims nothing: without it containerd runs -info before the first Create.
+// Answer is what start writes to stdout. MountCapabilities is set, though empty:
+// without it containerd runs -info before the first Create.
 func (r *Request) Answer(address string) ([]byte, error) {
 	if !r.Modern {
 		return []byte(address), nil
@@ -94,7 +94,7 @@ func (r *Request) Answer(address string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	// The prefix that anypb adds is not of containerd's habit.
+	// Without the prefix that anypb adds: containerd does not use it.
 	caps.TypeUrl = string(caps.MessageName())
 	return proto.Marshal(&bootapi.BootstrapResult{
 		Version:    3,

@@ -17,30 +17,30 @@ import (
 // bytes of sockaddr_un.sun_path (unix(7)), the final NUL included.
 const maxSocketDir = 42
 
-// errServed means that a living shim listens on the socket already.
+// errServed means that a living shim already listens on the socket.
 var errServed = errors.New("a shim serves this socket")
 
-// socketPath names the socket as containerd's shims do, so that it depends on
-// the caller, the namespace and the pod alone. The names are joined as parts of
-// a path: one with a slash, or "..", would be another pod's.
+// socketPath names the socket as containerd's shims do, so that it depends only on
+// the caller, the namespace and the pod. The names are joined as parts of a path:
+// a name with a slash, or "..", would lead to the socket of another pod.
 func socketPath(dir, address, namespace, group string) (string, error) {
 	for _, x := range [][2]string{{"namespace", namespace}, {"id", group}} {
 		if s := x[1]; s == "" || s == "." || s == ".." || strings.ContainsAny(s, "/\x00") {
-			return "", fmt.Errorf("-%s is %q, which is no name of a file: give one of letters, digits, dots and dashes", x[0], s)
+			return "", fmt.Errorf("-%s is %q, which is not a valid file name; use letters, digits, dots and dashes", x[0], s)
 		}
 	}
 	if !filepath.IsAbs(dir) || len(dir) > maxSocketDir || strings.ContainsRune(dir, 0) {
-		return "", fmt.Errorf("socket_dir is %q: give an absolute path of %d bytes at most, since a unix socket's path is limited to 107 bytes", dir, maxSocketDir)
+		return "", fmt.Errorf("socket_dir is %q; it must be an absolute path of at most %d bytes, since the path of a unix socket is limited to 107 bytes", dir, maxSocketDir)
 	}
 	sum := sha256.Sum256([]byte(filepath.Join(address, namespace, group)))
 	return filepath.Join(dir, fmt.Sprintf("%x", sum)), nil
 }
 
 // listen binds and listens on path, mode 0600, and returns errServed if a
-// living shim does so already. What a dead shim left is replaced.
+// living shim already does. It replaces the socket of a dead shim.
 //
-// The folder's lock is held throughout: without it, one of two starts that
-// find a dead socket could remove what the other has just bound.
+// It holds the lock of the directory throughout: without it, one of two starts that
+// find a dead socket could remove the socket that the other has just bound.
 func listen(path string) (*os.File, error) {
 	dir := filepath.Dir(path)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
@@ -57,7 +57,7 @@ func listen(path string) (*os.File, error) {
 		return nil, fmt.Errorf("make a socket: %w", err)
 	}
 	f := os.NewFile(uintptr(fd), path)
-	// Only this process's; start has one thread of its own code.
+	// Affects this process only; start runs one thread of our own code.
 	old := unix.Umask(0o177)
 	defer unix.Umask(old)
 	err = unix.Bind(fd, &unix.SockaddrUnix{Name: path})
@@ -79,7 +79,7 @@ func listen(path string) (*os.File, error) {
 	return f, nil
 }
 
-// alive tells whether anyone listens. A full backlog (EAGAIN) is someone too.
+// alive reports whether a shim listens. A full backlog (EAGAIN) counts, too.
 func alive(path string) bool {
 	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 	if err != nil {
@@ -103,7 +103,7 @@ func lockDir(dir string) (unlock func(), err error) {
 }
 
 // RemoveDead removes the socket of an address unless a living shim listens on
-// it. The delete command calls it: a killed shim cannot remove its own.
+// it. The delete action calls it: a killed shim cannot remove its own socket.
 func RemoveDead(address string) error {
 	path, ok := strings.CutPrefix(address, "unix://")
 	if !ok || !filepath.IsAbs(path) {

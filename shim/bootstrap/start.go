@@ -19,16 +19,16 @@ import (
 // ListenerFD is where the daemon finds its listening socket.
 const ListenerFD = 3
 
-// Shim is one that serves a pod.
+// Shim is the shim that serves a pod.
 type Shim struct {
 	// Address of its socket, such as unix:///run/containerd/s/….
 	Address string
 	path    string
-	daemon  *os.Process // nil if it was there before
+	daemon  *os.Process // nil if the shim was running already
 }
 
-// Abandon ends a shim that was started for somebody who will not hear of it. One that was
-// there before goes on.
+// Abandon kills a shim that Start has started, because the caller will not learn of it. A shim
+// that was running before keeps running.
 func (s *Shim) Abandon() {
 	if s.daemon == nil {
 		return
@@ -38,9 +38,9 @@ func (s *Shim) Abandon() {
 	_ = os.Remove(s.path)
 }
 
-// Start returns the shim for the container's pod, which it starts if there is none. The
-// daemon need not have come up: its socket listens already, and connections wait in the
-// queue. After an error none is left that was started.
+// Start returns the shim for the container's pod and starts it if it is not running. It does not
+// wait for the daemon: the socket listens already, and connections wait in its backlog. If
+// Start fails, no shim that it has started remains.
 func (r *Request) Start() (*Shim, error) {
 	group, err := bundle.Group(r.Bundle, r.ID)
 	if err != nil {
@@ -63,7 +63,7 @@ func (r *Request) Start() (*Shim, error) {
 			return nil, err
 		}
 	}
-	// The bundle goes if containerd ends meanwhile, and comes again and cleans up.
+	// If containerd exits now, the bundle may vanish: the next containerd cleans it up.
 	if err := bundle.WriteAddress(r.Bundle, s.Address); err != nil {
 		s.Abandon()
 		return nil, fmt.Errorf("record the shim's address: %w", err)
@@ -71,10 +71,10 @@ func (r *Request) Start() (*Shim, error) {
 	return s, nil
 }
 
-// launch starts the daemon: this very binary without an action.
+// launch starts the daemon: this same binary without an action.
 func (r *Request) launch(group, address string, listener *os.File) (*os.Process, error) {
-	// Whatever the caller left open beyond the standard files stays out of the
-	// daemon, which outlives the caller. Linux 5.11; older kernels inherit it.
+	// The daemon outlives the caller and must not keep other files of the caller open.
+	// Linux 5.11; on older kernels it inherits them.
 	_ = unix.CloseRange(3, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC)
 	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
 	if err != nil {
@@ -91,8 +91,8 @@ func (r *Request) launch(group, address string, listener *os.File) (*os.Process,
 	if r.Debug {
 		args = append(args, "-debug")
 	}
-	// /proc/self/exe: the daemon is the same binary even if an upgrade has
-	// replaced the file meanwhile.
+	// /proc/self/exe: the daemon is the same binary even if an upgrade replaces
+	// the file meanwhile.
 	p, err := os.StartProcess("/proc/self/exe", args, &os.ProcAttr{
 		Dir:   r.Bundle,
 		Env:   r.environ(),
@@ -102,7 +102,7 @@ func (r *Request) launch(group, address string, listener *os.File) (*os.Process,
 	if err != nil {
 		return nil, fmt.Errorf("start the shim's daemon: %w", err)
 	}
-	if err := r.place(p.Pid); err != nil {
+	if err := r.join(p.Pid); err != nil {
 		p.Kill()
 		p.Wait()
 		return nil, err
@@ -110,7 +110,7 @@ func (r *Request) launch(group, address string, listener *os.File) (*os.Process,
 	return p, nil
 }
 
-func (r *Request) place(pid int) error {
+func (r *Request) join(pid int) error {
 	if r.ShimCgroup != "" {
 		if err := joinCgroup(r.ShimCgroup, pid); err != nil {
 			return fmt.Errorf("move the shim to its cgroup (shim_cgroup): %w", err)
@@ -120,7 +120,7 @@ func (r *Request) place(pid int) error {
 }
 
 func (r *Request) environ() []string {
-	// Of two entries the first counts (os.Getenv), so the old one goes.
+	// os.Getenv takes the first of two entries, so the old one goes.
 	env := slices.DeleteFunc(os.Environ(), func(e string) bool { return strings.HasPrefix(e, "TTRPC_ADDRESS=") })
 	env = append(env, "TTRPC_ADDRESS="+r.TTRPCAddress)
 	if os.Getenv("GOMAXPROCS") == "" {
@@ -129,8 +129,8 @@ func (r *Request) environ() []string {
 	return env
 }
 
-// openLog opens the caller's log FIFO. Reading and writing, so that it neither
-// waits for a reader nor fails without one, and a write never gets SIGPIPE.
+// openLog opens the caller's log FIFO for reading and writing, so that the open neither
+// waits for a reader nor fails without one, and a write never raises SIGPIPE.
 func openLog(dir string) *os.File {
 	fd, err := unix.Open(filepath.Join(dir, bundle.Log), unix.O_RDWR|unix.O_NONBLOCK|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0)
 	if err != nil {
@@ -147,13 +147,13 @@ func openLog(dir string) *os.File {
 // maxOOMScore is OOM_SCORE_ADJ_MAX, proc_pid_oom_score_adj(5).
 const maxOOMScore = 1000
 
-// adjustOOMScore makes the shim one step likelier to be killed than its
-// parent, the container manager. Lowering needs CAP_SYS_RESOURCE, which not
-// every host grants: then the shim keeps what it inherited.
+// adjustOOMScore makes the shim slightly more likely to be killed than its
+// parent, the container manager. Lowering the score needs CAP_SYS_RESOURCE; on
+// hosts that do not grant it the shim keeps the score it inherited.
 func adjustOOMScore(pid int) error {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/oom_score_adj", os.Getppid()))
 	if err != nil {
-		return nil // the parent has gone; nothing to be relative to
+		return nil // the parent has exited
 	}
 	score, err := strconv.Atoi(string(b[:max(0, len(b)-1)]))
 	if err != nil {
