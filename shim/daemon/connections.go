@@ -9,12 +9,12 @@ import (
 	"github.com/containerd/ttrpc"
 )
 
-// peers admits callers of the shim's own user only and counts them, so that
-// the shim can end after they have left.
+// connections admits only callers that run as the shim's own user, and counts
+// them, so that the shim can exit after they have disconnected.
 //
-// ttrpc's own Shutdown will not do: it takes a connection whose first call is
-// being answered for an idle one, and cuts the answer off (ttrpc 1.2.10).
-type peers struct {
+// ttrpc's own Shutdown does not do that: it takes a connection whose first call
+// is being answered for an idle one, and cuts off the answer (ttrpc 1.2.10).
+type connections struct {
 	check ttrpc.UnixCredentialsFunc
 
 	mu   sync.Mutex
@@ -22,12 +22,12 @@ type peers struct {
 	zero chan struct{} // guarded by mu; closed and replaced when n drops to 0
 }
 
-func newPeers() *peers {
-	return &peers{check: ttrpc.UnixSocketRequireSameUser(), zero: make(chan struct{})}
+func newConnections() *connections {
+	return &connections{check: ttrpc.UnixSocketRequireSameUser(), zero: make(chan struct{})}
 }
 
 // Handshake implements ttrpc.Handshaker.
-func (p *peers) Handshake(ctx context.Context, conn net.Conn) (net.Conn, any, error) {
+func (p *connections) Handshake(ctx context.Context, conn net.Conn) (net.Conn, any, error) {
 	c, info, err := p.check.Handshake(ctx, conn)
 	if err != nil {
 		return nil, nil, err
@@ -35,18 +35,18 @@ func (p *peers) Handshake(ctx context.Context, conn net.Conn) (net.Conn, any, er
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.n++
-	return &peer{Conn: c, peers: p}, info, nil
+	return &connection{Conn: c, of: p}, info, nil
 }
 
-// none tells whether nobody is connected.
-func (p *peers) none() bool {
+// none reports whether no caller is connected.
+func (p *connections) none() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.n == 0
 }
 
-// wait returns when all callers have left, or after timeout.
-func (p *peers) wait(timeout time.Duration) {
+// wait returns when all callers have disconnected, or after timeout.
+func (p *connections) wait(timeout time.Duration) {
 	p.mu.Lock()
 	n, zero := p.n, p.zero
 	p.mu.Unlock()
@@ -61,7 +61,7 @@ func (p *peers) wait(timeout time.Duration) {
 	}
 }
 
-func (p *peers) left() {
+func (p *connections) closed() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.n--; p.n == 0 {
@@ -70,14 +70,14 @@ func (p *peers) left() {
 	}
 }
 
-// peer is one connection.
-type peer struct {
+// connection is one connection.
+type connection struct {
 	net.Conn
-	peers *peers
-	once  sync.Once
+	of   *connections
+	once sync.Once
 }
 
-func (c *peer) Close() error {
-	c.once.Do(c.peers.left)
+func (c *connection) Close() error {
+	c.once.Do(c.of.closed)
 	return c.Conn.Close()
 }

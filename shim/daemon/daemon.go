@@ -1,9 +1,9 @@
-// Package daemon is the shim's long-lived process: it serves the task API on
-// the socket that start has made, reaps what is left to it, and ends when its
-// pod has.
+// Package daemon is the long-lived process of the shim: it serves the task API
+// on the socket that start has made, reaps orphans, and exits when its pod is
+// gone.
 //
-// What does not belong here: the task API itself (package task), and whatever
-// must be done before the answer of start (package bootstrap).
+// What does not belong here: the task API itself (package task), and what must
+// be done before start answers (package bootstrap).
 package daemon
 
 import (
@@ -26,13 +26,13 @@ import (
 )
 
 const (
-	// gcPercent trades a little of the processor for memory: most of a shim's
-	// life is idle, and there is one for each pod.
+	// gcPercent trades a little CPU time for memory: a shim is idle for most of its
+	// life, and there is one for each pod.
 	gcPercent = 40
-	// gcPercentFirst holds until trimAfter has passed: at a percentage of 40 a
-	// heap of a few MiB is collected several times while the first container
-	// is made, whose user waits. Measured: a create is 10 to 13 % shorter, and
-	// the shim is smaller by 1 MiB.
+	// gcPercentFirst applies until memoryDelay has passed: at a percentage of 40 a
+	// heap of a few MiB is collected several times while the first container is
+	// made, and the user waits. Measured: a create is 10 to 13 % shorter, and the
+	// shim is smaller by 1 MiB.
 	gcPercentFirst = 400
 )
 
@@ -40,38 +40,38 @@ const (
 	// flushTimeout bounds the delivery of the last events.
 	flushTimeout = 5 * time.Second
 	// leaveTimeout bounds the wait for callers to take their last answers and
-	// leave; containerd does so at once.
+	// disconnect; containerd does so at once.
 	leaveTimeout = 500 * time.Millisecond
 )
 
-// Config is what start tells the daemon.
+// Config is what start passes to the daemon.
 type Config struct {
 	Namespace string
 	// Sandbox is the name of the pod.
 	Sandbox string
 	// Address of the socket, unix:///path.
 	Address string
-	// TTRPCAddress is where events go; empty: nowhere.
+	// TTRPCAddress is where events go; empty: events are dropped.
 	TTRPCAddress string
 	Debug        bool
 }
 
-// Run serves until the pod is gone or a signal comes.
+// Run serves until the pod is gone or a signal arrives.
 func Run(cfg Config) error {
-	// First of all: nothing of a container may ever look into this process.
+	// First of all: no process of a container may ever inspect this process.
 	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
 		return fmt.Errorf("make the shim non-dumpable: %w", err)
 	}
 	// Executed through /proc/self/exe, it would be "exe" in ps and in the
-	// kernel's log.
+	// kernel log.
 	if err := os.WriteFile("/proc/self/comm", []byte("containerd-shim"), 0); err != nil {
 		return fmt.Errorf("name the shim: %w", err)
 	}
 	debug.SetGCPercent(gcPercentFirst)
-	time.AfterFunc(trimAfter, func() { debug.SetGCPercent(gcPercent) })
+	time.AfterFunc(memoryDelay, func() { debug.SetGCPercent(gcPercent) })
 	log := newLogger(cfg)
 	if err := run(cfg, log); err != nil {
-		log.Error("the shim ends", "err", err)
+		log.Error("the shim exits", "err", err)
 		return err
 	}
 	return nil
@@ -87,7 +87,7 @@ func run(cfg Config, log *slog.Logger) error {
 		return err
 	}
 	defer listener.Close()
-	// The bundle is about to be removed one day.
+	// containerd will remove the bundle, the working directory, while the shim runs.
 	if err := os.Chdir("/"); err != nil {
 		return err
 	}
@@ -101,11 +101,11 @@ func run(cfg Config, log *slog.Logger) error {
 	service := task.NewService(cfg.Namespace, pod, events, log, shutdown)
 	handleSignals(log, shutdown, newReaper(service.Known, log))
 
-	callers := newPeers()
-	trimmer := newTrimmer()
+	callers := newConnections()
+	memory := newMemoryReleaser()
 	srv, err := ttrpc.NewServer(ttrpc.WithServerHandshaker(callers), ttrpc.WithUnaryServerInterceptor(
 		func(ctx context.Context, u ttrpc.Unmarshaler, _ *ttrpc.UnaryServerInfo, m ttrpc.Method) (any, error) {
-			defer trimmer.active()
+			defer memory.active()
 			return m(ctx, u)
 		}))
 	if err != nil {
@@ -122,8 +122,8 @@ func run(cfg Config, log *slog.Logger) error {
 		err = nil
 	case err = <-served:
 	}
-	// Whoever starts a shim for this pod from now on makes a new socket; it
-	// must go before the listener, or another's could be removed.
+	// From now on a start for this pod makes a new socket. Ours must go before the
+	// listener closes, or we could remove the new one.
 	if path, ok := strings.CutPrefix(cfg.Address, "unix://"); ok {
 		os.Remove(path)
 	}
@@ -134,24 +134,24 @@ func run(cfg Config, log *slog.Logger) error {
 	callers.wait(leaveTimeout)
 	srv.Close()
 	if !service.Empty() {
-		// Asked to end by a signal: what still runs keeps its ids, and the
-		// delete command will return them.
+		// A signal ended the shim: containers that still run keep their ids, and the
+		// delete action will return them.
 		return err
 	}
 	if cerr := pod.Close(); cerr != nil {
-		log.Error("return what the pod held", "err", cerr)
+		log.Error("release the resources of the pod", "err", cerr)
 	}
 	return err
 }
 
-// inherited is the listening socket that start left at a fixed number.
+// inherited returns the listening socket that start left at a fixed fd number.
 func inherited() (net.Listener, error) {
 	unix.CloseOnExec(bootstrap.ListenerFD)
 	f := os.NewFile(bootstrap.ListenerFD, "listener")
 	defer f.Close()
 	l, err := net.FileListener(f)
 	if err != nil {
-		return nil, fmt.Errorf("no listening socket at fd %d (%w): the daemon is started by the action start, see -help", bootstrap.ListenerFD, err)
+		return nil, fmt.Errorf("no listening socket at fd %d: %w; only the action start can start the daemon, see -help", bootstrap.ListenerFD, err)
 	}
 	return l, nil
 }

@@ -3,14 +3,14 @@ package daemon
 import "time"
 
 const (
-	// idleLook is how often a shim looks whether it is still of use.
+	// idleLook is how often a shim checks whether it is still needed.
 	idleLook = time.Minute
-	// idleLooks in a row without a container or a caller end it.
+	// idleLooks checks in a row without a container or a caller end the shim.
 	idleLooks = 5
 )
 
-// watchIdle ends a shim that has been forgotten: after a failed start or a
-// crash of its own, containerd removes the bundle without a Shutdown. A shim
+// watchIdle ends a shim that containerd has forgotten: after a failed start or a
+// crash of its own, containerd removes the bundle without calling Shutdown. A shim
 // without containers holds nothing, and the next start makes another.
 func watchIdle(idle func() bool, shutdown func(), look time.Duration) {
 	n := 0

@@ -9,7 +9,7 @@ import (
 )
 
 // newLogger writes lines of time, level, msg and fields to stderr, which start
-// has connected to the caller's log FIFO; containerd copies them to its own.
+// has connected to the log FIFO of the caller; containerd copies them to its own log.
 func newLogger(cfg Config) *slog.Logger {
 	level := slog.LevelInfo
 	if cfg.Debug {
@@ -19,8 +19,8 @@ func newLogger(cfg Config) *slog.Logger {
 	return slog.New(h).With("runtime", "sysbox", "namespace", cfg.Namespace, "sandbox", cfg.Sandbox)
 }
 
-// stderr never blocks: where nobody reads the FIFO, lines are lost once it is
-// full.
+// stderr never blocks: if nobody reads the FIFO and it is full, lines are
+// lost.
 func stderr() io.Writer {
 	var st unix.Stat_t
 	if unix.Fstat(unix.Stderr, &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFIFO {
@@ -31,7 +31,7 @@ func stderr() io.Writer {
 	return os.Stderr
 }
 
-// rawFD writes without Go's poller, which would wait.
+// rawFD writes without Go's poller, which would block.
 type rawFD int
 
 func (fd rawFD) Write(b []byte) (int, error) {

@@ -8,20 +8,20 @@ import (
 )
 
 const (
-	// orphanAge is how long a dead child must lie before it counts as nobody's.
-	// Whoever starts a child here waits for it at once (os/exec, pidfds), which
+	// orphanAge is how long a dead child must remain before it counts as an orphan.
+	// Code that starts a child here waits for it at once (os/exec, pidfds), which
 	// takes milliseconds even on a crowded machine.
 	orphanAge = 10 * time.Second
-	// lookAgain is the pace while dead children are there.
+	// lookAgain is the interval of checks while there are dead children.
 	lookAgain = time.Second
 )
 
-// reaper collects dead children that nobody waits for: grandchildren of hooks
-// and of logging binaries, which become the shim's when their parents die.
+// reaper collects dead children that no code waits for: grandchildren of hooks
+// and of logging binaries, which become children of the shim when their parents die.
 //
-// It never takes what another waits for. wait4(-1) would steal exits from
-// os/exec and from the runtime; instead it peeks (WNOWAIT) and takes a child
-// only if it is not of the task service's and has lain there for orphanAge.
+// wait4(-1) would steal exits from os/exec and from the runtime. The reaper peeks
+// (WNOWAIT) instead, and takes a child only if the task service does not know it
+// and it has been dead for orphanAge.
 type reaper struct {
 	known func(pid int) bool
 	log   *slog.Logger
@@ -35,7 +35,7 @@ func newReaper(known func(pid int) bool, log *slog.Logger) *reaper {
 	return r
 }
 
-// poke tells that a child has ended.
+// poke wakes the reaper after a child has exited.
 func (r *reaper) poke() {
 	select {
 	case r.wake <- struct{}{}:
@@ -44,7 +44,7 @@ func (r *reaper) poke() {
 }
 
 func (r *reaper) run() {
-	seen := 0 // the dead child that was found last
+	seen := 0 // the dead child found last
 	var since time.Time
 	for range r.wake {
 		for {
@@ -66,7 +66,7 @@ func (r *reaper) run() {
 	}
 }
 
-// peek returns a dead child and leaves it dead; 0 if there is none.
+// peek returns the pid of a dead child without reaping it; 0 if there is none.
 func peek() int {
 	var info unix.Siginfo
 	for {

@@ -12,8 +12,8 @@ import (
 var _ api.TTRPCTaskService = (*task.Service)(nil)
 
 // register serves both versions of the task API. Their messages have the same
-// names and numbers, so that the wire's bytes are the same, and version 2's Go
-// types serve for both: version 3's package would bring gRPC along, some
+// names and field numbers, so the bytes on the wire are the same, and the Go types
+// of version 2 serve both: the package of version 3 would bring in gRPC, some
 // megabytes of memory that nothing here uses.
 func register(srv *ttrpc.Server, s *task.Service) {
 	desc := &ttrpc.ServiceDesc{Methods: map[string]ttrpc.Method{

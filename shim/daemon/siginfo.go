@@ -7,7 +7,7 @@ import (
 )
 
 // sigchldInfo is siginfo_t as waitid(2) fills it in on 64-bit machines
-// (include/uapi/asm-generic/siginfo.h); x/sys keeps the union closed.
+// (include/uapi/asm-generic/siginfo.h); x/sys does not export the union.
 type sigchldInfo struct {
 	signo, errno, code, _ int32
 	pid                   int32

@@ -13,8 +13,8 @@ import (
 const maxStacks = 48 << 10
 
 // handleSignals ends the shim on SIGTERM and SIGINT, dumps stacks on SIGUSR1
-// and reaps on SIGCHLD. SIGPIPE is caught, not ignored: children would inherit
-// an ignored one.
+// and reaps on SIGCHLD. It catches SIGPIPE and does not ignore it: children would
+// inherit an ignored signal.
 func handleSignals(log *slog.Logger, shutdown func(), r *reaper) {
 	ch := make(chan os.Signal, 32)
 	signal.Notify(ch, unix.SIGTERM, unix.SIGINT, unix.SIGUSR1, unix.SIGCHLD, unix.SIGPIPE)
@@ -22,7 +22,7 @@ func handleSignals(log *slog.Logger, shutdown func(), r *reaper) {
 		for s := range ch {
 			switch s {
 			case unix.SIGTERM, unix.SIGINT:
-				log.Info("the shim was asked to end", "signal", s)
+				log.Info("the shim exits on a signal", "signal", s)
 				shutdown()
 			case unix.SIGUSR1:
 				buf := make([]byte, maxStacks)
