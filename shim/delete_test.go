@@ -35,8 +35,8 @@ func TestFindDirs(t *testing.T) {
 		{name: "damaged", config: there, id: "c1", dirs: true, damaged: true, on: true, state: stateDir},
 		{name: "nothing was made", config: "[", id: "c2", state: state.Defaults().State},
 		{name: "deleted before", config: there, id: "c2", on: true, state: stateDir},
-		{name: "no TOML", config: "[", id: "c2", on: true, fails: "the configuration cannot be asked"},
-		{name: "damaged, no record", config: there, id: "c2", dirs: true, damaged: true, on: true, fails: "is not whole"},
+		{name: "no TOML", config: "[", id: "c2", on: true, fails: "the configuration cannot be read"},
+		{name: "damaged, no record", config: there, id: "c2", dirs: true, damaged: true, on: true, fails: "is incomplete"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			dir := t.TempDir()

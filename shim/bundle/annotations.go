@@ -10,13 +10,13 @@ import (
 	"strings"
 )
 
-// maxConfig bounds config.json. CRI's largest are a few hundred kilobytes.
+// maxConfig bounds config.json. The largest from CRI are a few hundred kilobytes.
 const maxConfig = 16 << 20
 
-// groupAnnotations name the pod of a container, in the order in which they are
-// looked at. Containers of a pod share its range of ids, so those that CRI and CRI-O
-// set themselves come before the generic one of containerd, which a pod's author may
-// be allowed to set: it must not lead into another's pod.
+// groupAnnotations name the pod of a container, in the order in which Group reads
+// them. The containers of a pod share its range of ids, so the annotations that CRI and
+// CRI-O set themselves come before containerd's generic one: the author of a pod may be
+// allowed to set that, and it must not lead into another pod.
 var groupAnnotations = []string{
 	"io.kubernetes.cri.sandbox-id",
 	"io.kubernetes.cri-o.SandboxID",
@@ -48,8 +48,8 @@ func Group(dir, id string) (string, error) {
 	return id, nil
 }
 
-// safeName keeps a name that can be a file's as it is, and makes one of any
-// other: annotations are not the admin's, and state is kept under the name.
+// safeName returns a name unchanged if it is safe as a file name, otherwise its
+// hash: users can set annotations, and state is kept under the name.
 func safeName(s string) string {
 	const safe = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_."
 	if len(s) <= 128 && s != "." && s != ".." && strings.Trim(s, safe) == "" {

@@ -1,8 +1,8 @@
-// Package bundle reads and writes the shim's own files in a bundle, the folder
+// Package bundle reads and writes the shim's own files in a bundle, the directory
 // that containerd or CRI-O makes for each container.
 //
-// What does not belong here: what the files mean for a container (config.json
-// as a whole is package runtime's), and anything that outlives the bundle.
+// What does not belong here: what the files mean for a container (package
+// runtime reads config.json as a whole), and anything that outlives the bundle.
 package bundle
 
 import (
@@ -19,8 +19,8 @@ import (
 	"time"
 )
 
-// Names in the bundle. Those of the contract with callers: config.json, log,
-// address (CRI-O finds the shim again by it). The others are ours.
+// Names in the bundle. Callers rely on config.json, log and address (CRI-O
+// finds the shim again by address). The others are ours.
 const (
 	Config     = "config.json"
 	Log        = "log"
@@ -31,11 +31,11 @@ const (
 	Dirs       = "sysbox.dirs"
 )
 
-// maxSmall bounds the files that we wrote and read back.
+// maxSmall bounds the files that we write and read back.
 const maxSmall = 64 << 10
 
-// Exit is how the container's first process ended, kept where the delete
-// command finds it after the shim was killed.
+// Exit is how the first process of the container exited, kept where the delete
+// action finds it if the shim was killed.
 type Exit struct {
 	Pid    int       `json:"pid"`
 	Status int       `json:"status"`
@@ -51,8 +51,8 @@ func WriteExit(dir string, e Exit) error {
 	return replace(filepath.Join(dir, ExitStatus), b)
 }
 
-// ReadExit reads what WriteExit wrote; an error if the file has anything else,
-// such as half of it: a status that is missing is no status of 0.
+// ReadExit reads what WriteExit wrote. It fails if the file has anything else, such
+// as half of it: a missing status must not be read as status 0.
 func ReadExit(dir string) (Exit, error) {
 	var e Exit
 	name := filepath.Join(dir, ExitStatus)
@@ -74,7 +74,7 @@ func parseExit(b []byte) (Exit, error) {
 		return e, err
 	}
 	if d.More() || e.Pid <= 0 || e.Status < 0 || e.Status > 255 || e.At.IsZero() {
-		return e, fmt.Errorf("%q is not the exit of a process", b)
+		return e, fmt.Errorf("%q does not record an exit", b)
 	}
 	return e, nil
 }
@@ -92,7 +92,7 @@ func ReadInitPid(dir string) (int, error) {
 	}
 	pid, err := strconv.Atoi(s)
 	if err != nil || pid <= 0 || strconv.Itoa(pid) != s {
-		return 0, fmt.Errorf("read %s: %q is no pid", filepath.Join(dir, InitPid), s)
+		return 0, fmt.Errorf("read %s: %q is not a pid", filepath.Join(dir, InitPid), s)
 	}
 	return pid, nil
 }
@@ -102,8 +102,8 @@ func WriteAddress(dir, address string) error {
 	return replace(filepath.Join(dir, Address), []byte(address))
 }
 
-// addressForm is what start answers. By the contract the file ends without a
-// newline; that it is whole is seen by its digits.
+// addressForm is the form of start's answer. By the contract with callers the file ends
+// without a newline; its 64 digits show that it is complete.
 var addressForm = regexp.MustCompile(`\Aunix:///[^\x00]*[0-9a-f]{64}\z`)
 
 // ReadAddress reads what WriteAddress wrote.
@@ -114,20 +114,20 @@ func ReadAddress(dir string) (string, error) {
 		return "", err
 	}
 	if !addressForm.Match(b) {
-		return "", fmt.Errorf("read %s: %q is not the address of a shim", name, b)
+		return "", fmt.Errorf("read %s: %q is not a shim address", name, b)
 	}
 	return string(b), nil
 }
 
-// dirs is what [Dirs] has: the checksum of the JSON in eight hexadecimal digits, a space, the
-// JSON, a newline. A path with one letter changed would be that of an empty directory.
+// dirs is the content of [Dirs]: the checksum of the JSON in eight hexadecimal digits, a space,
+// the JSON, a newline. A path with one letter changed would name an empty directory.
 type dirs struct {
 	State string `json:"state_dir"`
 	Data  string `json:"data_dir"`
 }
 
-// WriteDirs records the state and the data directory with which the container is made, for
-// the delete command: the configuration may be another one by then. Both are absolute.
+// WriteDirs records the state and the data directory that the container uses, for the
+// delete action: the configuration may have changed by then. Both are absolute.
 func WriteDirs(dir, state, data string) error {
 	b, err := json.Marshal(dirs{state, data})
 	if err != nil {
@@ -136,7 +136,7 @@ func WriteDirs(dir, state, data string) error {
 	return writeLine(dir, Dirs, fmt.Sprintf("%08x %s", crc32.ChecksumIEEE(b), b))
 }
 
-// ReadDirs reads what WriteDirs wrote; fs.ErrNotExist in a bundle of a version before.
+// ReadDirs reads what WriteDirs wrote; fs.ErrNotExist in a bundle of an earlier version.
 func ReadDirs(dir string) (state, data string, err error) {
 	line, err := readLine(dir, Dirs)
 	if err != nil {
@@ -145,13 +145,13 @@ func ReadDirs(dir string) (state, data string, err error) {
 	var x dirs
 	sum, b, _ := strings.Cut(line, " ")
 	if sum != fmt.Sprintf("%08x", crc32.ChecksumIEEE([]byte(b))) || json.Unmarshal([]byte(b), &x) != nil || !filepath.IsAbs(x.State) || !filepath.IsAbs(x.Data) {
-		return "", "", fmt.Errorf("read %s: %q is not as it was written", filepath.Join(dir, Dirs), line)
+		return "", "", fmt.Errorf("read %s: the checksum of %q is wrong", filepath.Join(dir, Dirs), line)
 	}
 	return x.State, x.Data, nil
 }
 
 // WriteConfigPath records the configuration file that Create's options named. The delete
-// command of versions before reads it, which may be back after a downgrade.
+// action of earlier versions reads it, after a downgrade.
 func WriteConfigPath(dir, path string) error { return writeLine(dir, ConfigPath, path) }
 
 // ReadConfigPath reads what WriteConfigPath wrote.
@@ -161,7 +161,7 @@ func writeLine(dir, name, line string) error {
 	return replace(filepath.Join(dir, name), []byte(line+"\n"))
 }
 
-// readLine reads a file of one line, whose newline tells that it is whole.
+// readLine reads a file of one line; the newline shows that it is complete.
 func readLine(dir, name string) (string, error) {
 	path := filepath.Join(dir, name)
 	b, err := readSmall(path, maxSmall)
@@ -170,12 +170,12 @@ func readLine(dir, name string) (string, error) {
 	}
 	line, ok := strings.CutSuffix(string(b), "\n")
 	if !ok || line == "" {
-		return "", fmt.Errorf("read %s: it is not whole", path)
+		return "", fmt.Errorf("read %s: it is incomplete", path)
 	}
 	return line, nil
 }
 
-// replace writes a file so that a reader sees the old content or the new.
+// replace writes a file atomically: a reader sees the old content or the new.
 func replace(path string, b []byte) error {
 	tmp := filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+".new")
 	if err := os.WriteFile(tmp, b, 0o600); err != nil {
