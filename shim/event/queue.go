@@ -13,20 +13,20 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 )
 
-// maxQueued bounds the memory that events take while containerd is away: at
-// some 300 bytes each, half a megabyte. Beyond it the oldest go: containerd
-// asks for the state of each task after its own restart.
+// maxQueued bounds the memory of queued events while containerd is away: at
+// some 300 bytes each, half a megabyte. Beyond it the oldest are dropped: after
+// its own restart containerd asks for the state of each task.
 const maxQueued = 1 << 11
 
 const (
 	firstRetry = 50 * time.Millisecond
 	lastRetry  = 5 * time.Second
-	// maxRefused is how often an event is sent again that containerd itself
-	// answered with an error.
+	// maxRefused is how often an event is sent again after containerd has answered it
+	// with an error.
 	maxRefused = 5
 )
 
-// errRefused is a sender's error for an event that did arrive.
+// errRefused is a sender's error for an event that containerd received but did not accept.
 var errRefused = errors.New("containerd refused the event")
 
 // sender delivers one event.
@@ -35,7 +35,7 @@ type sender interface {
 	close()
 }
 
-// Queue holds the events that were published and not yet delivered. Publish
+// Queue holds events that are published but not delivered yet. Publish
 // never blocks; one goroutine delivers in the order of Publish.
 type Queue struct {
 	namespace string
@@ -52,8 +52,8 @@ type Queue struct {
 }
 
 // NewQueue returns a queue that sends to the ttrpc address of containerd's
-// event service, where it connects with the first event. CRI-O gives no
-// address: then events go nowhere.
+// event service, and connects at the first event. CRI-O gives no address:
+// then the queue drops events.
 func NewQueue(address, namespace string, log *slog.Logger) *Queue {
 	if address == "" {
 		return newQueue(nil, namespace, log)
@@ -118,7 +118,7 @@ func (q *Queue) poke() {
 	}
 }
 
-// Close delivers what is queued, for as long as ctx lasts, and ends.
+// Close delivers queued events until ctx ends, and then stops.
 func (q *Queue) Close(ctx context.Context) {
 	q.mu.Lock()
 	q.closing = true
@@ -161,7 +161,7 @@ func (q *Queue) run(ctx context.Context) {
 	}
 }
 
-// deliver sends until it succeeds or the event is hopeless; false: give up all.
+// deliver sends until it succeeds or drops the event. It returns false to stop the queue.
 func (q *Queue) deliver(ctx context.Context, e *types.Envelope) bool {
 	delay, refused := firstRetry, 0
 	for {
@@ -186,7 +186,7 @@ func (q *Queue) deliver(ctx context.Context, e *types.Envelope) bool {
 		}
 		delay = min(2*delay, lastRetry)
 		if head, _ := q.head(); head != e {
-			return true // dropped meanwhile
+			return true // Publish dropped it meanwhile
 		}
 	}
 }
@@ -195,7 +195,7 @@ func (q *Queue) head() (e *types.Envelope, closing bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.dropped > 0 {
-		q.log.Warn("dropped the oldest events: containerd does not take them", "count", q.dropped)
+		q.log.Warn("dropped the oldest events: containerd does not accept them", "count", q.dropped)
 		q.dropped = 0
 	}
 	if len(q.events) == 0 {
@@ -204,7 +204,7 @@ func (q *Queue) head() (e *types.Envelope, closing bool) {
 	return q.events[0], q.closing
 }
 
-// pop removes e if it is the head still.
+// pop removes e if it is still the head.
 func (q *Queue) pop(e *types.Envelope) {
 	q.mu.Lock()
 	defer q.mu.Unlock()

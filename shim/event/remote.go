@@ -16,15 +16,15 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// callTimeout bounds one try: a containerd that hangs must not look like one
-// that is slow.
+// callTimeout bounds one attempt, so that a hanging containerd does not block the
+// queue.
 const callTimeout = 5 * time.Second
 
-// namespaceHeader is how ttrpc calls carry containerd's namespace.
+// namespaceHeader carries containerd's namespace in ttrpc calls.
 const namespaceHeader = "containerd-namespace-ttrpc"
 
-// remote sends events to containerd by ttrpc. It connects when it must, and
-// again after containerd has been away.
+// remote sends events to containerd by ttrpc. It connects when needed, and
+// again after a restart of containerd.
 type remote struct {
 	address   string
 	namespace string
@@ -71,8 +71,8 @@ func (r *remote) connect(ctx context.Context) (*ttrpc.Client, error) {
 	return c, nil
 }
 
-// forget drops the connection that *c names, if it is the current one still.
-// The pointer is read under the lock, since the connection may end before
+// forget drops the connection that *c names if it is still the current one.
+// The pointer is read under the lock, since the connection may close before
 // connect has returned.
 func (r *remote) forget(c **ttrpc.Client) {
 	r.mu.Lock()

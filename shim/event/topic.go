@@ -1,8 +1,8 @@
 // Package event sends the shim's events to containerd, in order, from one
 // queue.
 //
-// What does not belong here: when an event is due and what must come before
-// it, which is package task's.
+// What does not belong here: when an event is due and in which order, which
+// package task decides.
 package event
 
 import (

@@ -1,8 +1,8 @@
-// Package features is the answer to -info: what the runtime can do, in containerd's and the
-// runtime specification's words.
+// Package features answers -info: what the runtime can do, in the terms of containerd and the
+// runtime specification.
 //
-// What does not belong here: whether this host has what a container needs (package admin and
-// runtime/feature).
+// What does not belong here: whether this host meets the requirements of a container (packages
+// admin and runtime/feature).
 package features
 
 import (
@@ -23,8 +23,8 @@ import (
 // featuresURL is the type under which containerd looks for the features.
 const featuresURL = "types.containerd.io/opencontainers/runtime-spec/1/features/Features"
 
-// WriteInfo answers -info: it writes containerd's RuntimeInfo, a protobuf. The options on stdin are not read: what the
-// runtime can do does not depend on them.
+// WriteInfo answers -info: it writes containerd's RuntimeInfo, a protobuf. It does not read the
+// options on stdin, since the features do not depend on them.
 func WriteInfo(w io.Writer) error {
 	f, err := json.Marshal(Supported())
 	if err != nil {
@@ -42,10 +42,10 @@ func WriteInfo(w io.Writer) error {
 	return err
 }
 
-// Supported is what the runtime can do, features.md of the runtime
-// specification. containerd's CRI grants hostUsers: false only if the user
-// namespace and idmapped mounts are in it, recursive read-only mounts only if
-// rro is.
+// Supported lists what the runtime can do, features.md of the runtime
+// specification. containerd's CRI grants hostUsers: false only if it names the user
+// namespace and idmapped mounts, and recursive read-only mounts only if it names
+// rro.
 func Supported() *spec.Features {
 	yes, no := new(bool), new(bool)
 	*yes = true
@@ -71,7 +71,7 @@ func Supported() *spec.Features {
 	}
 }
 
-// supportedFlags are the flags of seccomp filters that this kernel has.
+// supportedFlags are the flags of seccomp filters that this kernel supports.
 func supportedFlags() []string {
 	out := slices.Clone(seccompFlags)
 	if feature.SeccompWaitKillable() != nil {

@@ -1,10 +1,10 @@
 package features
 
-// The lists of -info, sorted as the specification's own tables.
+// The lists of -info, sorted like the tables of the specification.
 
-// mountOptions are those of config.md, "Linux mount options", that package plan
-// honours on a mount of any kind. Shared propagation is not among them: it
-// cannot cross into another user namespace.
+// mountOptions are the options of config.md, "Linux mount options", that package plan
+// honours on any mount. Shared propagation is not among them: it cannot cross into
+// another user namespace.
 var mountOptions = []string{
 	"async", "atime", "bind", "copy-symlink", "defaults", "dest-nofollow", "dev", "diratime", "dirsync", "exec", "idmap", "lazytime", "loud", "mand",
 	"noatime", "nodev", "nodiratime", "noexec", "noiversion", "nolazytime", "nomand", "norelatime", "nostrictatime",
@@ -25,8 +25,8 @@ var capabilities = []string{
 	"CAP_AUDIT_READ", "CAP_PERFMON", "CAP_BPF", "CAP_CHECKPOINT_RESTORE",
 }
 
-// The seccomp words of config-linux.md. Architectures of machines that this runtime does not
-// run on are recognised, and of no effect.
+// The seccomp names of config-linux.md. The runtime accepts architectures that it does not
+// run on, and ignores them.
 var (
 	seccompActions = []string{
 		"SCMP_ACT_ALLOW", "SCMP_ACT_ERRNO", "SCMP_ACT_KILL", "SCMP_ACT_KILL_PROCESS", "SCMP_ACT_KILL_THREAD",
@@ -46,7 +46,7 @@ var (
 	}
 )
 
-// The words of linux.memoryPolicy, config-linux.md.
+// The names of linux.memoryPolicy, config-linux.md.
 var (
 	memoryModes = []string{
 		"MPOL_BIND", "MPOL_DEFAULT", "MPOL_INTERLEAVE", "MPOL_LOCAL", "MPOL_PREFERRED", "MPOL_PREFERRED_MANY", "MPOL_WEIGHTED_INTERLEAVE",
@@ -54,8 +54,8 @@ var (
 	memoryFlags = []string{"MPOL_F_NUMA_BALANCING", "MPOL_F_RELATIVE_NODES", "MPOL_F_STATIC_NODES"}
 )
 
-// ownAnnotations are those of a spec's annotations that change what is made: settings (a
-// prefix), and which pod a container is of.
+// ownAnnotations are the annotations of a spec that this runtime reads: its own settings (a
+// prefix), and those that name the pod of a container.
 var ownAnnotations = []string{
 	"io.containerd.runc.v2.group", "io.kubernetes.cri-o.ContainerType", "io.kubernetes.cri-o.SandboxID",
 	"io.kubernetes.cri.container-type", "io.kubernetes.cri.sandbox-id", "io.sysbox.",

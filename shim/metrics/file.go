@@ -14,12 +14,12 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 )
 
-// The files of statistics are read by our own few lines, and upstream's packages
-// cgroup1 and cgroup2 serve the tests as the other opinion: with them came an eBPF
-// library and others, an eighth of the binary, of which each shim maps every page.
+// A few lines here read the statistics; the tests compare them with upstream's packages
+// cgroup1 and cgroup2. Those would bring in an eBPF library and others, an eighth of the
+// binary, and each shim maps every page of it.
 
-// statDir is a cgroup's folder. The first failure stays; a file that is not there is
-// not one, as kernels and hosts differ in what they count.
+// statDir is the directory of a cgroup. It keeps the first error. A missing file is not an
+// error: kernels and hosts differ in what they count.
 type statDir struct {
 	path string
 	err  error
@@ -30,7 +30,7 @@ func (d *statDir) read(name string) (string, bool) {
 	switch {
 	case err == nil:
 		return strings.TrimSuffix(string(b), "\n"), true
-	case !gone(err) && !errors.Is(err, unix.EOPNOTSUPP): // pressure files say so where PSI is off
+	case !gone(err) && !errors.Is(err, unix.EOPNOTSUPP): // pressure files fail like this where PSI is off
 		d.fail(err)
 	}
 	return "", false
@@ -42,8 +42,8 @@ func (d *statDir) fail(err error) {
 	}
 }
 
-// number reads a file of one number; top is what "max" stands for. 0 if the file is
-// not there or the number negative.
+// number reads a file with one number; top replaces "max". It returns 0 if the file is
+// missing or the number is negative.
 func (d *statDir) number(name string, top uint64) uint64 {
 	s, ok := d.read(name)
 	if !ok {
@@ -68,9 +68,9 @@ func parseStat(s string, top uint64) (uint64, error) {
 	return strconv.ParseUint(s, 10, 64)
 }
 
-// fill sets the message's numbers from a file of lines of key and value. The keys are
-// the fields' names, but for underscores and those in names. It tells whether the file
-// is there.
+// fill sets the numbers of a message from a file of lines of key and value. The keys are the
+// names of the fields without underscores, except for those in names. It reports whether the
+// file exists.
 func (d *statDir) fill(file string, m proto.Message, names map[string]string) bool {
 	s, ok := d.read(file)
 	if !ok {
@@ -108,7 +108,7 @@ func (d *statDir) fill(file string, m proto.Message, names map[string]string) bo
 
 func plainName(s string) string { return strings.ReplaceAll(s, "_", "") }
 
-// rdma calls f with the device and the counts of each line; "max" is the highest.
+// rdma calls f with the device and the counts of each line; "max" becomes the highest number.
 func (d *statDir) rdma(file string, f func(device string, handles, objects uint32)) {
 	s, _ := d.read(file)
 	for line := range strings.SplitSeq(s, "\n") {
@@ -121,7 +121,7 @@ func (d *statDir) rdma(file string, f func(device string, handles, objects uint3
 			k, v, _ := strings.Cut(kv, "=")
 			n, err := parseStat(v, math.MaxUint32)
 			if err != nil || n > math.MaxUint32 {
-				d.fail(fmt.Errorf("%s/%s: %q is no count", d.path, file, kv))
+				d.fail(fmt.Errorf("%s/%s: %q is not a count", d.path, file, kv))
 				return
 			}
 			counts[k] = uint32(n)
@@ -130,8 +130,8 @@ func (d *statDir) rdma(file string, f func(device string, handles, objects uint3
 	}
 }
 
-// hugePageSizes are the sizes that the kernel counts in a cgroup, as its files are
-// named: "2MB", "1GB".
+// hugePageSizes are the sizes that the kernel counts in a cgroup, in the form of its file
+// names: "2MB", "1GB".
 func hugePageSizes(dir string) ([]string, error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
@@ -150,7 +150,7 @@ func hugePageSizes(dir string) ([]string, error) {
 }
 
 // gone reports whether an error means that the cgroup was removed: ENOENT from open,
-// ENODEV from a file that was open when it happened.
+// ENODEV from a file that was open before.
 func gone(err error) bool {
 	return errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENODEV)
 }

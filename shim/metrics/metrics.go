@@ -1,8 +1,8 @@
-// Package metrics reads what the kernel counts for a container's cgroup, in the messages
+// Package metrics reads what the kernel counts for the cgroup of a container, in the messages
 // that containerd's callers (CRI, ctr) decode: *stats.Metrics of containerd/cgroups'
 // cgroup1 or cgroup2.
 //
-// What does not belong here: making, limiting or removing cgroups, and the figures that
+// What does not belong here: making, limiting or removing cgroups, and the usage that
 // the runtime itself needs (package cgroup).
 package metrics
 
@@ -19,25 +19,25 @@ import (
 	"sysbox/runtime/cgroup"
 )
 
-// Reader reads the metrics of one container's cgroup. Its methods may be called from
-// several goroutines.
+// Reader reads the metrics of the cgroup of one container. It is safe for concurrent
+// use.
 type Reader struct {
 	dirs cgroup.Directories
 	path string // for errors
 
 	mu       sync.Mutex
-	last     proto.Message // guarded by mu: the last that was read whole
+	last     proto.Message // guarded by mu: the last complete result
 	oomKills uint64        // guarded by mu: the highest count seen
 }
 
-// NewReader returns the reader of a container's cgroup. Nothing is read before Read.
+// NewReader returns the Reader of a cgroup. It reads nothing before Read.
 func NewReader(c *cgroup.Cgroup) *Reader {
 	return &Reader{dirs: c.Directories(), path: c.Path()}
 }
 
-// Read returns *stats.Metrics of cgroup1 where any version 1 hierarchy is mounted, else of
-// cgroup2. When the cgroup is gone, as systemd's can be with the last process, it is the
-// last that was read, with the highest count of OOM kills seen.
+// Read returns *stats.Metrics of cgroup1 if any version 1 hierarchy is mounted, otherwise of
+// cgroup2. If the cgroup is gone, since systemd may remove it with its last process, Read
+// returns the last result with the highest count of OOM kills seen.
 func (r *Reader) Read() (proto.Message, error) {
 	var m proto.Message
 	var err error
@@ -52,7 +52,7 @@ func (r *Reader) Read() (proto.Message, error) {
 		if gone(err) && r.last != nil {
 			return r.last, nil
 		}
-		return nil, fmt.Errorf("statistics of cgroup %s: %w", r.path, err)
+		return nil, fmt.Errorf("read the statistics of cgroup %s: %w", r.path, err)
 	}
 	switch m := m.(type) {
 	case *v1.Metrics:

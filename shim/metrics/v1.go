@@ -36,7 +36,7 @@ func (r *Reader) read1() (*v1.Metrics, error) {
 		found = true
 		d := &statDir{path: dir}
 		c.read(d, m)
-		// Looked at last: what is removed meanwhile has no numbers, not zeros.
+		// Checked last: a cgroup removed meanwhile has no numbers; zeros would be wrong.
 		if !exists(d.path) {
 			return nil, missing(d.path)
 		}
@@ -45,7 +45,7 @@ func (r *Reader) read1() (*v1.Metrics, error) {
 		}
 	}
 	if !found {
-		return nil, errors.New("none of the v1 controllers with statistics is mounted")
+		return nil, errors.New("no v1 controller with statistics is mounted")
 	}
 	return m, nil
 }
@@ -79,7 +79,7 @@ func memory1(d *statDir, m *v1.Metrics) {
 	d.fill("memory.stat", m.Memory, map[string]string{"hierarchical_memsw_limit": "hierarchical_swap_limit"})
 	m.MemoryOomControl = &v1.MemoryOomControl{}
 	d.fill("memory.oom_control", m.MemoryOomControl, nil)
-	// Swap is not always counted, and kmem is on its way out.
+	// Swap is not always counted, and newer kernels drop kmem.
 	for prefix, e := range map[string]*v1.MemoryEntry{
 		"memory": m.Memory.Usage, "memory.memsw": m.Memory.Swap, "memory.kmem": m.Memory.Kernel, "memory.kmem.tcp": m.Memory.KernelTCP,
 	} {
@@ -97,7 +97,7 @@ func pids1(d *statDir, m *v1.Metrics) {
 func hugetlb1(d *statDir, m *v1.Metrics) {
 	sizes, err := hugePageSizes(d.path)
 	if err != nil {
-		return // gone; the caller sees it
+		return // the cgroup is gone; the caller notices
 	}
 	for _, size := range sizes {
 		m.Hugetlb = append(m.Hugetlb, &v1.HugetlbStat{
@@ -118,8 +118,8 @@ func rdma1(d *statDir, m *v1.Metrics) {
 	}
 }
 
-// blkio1 takes the files of the CFQ scheduler (before Linux 5.0, and BFQ's where it
-// has the names), and if they count nothing those of throttling.
+// blkio1 reads the files of the CFQ scheduler (before Linux 5.0; BFQ uses the names, too)
+// and, if those count nothing, the files of throttling.
 func blkio1(d *statDir, m *v1.Metrics) {
 	b := &v1.BlkIOStat{}
 	m.Blkio = b
@@ -144,7 +144,7 @@ func blkio1(d *statDir, m *v1.Metrics) {
 	}
 }
 
-// blkioEntries reads lines of "major:minor [operation] value"; "Total" sums them up.
+// blkioEntries reads lines of "major:minor [operation] value"; it skips the sum, "Total".
 func blkioEntries(d *statDir, file string, devices map[string]string) []*v1.BlkIOEntry {
 	s, _ := d.read(file)
 	var out []*v1.BlkIOEntry
@@ -173,7 +173,7 @@ func blkioEntries(d *statDir, file string, devices map[string]string) []*v1.BlkI
 	return out
 }
 
-// blockDevices are the paths of the host's block devices by "major:minor"
+// blockDevices maps "major:minor" to the path of each block device of the host
 // (proc_partitions(5)).
 func blockDevices() map[string]string {
 	f, err := os.Open("/proc/partitions")

@@ -9,8 +9,8 @@ import (
 	v2 "github.com/containerd/cgroups/v3/cgroup2/stats"
 )
 
-// read2 reads what cgroup2 counts (Documentation/admin-guide/cgroup-v2.rst). As
-// upstream has it, controllers that are off count zero.
+// read2 reads what cgroup2 counts (Documentation/admin-guide/cgroup-v2.rst). Like
+// upstream, it reports zero for controllers that are off.
 func (r *Reader) read2() (*v2.Metrics, error) {
 	d := &statDir{path: r.dirs.Unified}
 	m := &v2.Metrics{
@@ -53,7 +53,7 @@ func (r *Reader) read2() (*v2.Metrics, error) {
 			m.Hugetlb = append(m.Hugetlb, h)
 		}
 	}
-	// Looked at last: what is removed meanwhile has no numbers, not zeros.
+	// Checked last: a cgroup removed meanwhile has no numbers; zeros would be wrong.
 	if !exists(d.path) {
 		return nil, missing(d.path)
 	}
@@ -71,13 +71,13 @@ func io2(d *statDir) []*v2.IOEntry {
 		}
 		e := &v2.IOEntry{}
 		if _, err := fmt.Sscanf(f[0], "%d:%d", &e.Major, &e.Minor); err != nil {
-			continue // a device that is gone has no number
+			continue // a removed device has no number
 		}
 		for _, kv := range f[1:] {
 			k, v, _ := strings.Cut(kv, "=")
 			n, err := strconv.ParseUint(v, 10, 64)
 			if err != nil {
-				continue // keys of other controllers, with values of other kinds
+				continue // other controllers add keys with other kinds of values
 			}
 			switch k {
 			case "rbytes":
@@ -95,8 +95,8 @@ func io2(d *statDir) []*v2.IOEntry {
 	return out
 }
 
-// pressure reads a file of pressure (Documentation/accounting/psi.rst), nil if the
-// kernel keeps none.
+// pressure reads a pressure file (Documentation/accounting/psi.rst); nil if the
+// kernel does not keep one.
 func pressure(d *statDir, file string) *v2.PSIStats {
 	s, ok := d.read(file)
 	if !ok {

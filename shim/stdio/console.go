@@ -10,10 +10,10 @@ import (
 
 // console is the master side of a pseudo-terminal.
 //
-// Reading it gives EIO while nobody has the slave open, which happens in the
-// middle of a container's life: systemd and getty close and reopen
+// Reading it fails with EIO while no process has the slave open, which happens
+// during the life of a container: systemd and getty close and reopen
 // /dev/console, and hang it up. So the shim keeps the slave open until the
-// process has ended, and opens it again after a hang-up.
+// process has exited, and opens it again after a hang-up.
 type console struct {
 	file *os.File // in Go's poller
 
@@ -22,7 +22,7 @@ type console struct {
 	ended bool     // guarded by mu
 }
 
-// newConsole takes over master, which it closes.
+// newConsole takes ownership of master.
 func newConsole(master *os.File) (*console, error) {
 	defer master.Close()
 	rc, err := master.SyscallConn()
@@ -46,7 +46,7 @@ func newConsole(master *os.File) (*console, error) {
 }
 
 // hold opens the slave; false after end. TIOCGPTPEER (ioctl_tty(2), 4.13) needs
-// no path, which could be the container's.
+// no path, which the container could have replaced.
 func (c *console) hold() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -73,7 +73,7 @@ func (c *console) hold() bool {
 	return true
 }
 
-// end lets go of the slave: once all others have, reading ends.
+// end closes the slave: once all others have closed it, reading ends.
 func (c *console) end() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -88,7 +88,7 @@ func (c *console) resize(size *unix.Winsize) error {
 	return c.control(func(fd int) error { return unix.IoctlSetWinsize(fd, unix.TIOCSWINSZ, size) })
 }
 
-// output hands on what the terminal shows, to nowhere if out is nil.
+// output copies the terminal's output to out; it discards it if out is nil.
 func (c *console) output(out *os.File) {
 	for {
 		_, err := copyOnce(out, c.file)

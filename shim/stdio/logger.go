@@ -16,10 +16,10 @@ import (
 )
 
 const (
-	// loggerReady bounds the wait for a logger's sign of life.
+	// loggerReady bounds the wait for a logger to become ready.
 	loggerReady = 30 * time.Second
-	// loggerEOF is how long a logger may take to end by itself after its
-	// input has; then SIGTERM, and after loggerTerm SIGKILL.
+	// loggerEOF is how long a logger may run after the end of its input; then it
+	// gets SIGTERM, and after loggerTerm SIGKILL.
 	loggerEOF  = 2 * time.Second
 	loggerTerm = 12 * time.Second
 )
@@ -28,7 +28,7 @@ const (
 // stderr on fd 4, and writes a byte to fd 5, or closes it, when it is ready.
 type logger struct {
 	cmd  *exec.Cmd
-	done chan struct{} // closed when it has ended
+	done chan struct{} // closed when it has exited
 }
 
 // startLogger returns the logger and the ends of its pipes for the process.
@@ -50,7 +50,7 @@ func startLogger(ctx context.Context, u *url.URL, id, namespace string) (l *logg
 		}
 		return r, w
 	}
-	// What the process and the logger get must block; only the shim's does not.
+	// The ends of the process and the logger must block; only the shim's does not.
 	outR, outW := pipe(0)
 	errR, errW := pipe(0)
 	readyR, readyW := pipe(unix.O_NONBLOCK)
@@ -69,7 +69,7 @@ func startLogger(ctx context.Context, u *url.URL, id, namespace string) (l *logg
 	}
 	l = &logger{cmd: cmd, done: make(chan struct{})}
 	go func() {
-		_ = cmd.Wait() // its status means nothing to the container
+		_ = cmd.Wait() // its status does not matter to the container
 		close(l.done)
 	}()
 	readyW.Close()
@@ -84,7 +84,7 @@ func startLogger(ctx context.Context, u *url.URL, id, namespace string) (l *logg
 	return l, outW, errW, nil
 }
 
-// awaitReady waits for a byte or, unless a byte is required, for the end.
+// awaitReady waits for a byte or, if byteRequired is false, for the end of file.
 func awaitReady(ctx context.Context, r *os.File, byteRequired bool) error {
 	ctx, cancel := context.WithTimeout(ctx, loggerReady)
 	defer cancel()
@@ -97,14 +97,14 @@ func awaitReady(ctx context.Context, r *os.File, byteRequired bool) error {
 	case ctx.Err() != nil:
 		return fmt.Errorf("not ready: %w", ctx.Err())
 	case errors.Is(err, io.EOF) && byteRequired:
-		return errors.New("closed fd 5 without writing a byte, which binary-v2 requires as the sign that it is ready")
+		return errors.New("it closed fd 5 without writing a byte; binary-v2 requires that byte to signal readiness")
 	case errors.Is(err, io.EOF):
 		return nil
 	}
 	return err
 }
 
-// loggerArgs makes arguments of a query in its order: key, value, key, value.
+// loggerArgs turns a query into arguments in the order of the query: key, value, key, value.
 func loggerArgs(query string) ([]string, error) {
 	var args []string
 	for _, pair := range strings.Split(query, "&") {
@@ -123,8 +123,8 @@ func loggerArgs(query string) ([]string, error) {
 	return args, nil
 }
 
-// close waits for the logger's end, which it enforces. Its input has ended, so
-// that most loggers are gone by themselves.
+// close waits until the logger exits, and kills it if need be. Its input has ended, so
+// most loggers have exited already.
 func (l *logger) close() {
 	if l.ended(loggerEOF) {
 		return

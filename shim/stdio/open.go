@@ -33,14 +33,14 @@ func (s *IO) open(ctx context.Context, cfg Config) error {
 			continue
 		}
 		if err := f.Chown(cfg.UID, cfg.GID); err != nil {
-			return fmt.Errorf("give the pipes to io_uid and io_gid: %w", err)
+			return fmt.Errorf("change the owner of the pipes to io_uid and io_gid: %w", err)
 		}
 	}
 	return nil
 }
 
-// layStdin makes the pipe that will be the process's stdin, and looks whether
-// what it is to come from is there: Create's answer is the place to say so.
+// layStdin makes the pipe that will be the stdin of the process, and checks that its
+// source exists: an error belongs in the answer to Create.
 func (s *IO) layStdin(cfg Config) error {
 	if cfg.Stdin == "" {
 		return nil
@@ -53,7 +53,7 @@ func (s *IO) layStdin(cfg Config) error {
 		return err
 	}
 	if cfg.Terminal {
-		return nil // the terminal is its stdin
+		return nil // stdin is the terminal
 	}
 	s.child.Stdin, s.stdinTo, err = s.pipe(func(_, w int) int { return w })
 	return err
@@ -70,8 +70,8 @@ func (s *IO) openStdin() error {
 		return err
 	}
 	if isFIFO(in) && !s.stdinClosed {
-		// A client that waits in its open counts as a writer, so that input is not cut
-		// off when stdin is closed before the client has come to write.
+		// A client that waits in its open counts as a writer, so closing stdin before the
+		// client writes does not cut off its input.
 		if s.stdinHold, err = os.OpenFile(path, os.O_WRONLY|unix.O_NONBLOCK, 0); err != nil {
 			in.Close()
 			return err
@@ -105,7 +105,7 @@ func (s *IO) openOutputs(ctx context.Context, cfg Config) error {
 	case "binary", "binary-v2":
 		return s.openLogger(ctx, u, cfg)
 	}
-	return fmt.Errorf("scheme %q is not known: give a FIFO's path, or a URI with fifo, file, binary or binary-v2", scheme)
+	return fmt.Errorf("unknown scheme %q; use the path of a FIFO or a URI with fifo, file, binary or binary-v2", scheme)
 }
 
 func (s *IO) openFIFOs(stdout string, cfg Config) error {
@@ -134,8 +134,8 @@ func (s *IO) openFIFOs(stdout string, cfg Config) error {
 	return s.connect(out, errs, cfg)
 }
 
-// connect lays a pipe to each of the sinks, or notes stdout's for the
-// terminal. A nil sink is /dev/null.
+// connect makes a pipe to each of the sinks or, with a terminal, keeps the sink of
+// stdout for it. A nil sink is /dev/null.
 func (s *IO) connect(out, errs *os.File, cfg Config) error {
 	if cfg.Terminal {
 		s.out = out
@@ -145,15 +145,15 @@ func (s *IO) connect(out, errs *os.File, cfg Config) error {
 		return err
 	}
 	if errs == out {
-		// One pipe for one file keeps the order of the two streams.
+		// One pipe to one file keeps the order of the two streams.
 		s.child.Stderr = s.child.Stdout
 		return nil
 	}
 	return s.lay(errs, &s.child.Stderr)
 }
 
-// lay makes a pipe to sink and starts its pump. A reader of a FIFO learns of
-// the end by the pump's closing it.
+// lay makes a pipe to sink and starts its pump. The reader of a FIFO sees the end of
+// file when the pump closes the FIFO.
 func (s *IO) lay(sink *os.File, child **os.File) error {
 	if sink == nil {
 		return nil
@@ -185,13 +185,13 @@ func (s *IO) openLogger(ctx context.Context, u *url.URL, cfg Config) error {
 		s.ours = append(s.ours, out)
 		return nil
 	}
-	// The process writes to the logger's pipes; nothing is copied.
+	// The process writes to the logger's pipes directly; the shim copies nothing.
 	s.child.Stdout, s.child.Stderr = out, errs
 	return nil
 }
 
-// pipe makes a pipe whose one end, chosen by ours, is for Go's poller. The
-// other is the process's and must block, as programs expect of their stdio.
+// pipe makes a pipe; ours chooses the end that is in Go's poller. The other end
+// belongs to the process and must block, as programs expect of their stdio.
 func (s *IO) pipe(ours func(r, w int) int) (r, w *os.File, err error) {
 	var p [2]int
 	if err := unix.Pipe2(p[:], unix.O_CLOEXEC); err != nil {
@@ -203,7 +203,7 @@ func (s *IO) pipe(ours func(r, w int) int) (r, w *os.File, err error) {
 	return r, w, err
 }
 
-// localPath is the path of a FIFO, given as such or as fifo:///path.
+// localPath returns the path of a FIFO, given as a path or as fifo:///path.
 func localPath(s string) (string, error) {
 	if !strings.Contains(s, "://") {
 		return s, nil
@@ -213,7 +213,7 @@ func localPath(s string) (string, error) {
 		return "", err
 	}
 	if u.Scheme != "fifo" && u.Scheme != "file" {
-		return "", fmt.Errorf("scheme %q is for stdout only: give a FIFO's path", u.Scheme)
+		return "", fmt.Errorf("scheme %q is valid for stdout only; use the path of a FIFO", u.Scheme)
 	}
 	return u.Path, nil
 }
@@ -223,12 +223,12 @@ func isFIFO(f *os.File) bool {
 	return err == nil && st.Mode()&os.ModeNamedPipe != 0
 }
 
-// readerPatience is how long a FIFO's reader is waited for.
-const readerPatience = 3 * time.Second
+// readerTimeout is how long an open waits for the reader of a FIFO.
+const readerTimeout = 3 * time.Second
 
-// openSink opens a FIFO, or another file that is there, for output.
+// openSink opens an existing FIFO or other file for output.
 //
-// A FIFO is opened for reading too, fifo(7): the open does not wait for a
+// It opens a FIFO for reading too, fifo(7): then the open does not wait for a
 // reader, and the stream outlives readers that come and go.
 func openSink(path string) (*os.File, error) {
 	st, err := os.Stat(path)
@@ -236,15 +236,15 @@ func openSink(path string) (*os.File, error) {
 		return nil, err
 	}
 	if st.Mode()&os.ModeNamedPipe != 0 {
-		// A client opens its end in the background. Were a short process's
-		// output written and the FIFO closed before that, the output would be
-		// lost and the client would wait for ever. A client that is gone must
-		// not hold us up, so this has an end.
-		deadline := time.Now().Add(readerPatience)
+		// A client opens its end in the background. If a short process wrote its
+		// output and the FIFO were closed before that, the output would be lost and
+		// the client would wait forever. If the client is gone, the wait ends at
+		// readerTimeout.
+		deadline := time.Now().Add(readerTimeout)
 		for {
 			w, err := os.OpenFile(path, os.O_WRONLY|unix.O_NONBLOCK, 0)
 			if err == nil {
-				// Kept until ours is open, or the reader would see an end.
+				// Kept until ours is open, or the reader would see an end of file.
 				defer w.Close()
 				break
 			}
@@ -258,10 +258,10 @@ func openSink(path string) (*os.File, error) {
 	return os.OpenFile(path, os.O_WRONLY|os.O_APPEND|unix.O_NONBLOCK, 0)
 }
 
-// openFile opens the log file of a file:// URI, which it makes if need be.
+// openFile opens the log file of a file:// URI and creates it if it is missing.
 func openFile(path string) (*os.File, error) {
 	if !filepath.IsAbs(path) {
-		return nil, fmt.Errorf("file:// URI has the path %q: give an absolute one", path)
+		return nil, fmt.Errorf("file:// URI has the path %q; it must be absolute", path)
 	}
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return nil, err

@@ -8,14 +8,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// chunk is what one read or splice takes: the default size of a pipe, pipe(7).
+// chunk is the size of one read or splice: the default size of a pipe, pipe(7).
 const chunk = 64 << 10
 
-// buffers holds what copies need, only while data is on its way.
+// buffers holds the buffers of copies, which need one only while data arrives.
 var buffers = sync.Pool{New: func() any { b := make([]byte, 32<<10); return &b }}
 
-// pump hands on all of src to dst until src's end or an error of either. Both
-// are in Go's poller, except dst if it is a regular file.
+// pump copies src to dst until the end of src or an error of either. Both are in
+// Go's poller, except dst if it is a regular file.
 func pump(dst, src *os.File) {
 	if isFIFO(dst) && isFIFO(src) {
 		splice(dst, src)
@@ -29,7 +29,7 @@ func pump(dst, src *os.File) {
 	}
 }
 
-// copyOnce hands on what one read gives. io.EOF-like ends are errors too.
+// copyOnce copies what one read returns. The end of src is an error, too.
 func copyOnce(dst, src *os.File) (n int, err error) {
 	rc, err := src.SyscallConn()
 	if err != nil {
@@ -41,7 +41,7 @@ func copyOnce(dst, src *os.File) (n int, err error) {
 		buf = buffers.Get().(*[]byte)
 		n, readErr = ignoringEINTR(func() (int, error) { return unix.Read(int(fd), *buf) })
 		if readErr == unix.EAGAIN {
-			buffers.Put(buf) // wait without it
+			buffers.Put(buf) // do not keep the buffer while waiting
 			return false
 		}
 		return true
@@ -63,7 +63,7 @@ func copyOnce(dst, src *os.File) (n int, err error) {
 }
 
 // splice moves pages from pipe to pipe (splice(2)), without a copy or a buffer.
-// EAGAIN does not say which side it waits for, so the amount in src decides.
+// EAGAIN does not say which side is not ready, so the amount in src decides.
 func splice(dst, src *os.File) {
 	in, err := src.SyscallConn()
 	if err != nil {
@@ -91,8 +91,8 @@ func splice(dst, src *os.File) {
 	}
 }
 
-// waitWritable tries again whenever dst has room, until something was moved or
-// src is empty.
+// waitWritable tries again whenever dst has room, until data was moved or src is
+// empty.
 func waitWritable(in, out syscall.RawConn, n *int64, moveErr *error) error {
 	return out.Write(func(to uintptr) bool {
 		done := true
@@ -124,8 +124,8 @@ func spliceOnce(to, from int) (int64, error) {
 	}
 }
 
-// pending tells whether src has data or has ended: then what splice waits for
-// is room in dst.
+// pending reports whether src has data or has ended: then splice is waiting for
+// room in dst.
 func pending(fd int) bool {
 	n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0)
 	return err == nil && n > 0

@@ -1,13 +1,12 @@
-// Package stdio connects the first three files of a container's process to
-// what the caller named: FIFOs, files, logging binaries, a terminal, or
-// nothing.
+// Package stdio connects the standard files of a container's process to what
+// the caller named: FIFOs, files, logging binaries, a terminal, or nothing.
 //
-// A reader that is slow, dead or not there yet holds back the process that
-// writes, never the shim: each stream has a goroutine of its own that waits
-// in Go's poller, without a thread and mostly without a buffer.
+// A reader that is slow, dead or not there yet holds up the process that
+// writes, never the shim: each stream has its own goroutine that waits in Go's
+// poller, without a thread and mostly without a buffer.
 //
 // What does not belong here: processes and their states (package task), and
-// the making of pipes' users and of terminals (package runtime).
+// the making of processes and of terminals (package runtime).
 package stdio
 
 import (
@@ -22,29 +21,29 @@ import (
 	"sysbox/runtime"
 )
 
-// Config is what a process's streams are to be.
+// Config describes the streams of a process.
 type Config struct {
-	// ID and Namespace of the container, told to logging binaries.
+	// ID and Namespace of the container, passed to logging binaries.
 	ID, Namespace string
 	// Stdin, Stdout and Stderr are paths of FIFOs or, for Stdout, a URI:
 	// fifo:///path, file:///path, binary:///path?args, binary-v2:///path?args.
 	// Empty is /dev/null.
 	Stdin, Stdout, Stderr string
-	// Terminal: there is one stream out, Stdout, and the process has a
-	// pseudo-terminal, given to Started.
+	// Terminal: the only output stream is Stdout, and the process has a
+	// pseudo-terminal, passed to Started.
 	Terminal bool
-	// UID and GID are the host's ids that shall own the pipes; 0: the
-	// runtime decides.
+	// UID and GID are the ids on the host that own the pipes; 0: the runtime
+	// decides.
 	UID, GID int
 	// StdinLater: Open leaves the FIFO of stdin to OpenStdin.
 	StdinLater bool
 }
 
-// IO is the streams of one process. Its methods may be called concurrently, except Open and
+// IO holds the streams of one process. Its methods may be called concurrently, except Open and
 // Close, which the caller keeps apart.
 //
-// A caller's wish about a stream (CloseStdin, Resize) belongs to the process, not to a moment
-// of its life: what is asked for before there is a stream holds as soon as there is one.
+// CloseStdin and Resize may be called at any time: what is asked for before a stream exists
+// takes effect as soon as it does.
 type IO struct {
 	cfg    Config
 	pumps  sync.WaitGroup // outputs only: what Drain waits for
@@ -53,13 +52,13 @@ type IO struct {
 	mu sync.Mutex
 	// child are the container's ends, until Started. Guarded by mu.
 	child runtime.Stdio
-	// ours are all files to close in the end. Guarded by mu.
+	// ours are all files to close at the end. Guarded by mu.
 	ours []*os.File
 	// stdinHold keeps the FIFO of stdin from ending when a client leaves;
-	// closed by CloseStdin. Guarded by mu.
+	// CloseStdin closes it. Guarded by mu.
 	stdinHold *os.File
-	// stdinClosed: CloseStdin was called, perhaps before there was a FIFO to
-	// hold. Guarded by mu.
+	// stdinClosed: CloseStdin was called, perhaps before the FIFO was open.
+	// Guarded by mu.
 	stdinClosed bool
 	stdin       *os.File // guarded by mu; the FIFO's reading end
 	stdinTo     *os.File // the writing end of the process's stdin, unless it is a terminal
@@ -70,11 +69,11 @@ type IO struct {
 	closed      bool // guarded by mu
 }
 
-// New returns the streams that cfg names. They're not open yet.
+// New returns the streams that cfg describes. They are not open yet.
 func New(cfg Config) *IO { return &IO{cfg: cfg} }
 
-// Open opens the streams. Afterwards the caller starts a process with Child's
-// files, calls Started, and in the end Close. It is called once.
+// Open opens the streams. Afterwards the caller starts a process with the files of
+// Child, calls Started, and finally Close. It is called once.
 func (s *IO) Open(ctx context.Context) error {
 	if err := s.open(ctx, s.cfg); err != nil {
 		s.Close()
@@ -91,7 +90,7 @@ func (s *IO) Child() runtime.Stdio {
 }
 
 // Started closes the shim's copies of the process's files and, with a
-// terminal, takes over its master side.
+// terminal, takes ownership of its master side.
 func (s *IO) Started(master *os.File) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -109,7 +108,7 @@ func (s *IO) Started(master *os.File) error {
 	}
 	s.console = c
 	if s.size != nil {
-		// The client's terminal had its size before the process had one.
+		// The client may have set the size before the terminal existed.
 		_ = c.resize(s.size)
 	}
 	s.pumps.Add(1)
@@ -133,8 +132,8 @@ func (s *IO) closeChild() {
 	s.child = runtime.Stdio{}
 }
 
-// CloseStdin lets the process's stdin end once the clients have left it and
-// what they wrote was read.
+// CloseStdin lets the stdin of the process end once all clients have closed it and
+// the process has read what they wrote.
 func (s *IO) CloseStdin() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -144,13 +143,13 @@ func (s *IO) CloseStdin() {
 	}
 }
 
-// OpenStdin opens the FIFO of stdin, which lets its client write. A second one
+// OpenStdin opens the FIFO of stdin, which lets its client write. A second call
 // does nothing.
 //
-// Init's comes with its start and not before: ctr learns by the answer to Create
-// how to say that its input has ended, and says nothing of an end that it sees
-// sooner. With the FIFO open it would have written all by then, and the process
-// would wait for more without an end.
+// The stdin of init opens at Start and not before: ctr learns only from the answer
+// to Create how to report that its input has ended, and does not report an end that
+// it sees earlier. If the FIFO were open during Create, ctr could write everything
+// by then, and the process would wait for more input indefinitely.
 func (s *IO) OpenStdin() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -164,8 +163,8 @@ func (s *IO) OpenStdin() error {
 	return nil
 }
 
-// feed begins to hand on stdin as soon as there are both it and where it goes
-// to. The caller holds mu.
+// feed starts to copy stdin as soon as both its source and its destination are
+// open. The caller holds mu.
 func (s *IO) feed() {
 	in, to := s.stdin, s.stdinTo
 	if s.console != nil {
@@ -177,17 +176,17 @@ func (s *IO) feed() {
 	go func() {
 		pump(to, in)
 		if !s.cfg.Terminal {
-			to.Close() // a terminal goes on without input
+			to.Close() // a terminal does without input
 		}
 		in.Close()
 	}()
 }
 
-// Resize sets the terminal's size in characters. Without a terminal yet the
-// size is kept for it.
+// Resize sets the size of the terminal in characters. If there is no terminal yet,
+// the size is kept for it.
 func (s *IO) Resize(width, height uint32) error {
 	if width > 0xffff || height > 0xffff {
-		return fmt.Errorf("terminal size is %d by %d; give at most 65535 columns and rows", width, height)
+		return fmt.Errorf("terminal size is %d by %d; the limit is 65535 columns and rows", width, height)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -204,8 +203,8 @@ func (s *IO) Resize(width, height uint32) error {
 	return nil
 }
 
-// Exited tells that the process has ended: nobody reads its stdin any more,
-// and its terminal ends when all others have left it.
+// Exited says that the process has exited: nothing reads its stdin any more,
+// and its terminal ends when all others have closed it.
 func (s *IO) Exited() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -221,7 +220,7 @@ func (s *IO) Exited() {
 	}
 }
 
-// Drain waits until all output has been handed on, or ctx ends.
+// Drain waits until all output has been copied, or ctx ends.
 func (s *IO) Drain(ctx context.Context) {
 	done := make(chan struct{})
 	go func() {
@@ -234,8 +233,8 @@ func (s *IO) Drain(ctx context.Context) {
 	}
 }
 
-// Close ends all streams, whatever is left in them, and the logging binary. A
-// second one does nothing.
+// Close ends all streams, even with data left in them, and the logging binary. A
+// second call does nothing.
 func (s *IO) Close() {
 	s.mu.Lock()
 	if s.closed {
