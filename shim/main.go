@@ -4,8 +4,8 @@
 //
 // This package itself only reads the command line and answers. The parts are
 // in the packages below: bootstrap (start), daemon, task, metrics, stdio, event,
-// bundle, admin, features (-info), version. How a container is made belongs in
-// none of them but in package runtime.
+// bundle, admin, features (-info), version. How a container is made is part of
+// package runtime and does not belong here.
 package shim
 
 import (

@@ -1,6 +1,6 @@
 // Command containerd-shim-sysbox-v1 is the containerd shim and runtime of
-// system containers. Everything it does is in package shim; nothing else
-// belongs here.
+// system containers. Everything it does is in package shim; anything else does
+// not belong here.
 package main
 
 import (
