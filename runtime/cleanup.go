@@ -155,7 +155,7 @@ func deadTarget(log *slog.Logger, d state.Dirs, r *state.Record, cg *cgroup.Cgro
 	if ids == nil { // of a shim that did not record them
 		threads, _ := cg.Threads()
 		for _, tid := range threads {
-			if uid, _, err := uidmap.Of(fmt.Sprintf("/proc/%d/ns/user", tid)); err == nil {
+			if uid, _, err := uidmap.ReadMaps(fmt.Sprintf("/proc/%d/ns/user", tid)); err == nil {
 				ids = uid
 				break
 			}

@@ -174,7 +174,7 @@ func (p *podIDs) drop() error {
 func openAllocator(d state.Dirs, p uidmap.Pool) (*uidmap.Allocator, error) {
 	a, err := uidmap.Open(uidmap.HostDir, p)
 	if err == nil {
-		a.Heed(filepath.Join(d.State, "ids"))
+		a.AvoidRangesIn(filepath.Join(d.State, "ids"))
 	}
 	return a, err
 }

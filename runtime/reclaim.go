@@ -73,7 +73,7 @@ func reclaimDirs(ctx context.Context, log *slog.Logger, d state.Dirs, known []st
 			note(dir, err)
 		}
 	}
-	gone, err := uidmap.Settle(d.Journals())
+	gone, err := uidmap.FinishReverts(d.Journals())
 	for _, root := range gone {
 		note("the journal of "+root, nil)
 	}

@@ -21,23 +21,23 @@ var ErrHeld = errors.New("the range is held by a living process")
 // ErrInUse: processes still run with ids of the range.
 var ErrInUse = errors.New("processes still use the range")
 
-// Allocator hands out ranges that no one else on the host has. Any number of
-// processes may use one folder at once, and may be killed at any point.
+// Allocator hands out ranges of ids that nothing else on the host uses. Any number of
+// processes may use one directory at once, and may be killed at any time.
 //
-// All changes are made under the flock of the file "lock", whose content is a
-// hint: the signature of the pool and the number of the range to try next.
+// All changes are made under the flock of the file "lock". Its content is a hint: the
+// signature of the pool and the number of the range to try next.
 type Allocator struct {
 	dir    *os.File
 	pool   func() (*slots, error)
-	former string // where a version before keeps ranges, see Heed; "" for nowhere
+	former string // where earlier versions keep ranges, see AvoidRangesIn; "" if nowhere
 }
 
-// HostDir is the directory from which all shims of a host take ranges. It is not to be
-// configured: two directories would give out the same ids.
+// HostDir is the directory from which all shims of a host take ranges. It is not
+// configurable: two directories would give out the same ids.
 const HostDir = "/run/sysbox/ids"
 
-// Open makes the folder of records if need be. The folder must be on a file
-// system that is empty after a reboot, as ranges don't outlive processes.
+// Open creates the directory of records if it does not exist. The directory must be on a
+// file system that is empty after a reboot, as ranges do not outlive processes.
 func Open(dir string, p Pool) (*Allocator, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("id ranges: %w", err)
@@ -49,7 +49,7 @@ func Open(dir string, p Pool) (*Allocator, error) {
 	return &Allocator{dir: d, pool: sync.OnceValues(p.slots)}, nil
 }
 
-// Close gives up the folder's handle; leases stay.
+// Close closes the directory; leases stay.
 func (a *Allocator) Close() error { return a.dir.Close() }
 
 func (a *Allocator) path(name string) string { return filepath.Join(a.dir.Name(), name) }
@@ -58,7 +58,7 @@ func (a *Allocator) open(name string, flags int, perm os.FileMode) (*os.File, er
 	return os.OpenFile(a.path(name), flags|unix.O_CLOEXEC, perm)
 }
 
-// locked runs f as the only one of all processes.
+// locked runs f while no other process does.
 func (a *Allocator) locked(f func(lock *os.File) error) error {
 	l, err := a.open("lock", unix.O_RDWR|unix.O_CREAT|unix.O_NOFOLLOW, 0o600)
 	if err != nil {
@@ -71,8 +71,8 @@ func (a *Allocator) locked(f func(lock *os.File) error) error {
 	return f(l)
 }
 
-// Lease is a range that this process holds. The range stays taken after the
-// process's death, until [Allocator.ReleaseOwner] or [Allocator.Reclaim].
+// Lease is a range that this process holds. The range stays taken when the
+// process dies, until [Allocator.ReleaseOwner] or [Allocator.Reclaim].
 type Lease struct {
 	alloc *Allocator
 	owner string
@@ -85,14 +85,14 @@ type Lease struct {
 // UID is the range of user ids.
 func (l *Lease) UID() Range { return l.r }
 
-// GID is the range of group ids, which begins where that of user ids does.
+// GID is the range of group ids, which starts at the same id as that of user ids.
 func (l *Lease) GID() Range { return l.r }
 
-// Owner is the name that the range was acquired for.
+// Owner is the name of the owner of the range.
 func (l *Lease) Owner() string { return l.owner }
 
-// Release gives the range back. The caller vouches that no process uses it any
-// more. It can be called again.
+// Release returns the range. The caller guarantees that no process uses it any
+// more. Release can be called again.
 func (l *Lease) Release() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -109,22 +109,22 @@ func (l *Lease) Release() error {
 
 // release removes the record. The allocator is locked.
 func (l *Lease) release() error {
-	// ReleaseOwner may have removed it, and another may have made one of the same name.
+	// ReleaseOwner may have removed it, and another process may have made one of the same name.
 	if !sys.SameFile(l.f, l.alloc.path(recordName(l.r))) {
 		return nil
 	}
 	return l.alloc.remove(l.r, l.owner)
 }
 
-// Acquire takes a range for an owner, a name such as "k8s.io/POD". An owner
-// whose shim died, with none of its processes left, gets the same range again.
-// ErrHeld if a living process holds a range for that owner.
+// Acquire takes a range for an owner, a name such as "k8s.io/POD". If the shim of the
+// owner and all its processes are dead, the owner gets the same range again. ErrHeld
+// if a living process holds a range for that owner.
 func (a *Allocator) Acquire(owner string) (*Lease, error) {
 	if owner == "" {
-		return nil, errors.New("acquire ids: the owner has no name")
+		return nil, errors.New("acquire ids: the name of the owner is empty")
 	}
-	if !utf8.ValidString(owner) { // what a record gives back would be another name
-		return nil, fmt.Errorf("acquire ids: the owner's name %q is not UTF-8; give one that is", owner)
+	if !utf8.ValidString(owner) { // JSON would change the name in the record
+		return nil, fmt.Errorf("acquire ids: the name of the owner, %q, must be UTF-8", owner)
 	}
 	pool, err := a.pool()
 	if err != nil {
@@ -150,10 +150,10 @@ func (a *Allocator) Acquire(owner string) (*Lease, error) {
 				out = &Lease{alloc: a, owner: owner, r: r, f: f}
 				return nil
 			}
-			// Left to its processes; Reclaim will find it.
+			// Its processes keep the range; Reclaim will find it.
 			f.Close()
 		} else if isLater(err) {
-			return err // the owner has a range, of which nothing is known here
+			return err // the owner may have a range that this process does not know
 		}
 		out, err = a.withFormer(owner, func(taken []Range) (*Lease, error) { return a.next(lock, pool, owner, taken) })
 		return err
@@ -164,8 +164,8 @@ func (a *Allocator) Acquire(owner string) (*Lease, error) {
 	return out, nil
 }
 
-// next takes the first free range from the hint on; taken are some that are not free
-// though they have no record here.
+// next takes the first free range, starting at the hint; taken are ranges that are not
+// free although they have no record here.
 func (a *Allocator) next(lock *os.File, pool *slots, owner string, taken []Range) (*Lease, error) {
 	sig, from := readHint(lock)
 	if sig != pool.signature() {
@@ -188,14 +188,14 @@ func (a *Allocator) next(lock *os.File, pool *slots, owner string, taken []Range
 type fullError struct{ pool *slots }
 
 func (e fullError) Error() string {
-	return fmt.Sprintf("%s: all %d ranges of %d ids are taken; delete containers, or make the pool larger (the lines of ids.subid_user in /etc/subuid and /etc/subgid, or ids.pool_start and ids.pool_size in the configuration) or the ranges smaller (ids.range_size)", e.pool.name, e.pool.count, e.pool.size)
+	return fmt.Sprintf("%s: all %d ranges of %d ids are taken; delete containers, or configure a larger pool (the lines of ids.subid_user in /etc/subuid and /etc/subgid, or ids.pool_start and ids.pool_size) or smaller ranges (ids.range_size)", e.pool.name, e.pool.count, e.pool.size)
 }
 
 func isFull(err error) bool { return errors.As(err, new(fullError)) }
 
-// scan tries the ranges from number from on, round the pool once. Where all
-// records are known to be of this pool (same), a range is free if its record's
-// name is; else, after a change of the pool, each is compared with all.
+// scan tries all ranges of the pool once, starting at the number from. If all records
+// are known to be from this pool (same), a range is free if the name of its record is
+// free. Otherwise, after a change of the pool, scan compares each range with all records.
 func (a *Allocator) scan(pool *slots, owner string, from int, same bool, taken []Range) (*Lease, int, error) {
 	if !same {
 		list, err := a.records()
@@ -208,7 +208,7 @@ func (a *Allocator) scan(pool *slots, owner string, from int, same bool, taken [
 	for n := range pool.count {
 		i := (from + n) % pool.count
 		r := pool.at(i)
-		// The first of the taken ones that ends behind r's beginning.
+		// The first taken range that ends after the start of r.
 		k, _ := slices.BinarySearchFunc(taken, r.HostID, func(t Range, id uint32) int {
 			if t.end() <= uint64(id) {
 				return -1
@@ -237,7 +237,7 @@ func (a *Allocator) scan(pool *slots, owner string, from int, same bool, taken [
 
 func readHint(lock *os.File) (sig uint64, next int) {
 	b := make([]byte, 64)
-	n, _ := lock.ReadAt(b, 0) // io.EOF, as it's shorter
+	n, _ := lock.ReadAt(b, 0) // io.EOF, since it is shorter
 	var i uint32
 	if k, err := fmt.Sscanf(string(b[:n]), "%16x %8x\n", &sig, &i); err != nil || k != 2 {
 		return 0, 0
@@ -245,7 +245,7 @@ func readHint(lock *os.File) (sig uint64, next int) {
 	return sig, int(i)
 }
 
-// writeHint stores the signature only once no record of another pool is left.
+// writeHint stores the signature only when no record of another pool remains.
 func (a *Allocator) writeHint(lock *os.File, pool *slots, next int) error {
 	sig := pool.signature()
 	if old, _ := readHint(lock); old != sig {
@@ -267,8 +267,8 @@ func (a *Allocator) writeHint(lock *os.File, pool *slots, next int) error {
 	return err
 }
 
-// Adopt takes over the range of an owner whose holder has died, its processes
-// running or not. fs.ErrNotExist if the owner has none, ErrHeld if the holder
+// Adopt takes over the range of an owner whose holder has died, whether or not its processes
+// still run. fs.ErrNotExist if the owner has none, ErrHeld if the holder
 // lives.
 func (a *Allocator) Adopt(owner string) (*Lease, error) {
 	var out *Lease
@@ -290,14 +290,14 @@ func (a *Allocator) Adopt(owner string) (*Lease, error) {
 	return out, nil
 }
 
-// ReleaseOwner gives back the range of an owner whose processes have ended;
-// nothing if it has none. ErrInUse, with the pid of one, while they have not.
+// ReleaseOwner returns the range of an owner whose processes have exited; it does nothing
+// if the owner has none. ErrInUse, with the pid of a process, if one still runs.
 func (a *Allocator) ReleaseOwner(owner string) error {
 	err := a.locked(func(*os.File) error {
 		os.Remove(a.path(unfinished))
 		f, r, err := a.find(owner)
 		if errors.Is(err, fs.ErrNotExist) {
-			a.pruneIndex(indexName(owner)) // of one who was killed in the midst of Acquire
+			a.pruneIndex(indexName(owner)) // left by a process that was killed during Acquire
 			return nil
 		}
 		if err != nil {
@@ -309,14 +309,14 @@ func (a *Allocator) ReleaseOwner(owner string) error {
 			return err
 		}
 		if pid := holder(list, r); pid != "" {
-			return fmt.Errorf("%w %v: process %s; end it first", ErrInUse, r, pid)
+			return fmt.Errorf("%w %v: process %s; kill it first", ErrInUse, r, pid)
 		}
 		return a.remove(r, owner)
 	})
 	if err != nil {
 		return fmt.Errorf("release the ids of %s: %w", owner, err)
 	}
-	// A version before may have given the owner its range.
+	// An earlier version may have given the range to the owner.
 	switch old, err := a.openFormer(false); {
 	case err != nil:
 		return fmt.Errorf("release the ids of %s: %w", owner, err)
@@ -326,8 +326,8 @@ func (a *Allocator) ReleaseOwner(owner string) error {
 	return nil
 }
 
-// Reclaim gives back the ranges that no living process holds or uses and whose
-// owner is not alive; alive may be nil: none is.
+// Reclaim returns the ranges that no living process holds or uses and whose
+// owner is not alive; alive may be nil, which means that no owner is.
 func (a *Allocator) Reclaim(alive func(owner string) bool) error {
 	err := a.locked(func(*os.File) error { return a.reclaim(alive) })
 	if err != nil {
@@ -348,14 +348,14 @@ func (a *Allocator) reclaim(alive func(owner string) bool) error {
 			return err
 		}
 	}
-	_, err = a.records() // once more, for indexes whose records are gone only now
+	_, err = a.records() // again, since indexes of records removed above must go, too
 	return err
 }
 
 func (a *Allocator) reclaimOne(r Range, alive func(string) bool, list func() ([]user, error)) error {
 	f, owner, err := a.openRecord(recordName(r))
 	if err != nil {
-		return nil // no file of ours, or one of a later version: the range stays taken
+		return nil // not our file, or one of a later version: the range stays taken
 	}
 	defer f.Close()
 	if sys.Flock(f, unix.LOCK_EX|unix.LOCK_NB) != nil || alive != nil && alive(owner) {

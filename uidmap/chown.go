@@ -10,25 +10,23 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Shift changes the owners of a tree from a container's ids to the host's, for
-// file systems and kernels that cannot do it in a mount: of its files, their
-// POSIX ACLs and file capabilities; setuid and setgid bits stay. It does not
-// follow symbolic links nor cross mounts.
+// Shift changes the owners of a tree from the ids of a container to ids of the host, for
+// file systems and kernels that cannot do so in a mount. It changes files, their POSIX
+// ACLs and file capabilities; setuid and setgid bits stay. It does not follow symbolic
+// links nor cross mounts.
 //
-// Ids that lie in the host's ranges already, and ids that the maps lack, are
-// left as they are. So it can be called again, after a crash as well. For the
-// same reason a tree must not have owners in the host's ranges before, and no
-// hard links from outside of it.
+// Shift does not change ids that are already in the host ranges of the maps, nor ids that the
+// maps lack. So it can be called again, also after a crash. Therefore no owner in the tree may
+// be in the host ranges before, and no file of the tree may have hard links outside of it.
 //
-// Before the first change a journal is written to journalDir, which is made if
-// need be and must survive a reboot. A tree that is shifted by other maps is
-// reverted first.
+// Before the first change Shift writes a journal to journalDir, which it creates if needed and
+// which must survive a reboot. A tree that is shifted by other maps is reverted first.
 func Shift(journalDir, root string, uid, gid Map) error {
 	return ShiftOpen(journalDir, root, nil, uid, gid)
 }
 
-// ShiftOpen is [Shift] of a tree whose root is open, under the name by which Revert
-// finds what has changed: of an overlay, its upper layer.
+// ShiftOpen is [Shift] for a tree whose root is open. Revert finds the journal by the name of
+// the tree that changes: for an overlay, its upper layer.
 func ShiftOpen(journalDir, root string, open *os.File, uid, gid Map) error {
 	for name, m := range map[string]Map{"uid": uid, "gid": gid} {
 		if err := checkShiftable(m); err != nil {
@@ -45,7 +43,7 @@ func ShiftOpen(journalDir, root string, open *os.File, uid, gid Map) error {
 				return err
 			}
 		}
-		if others { // whose ids the journal will no longer tell
+		if others { // the new journal will not know its ids
 			if err := syncTree(dir); err != nil {
 				return err
 			}
@@ -54,13 +52,12 @@ func ShiftOpen(journalDir, root string, open *os.File, uid, gid Map) error {
 	})
 }
 
-// Revert undoes [Shift], what the container has made since included: ids in
-// the host's ranges become the container's. All others are left as they are,
-// so it can be called again, after a crash as well. Nothing is done if there
-// is no journal of the tree, or no tree any more.
+// Revert undoes [Shift], also for files that the container has created: ids in the host
+// ranges become ids of the container. Other ids do not change, so Revert can be called
+// again, also after a crash. It does nothing if the tree has no journal or is gone.
 //
-// The container's processes must have ended. The journal stays until [Settle], since the
-// owners are not waited for to be on disk.
+// The processes of the container must have exited. The journal stays until [FinishReverts],
+// since Revert does not wait until the owners are on disk.
 func Revert(journalDir, root string) error {
 	if !hasJournal(journalDir, root) {
 		return nil
@@ -76,11 +73,11 @@ func Revert(journalDir, root string) error {
 	})
 }
 
-// Settle removes the journals that Revert has left, once the owners are on disk, which may
-// take seconds, and those of trees that are gone, whose names it returns. One with which the
-// folder above its own is gone is kept: a disk may be missing. What another process is at is
-// left to it.
-func Settle(journalDir string) (gone []string, err error) {
+// FinishReverts removes the journals that Revert has left once the owners are on disk, which
+// may take seconds. It also removes journals of trees that are gone, and returns the names of
+// those trees; but if the parent directory of a tree is gone, too, it keeps the journal, since
+// a disk may be missing. It skips journals that another process is using.
+func FinishReverts(journalDir string) (gone []string, err error) {
 	entries, err := os.ReadDir(journalDir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
@@ -93,14 +90,14 @@ func Settle(journalDir string) (gone []string, err error) {
 		b, err := os.ReadFile(name)
 		j := &journal{}
 		if err != nil || checkVersion(name, b, journalVersion) != nil || !readSummed(b, j, &j.Sum) || journalPath(journalDir, j.Root) != name {
-			continue // being removed; of a later version, or damaged, which the tree's next user is told
+			continue // being removed, of a later version, or damaged; the next user of the tree gets the error
 		}
 		_, missing := os.Lstat(j.Root)
 		if missing == nil {
 			if j.State != stateReverting {
 				continue
 			}
-			if err := settle(journalDir, j.Root); err != nil && !errors.Is(err, errBusy) {
+			if err := finishRevert(journalDir, j.Root); err != nil && !errors.Is(err, errBusy) {
 				return gone, err
 			}
 			continue
@@ -116,12 +113,12 @@ func Settle(journalDir string) (gone []string, err error) {
 	return gone, nil
 }
 
-// settle ends a journal in the state "reverting". A Revert may have been killed, so the tree
-// is walked once more.
-func settle(journalDir, root string) error {
+// finishRevert ends a journal in the state "reverting". The Revert may have been killed, so it
+// walks the tree again.
+func finishRevert(journalDir, root string) error {
 	return withRoot(journalDir, root, nil, func(j *journal, dir *os.File) error {
 		if j.State != stateReverting || dir == nil {
-			return nil // another Shift has begun, or the tree has gone
+			return nil // another Shift has started, or the tree is gone
 		}
 		if err := j.revert(dir); err != nil {
 			return err
@@ -133,14 +130,14 @@ func settle(journalDir, root string) error {
 	})
 }
 
-// syncTree waits until all owners in the tree are on disk, and with them whatever else was
-// written to the file system.
+// syncTree waits until all owners in the tree are on disk, together with all other writes to
+// the file system.
 func syncTree(dir *os.File) error {
 	return os.NewSyscallError("syncfs", unix.Syncfs(int(dir.Fd())))
 }
 
-// checkShiftable refuses maps by which a shifted id cannot be told from one
-// that is yet to be shifted.
+// checkShiftable rejects maps with which a shifted id looks like an id that is not
+// shifted yet.
 func checkShiftable(m Map) error {
 	if err := m.Check(); err != nil {
 		return err
@@ -148,18 +145,18 @@ func checkShiftable(m Map) error {
 	for _, c := range m {
 		for _, h := range m {
 			if c.container().overlaps(h.host()) {
-				return fmt.Errorf("the host's ids of %v overlap the container's of %v, and after a crash nothing would tell which files are done; let the pool begin behind ids.range_size", h, c)
+				return fmt.Errorf("the host ids of %v overlap the container ids of %v, so after a crash the shifted files could not be found; let the pool start after ids.range_size", h, c)
 			}
 		}
 	}
 	return nil
 }
 
-// withRoot opens a tree, nil if it is gone, anew if it is open, and its journal
-// as the only one on the host.
+// withRoot opens a tree (nil if it is gone; again if it is open already) and its journal,
+// which no other process can use meanwhile.
 //
-// It works on a goroutine of its own: the caller's thread may have the
-// container's fsuid, to which the journal would belong.
+// It runs on its own goroutine: the thread of the caller may have the fsuid of the
+// container, and the journal would belong to that.
 func withRoot(journalDir, root string, open *os.File, f func(*journal, *os.File) error) error {
 	done := make(chan error)
 	go func() {
@@ -174,7 +171,7 @@ func withRoot(journalDir, root string, open *os.File, f func(*journal, *os.File)
 
 func lockedRoot(journalDir, root string, open *os.File, f func(*journal, *os.File) error) error {
 	if !filepath.IsAbs(root) {
-		return errors.New("give an absolute path")
+		return errors.New("the path must be absolute")
 	}
 	name := root
 	if open != nil {
@@ -197,7 +194,7 @@ func lockedRoot(journalDir, root string, open *os.File, f func(*journal, *os.Fil
 
 func (j *journal) shift(dir *os.File, uid, gid Map) error {
 	if j.State == stateShifted {
-		// What the log says was before the container ran.
+		// The log describes files from before the container ran.
 		if err := j.dropLog(); err != nil {
 			return err
 		}

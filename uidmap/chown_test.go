@@ -173,7 +173,7 @@ func TestSettle(t *testing.T) {
 		}
 	}
 	must(t, Revert(dir+"/journal", roots[3]))
-	got, err := Settle(dir + "/journal")
+	got, err := FinishReverts(dir + "/journal")
 	if err != nil || len(got) != 1 || got[0] != roots[0] {
 		t.Errorf("forgot %v, %v; want %s", got, err, roots[0])
 	}

@@ -14,21 +14,22 @@ import (
 	"sysbox/runtime/sys"
 )
 
-// The first versions of the shim gave ranges out from a directory below each state
-// directory. Two state directories had the same ranges, so that there is one directory for
-// the host now. What is here keeps both ways apart while both are in use on a host.
+// The first versions of the shim took ranges from a directory below each state directory. Two
+// state directories gave out the same ranges, so now there is one directory for the host.
+// This file keeps the two schemes apart while both are in use on a host.
 
-// surveyed is the file that tells that the host was surveyed.
+// surveyed is the file that says that the host was surveyed.
 const surveyed = "surveyed"
 
-// Heed has the allocator respect the ranges that a version before this one keeps in another
-// directory. If nothing is there, it becomes a link to the allocator's: such a version then
-// takes its ranges from it, after a downgrade. Heed changes nothing on disk itself.
-func (a *Allocator) Heed(dir string) { a.former = filepath.Clean(dir) }
+// AvoidRangesIn makes the allocator respect the ranges that earlier versions keep in another
+// directory. If that does not exist, it becomes a link to the directory of the allocator, so
+// that an earlier version uses the same directory after a downgrade. AvoidRangesIn itself
+// changes nothing on disk.
+func (a *Allocator) AvoidRangesIn(dir string) { a.former = filepath.Clean(dir) }
 
 // withFormer calls f with the ranges that are taken in the former directory, which is locked
-// meanwhile. f returns the lease that it made, to which the former directory gets a link, so
-// that the range counts as taken there, too.
+// meanwhile. f returns the lease that it made; the former directory gets a link to its record,
+// so that the range counts as taken there, too.
 func (a *Allocator) withFormer(owner string, f func(taken []Range) (*Lease, error)) (*Lease, error) {
 	old, err := a.openFormer(true)
 	if err != nil {
@@ -43,14 +44,14 @@ func (a *Allocator) withFormer(owner string, f func(taken []Range) (*Lease, erro
 		if err := old.heldByAnother(owner); err != nil {
 			return err
 		}
-		taken, err := old.rangesBut(a)
+		taken, err := old.rangesExcept(a)
 		if err != nil {
 			return err
 		}
 		if l, err = f(taken); isFull(err) {
-			// Those of dead owners are free, which takes a look at all processes.
+			// Finding ranges of dead owners, which are free, takes a look at all processes.
 			if err = old.reclaim(nil); err == nil {
-				taken, err = old.rangesBut(a)
+				taken, err = old.rangesExcept(a)
 			}
 			if err == nil {
 				l, err = f(taken)
@@ -71,8 +72,8 @@ func (a *Allocator) withFormer(owner string, f func(taken []Range) (*Lease, erro
 	return l, nil
 }
 
-// openFormer opens the former directory; nil where there is none of its own. If link is
-// set, it is made a link to a's directory where there is nothing.
+// openFormer opens the former directory; nil if it is not a directory of its own. With link
+// set, it becomes a link to a's directory if it does not exist.
 func (a *Allocator) openFormer(link bool) (*Allocator, error) {
 	if a.former == "" || a.former == filepath.Clean(a.dir.Name()) {
 		return nil, nil
@@ -83,7 +84,7 @@ func (a *Allocator) openFormer(link bool) (*Allocator, error) {
 		if err = os.MkdirAll(filepath.Dir(a.former), 0o700); err == nil {
 			err = os.Symlink(a.dir.Name(), a.former)
 		}
-		if err == nil || errors.Is(err, fs.ErrExist) { // another shim was quicker
+		if err == nil || errors.Is(err, fs.ErrExist) { // another shim was faster
 			return nil, nil
 		}
 		return nil, err
@@ -101,15 +102,15 @@ func (a *Allocator) openFormer(link bool) (*Allocator, error) {
 	return &Allocator{dir: d, pool: a.pool}, nil
 }
 
-// heldByAnother is ErrHeld if a living process of a version before holds a range of the
-// owner's. A dead one's is left to its processes, and to Reclaim.
+// heldByAnother returns ErrHeld if a living process of an earlier version holds a range of
+// the owner. The range of a dead process stays until its users exit and Reclaim removes it.
 func (a *Allocator) heldByAnother(owner string) error {
 	f, _, err := a.find(owner)
 	if isLater(err) {
 		return err
 	}
 	if err != nil {
-		return nil //nolint:nilerr // there is none
+		return nil //nolint:nilerr // the owner has none
 	}
 	defer f.Close()
 	if sys.Flock(f, unix.LOCK_EX|unix.LOCK_NB) != nil {
@@ -118,9 +119,9 @@ func (a *Allocator) heldByAnother(owner string) error {
 	return nil
 }
 
-// rangesBut lists the ranges that versions before have given out from this directory, and
-// removes links to records of the host's directory that are gone.
-func (a *Allocator) rangesBut(host *Allocator) ([]Range, error) {
+// rangesExcept lists the ranges that earlier versions have given out from this directory, and
+// removes links to records in the directory of the host that are gone.
+func (a *Allocator) rangesExcept(host *Allocator) ([]Range, error) {
 	list, err := a.records()
 	if err != nil {
 		return nil, err
@@ -133,13 +134,13 @@ func (a *Allocator) rangesBut(host *Allocator) ([]Range, error) {
 		if _, err := os.Lstat(link); errors.Is(err, fs.ErrNotExist) && strings.HasPrefix(link, host.dir.Name()+"/") {
 			os.Remove(a.path(recordName(r)))
 		}
-		return true // the host's directory knows it
+		return true // the directory of the host has it
 	}), nil
 }
 
-// survey reserves, once in a host's life, the ranges of the pool that processes use and of
-// which there is no record: those of containers whose shims, of a version before, keep their
-// records below a state directory of which nothing is known here. Reclaim gives them back.
+// survey runs once on a host. It reserves the ranges of the pool that processes use without a
+// record: they belong to containers of earlier versions, whose shims keep their records below
+// a state directory that this process does not know. Reclaim returns the ranges.
 func (a *Allocator) survey(pool *slots) error {
 	if _, err := os.Lstat(a.path(surveyed)); err == nil {
 		return nil
@@ -176,7 +177,7 @@ func (a *Allocator) survey(pool *slots) error {
 	return f.Close()
 }
 
-// overlapping are the pool's ranges that have ids in common with r.
+// overlapping returns the ranges of the pool that share ids with r.
 func (s *slots) overlapping(r Range) []Range {
 	var out []Range
 	for _, p := range s.parts {

@@ -16,7 +16,7 @@ func acquire(t *testing.T, dir, former, owner string, p Pool) (*Lease, error) {
 	must(t, err)
 	t.Cleanup(func() { a.Close() })
 	if former != "" {
-		a.Heed(former)
+		a.AvoidRangesIn(former)
 	}
 	return a.Acquire(owner)
 }
@@ -64,7 +64,7 @@ func TestFormerDirectory(t *testing.T) {
 	a, err := Open(host, p)
 	must(t, err)
 	defer a.Close()
-	a.Heed(former)
+	a.AvoidRangesIn(former)
 	must(t, a.ReleaseOwner("ns/old"))
 	if _, err := os.Lstat(filepath.Join(former, recordName(old.UID()))); err == nil {
 		t.Error("the record of the version before is left")

@@ -15,7 +15,7 @@ import (
 // system).
 var ErrNotIDMappable = errors.New("the file system or the kernel cannot shift ids (idmapped mount)")
 
-// IDMapped returns a detached copy of the mount at path, with all below it if
+// IDMapped returns a detached copy of the mount at path, with all mounts below it if
 // recursive, shifted by the maps of the user namespace.
 func IDMapped(path string, userns *os.File, recursive bool) (*os.File, error) {
 	f, err := Clone(path, recursive)
@@ -29,7 +29,7 @@ func IDMapped(path string, userns *os.File, recursive bool) (*os.File, error) {
 	return f, nil
 }
 
-// Clone is [IDMapped] with the ids as they are: for trees that are to be chowned.
+// Clone is [IDMapped] without a shift: for trees that will be chowned.
 func Clone(path string, recursive bool) (*os.File, error) {
 	f, err := sys.OpenTree(nil, path, recursive)
 	if err != nil {
@@ -38,13 +38,13 @@ func Clone(path string, recursive bool) (*os.File, error) {
 	return f, nil
 }
 
-// SetIDMap shifts a detached mount by the maps of the user namespace, and all below it if
-// recursive. [ErrNotIDMappable] where that cannot be, also because it is shifted already.
+// SetIDMap shifts a detached mount by the maps of the user namespace, and all mounts below it
+// if recursive. [ErrNotIDMappable] if that is not possible, also because it is shifted already.
 func SetIDMap(f, userns *os.File, recursive bool) error {
 	err := sys.Errno(sys.SetAttr(f, recursive, sys.Attr{IDMap: userns}))
 	switch {
 	case errors.Is(err, unix.EINVAL), errors.Is(err, unix.ENOSYS), errors.Is(err, unix.EPERM):
-		// EPERM: it is idmapped already.
+		// EPERM: it is shifted already.
 		return fmt.Errorf("%w: mount_setattr on %s: %w", ErrNotIDMappable, fsName(f), err)
 	case err != nil:
 		return os.NewSyscallError("mount_setattr", err)
@@ -52,7 +52,7 @@ func SetIDMap(f, userns *os.File, recursive bool) error {
 	return nil
 }
 
-// fsName names a file's file system, for messages.
+// fsName names the file system of a file, for messages.
 func fsName(f *os.File) string {
 	var st unix.Statfs_t
 	if unix.Fstatfs(int(f.Fd()), &st) != nil {

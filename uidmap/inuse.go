@@ -32,9 +32,9 @@ func pids() ([]string, error) {
 	return out, nil
 }
 
-// users are the host's processes in user namespaces that map only part of the
-// ids. A nested namespace shows the host's numbers, too: what a reader outside
-// of it sees (user_namespaces(7)).
+// users are the processes of the host in user namespaces that map only part of the
+// ids. A nested namespace shows host ids, too: those that a reader outside of it
+// sees (user_namespaces(7)).
 func users() ([]user, error) {
 	list, err := pids()
 	if err != nil {
@@ -44,7 +44,7 @@ func users() ([]user, error) {
 	for _, p := range list {
 		uid, err := readMap("/proc/" + p + "/uid_map")
 		if err != nil || len(uid) == 0 || uid.Len() == noID {
-			continue // ended meanwhile; not yet mapped; the host's own namespace
+			continue // exited meanwhile; not yet mapped; or in the namespace of the host
 		}
 		gid, err := readMap("/proc/" + p + "/gid_map")
 		if err != nil {
@@ -55,7 +55,7 @@ func users() ([]user, error) {
 	return out, nil
 }
 
-// holder is a process that can use ids of the range, "" if there is none.
+// holder returns the pid of a process that can use ids of the range, or "".
 func holder(list []user, r Range) string {
 	for _, u := range list {
 		for _, m := range [2]Map{u.uid, u.gid} {
@@ -69,14 +69,14 @@ func holder(list []user, r Range) string {
 	return ""
 }
 
-// dead tells whether a process has ended and only waits to be reaped. The
-// first thread of a living process can be a zombie, too; then there are others.
+// dead reports whether a process has exited and only waits to be reaped. The first
+// thread of a living process can be a zombie, too; then other threads exist.
 func dead(pid string) bool {
 	b, err := os.ReadFile("/proc/" + pid + "/stat")
 	if err != nil {
 		return true
 	}
-	// The name, in parentheses, may contain any byte; the state follows it.
+	// The name, in parentheses, may contain any byte; the state follows.
 	i := bytes.LastIndexByte(b, ')')
 	if i < 0 || i+2 >= len(b) || b[i+2] != 'Z' && b[i+2] != 'X' {
 		return false

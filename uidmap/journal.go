@@ -19,59 +19,60 @@ import (
 )
 
 // A journal is two files: "HASH.json" says what is being done to which tree,
-// and "HASH.log" what a chown is about to take from a file. "HASH.lock" is there while
-// someone works on it; the tree itself may be on a file system without flock for folders
-// (NFS).
+// and "HASH.log" what a chown is about to remove from a file. "HASH.lock" exists while a
+// process uses the journal; the lock is not in the tree, which may be on a file system
+// without flock for directories (NFS).
 //
-// The power may be cut at any time, and the tree may lie on another disk than the journal, or
-// on a file system that does not write in order (btrfs after an fsync). What is waited for is
-// what the way back needs, and no more: a sync of the whole file system would wait for all
-// that others have written to it.
+// The power may be cut at any time, and the tree may be on another disk than the journal, or
+// on a file system that does not write in order (btrfs after an fsync). The journal waits only
+// for the writes that the way back needs: a sync of the whole file system would also wait for
+// everything that others have written to it.
 //
-//  1. A state is on disk before the first file is changed in it: else host's ids would be in
-//     a tree of which nothing says whose they are.
-//  2. A file's line of the log is on disk before its owner changes, which takes its setuid
-//     bits and capabilities away.
-//  3. A file of the log has got these back, on disk (fsync), before the log goes, with the
-//     state "shifted" or at the end of Revert: with the log alone they could be given back.
-//  4. Owners of all other files are waited for by nobody, in either direction: which files
-//     are done is seen by their ids, and walking the tree again finishes what a power cut
-//     has undone. For that the journal stays behind Revert, in the state "reverting".
-//  5. It is given up, by Settle, or replaced by one with other ids, by Shift, only when all
-//     owners are on disk (syncfs): only it tells whose the ids are. Settle runs when nobody
-//     waits; Shift seldom comes that soon, with other ids, to the same tree.
+//  1. A state is on disk before the first file changes: otherwise host ids could be in a tree
+//     without a record of whose they are.
+//  2. The line of a file in the log is on disk before its owner changes, since the change
+//     removes its setuid bits and capabilities.
+//  3. A file of the log has these back, on disk (fsync), before the log is removed, in the
+//     state "shifted" or at the end of Revert: only the log can restore them.
+//  4. Nothing waits for the owners of all other files, in either direction: ids show which
+//     files are done, and another walk of the tree repairs what a power cut has undone.
+//     For that the journal stays after Revert, in the state "reverting".
+//  5. FinishReverts removes it, and Shift replaces it by one with other ids, only when all
+//     owners are on disk (syncfs): only the journal knows whose the ids are. FinishReverts
+//     runs when no caller waits; Shift seldom comes that soon, with other ids, to the
+//     same tree.
 //
-// That HASH.json or the log is gone need not be on disk: with it, what is done is done again.
+// The removal of HASH.json or of the log need not be on disk: if they come back, the work is
+// done again.
 //
-// A reader takes a journal, and a line of the log, with a field that it does not know for
-// damaged, since what it would write of it differs. So the form of version 0, which has no
-// field for it, is what all versions so far write, and there is no room for a version in it
-// that the first ones would read: they refuse one that has a version, as damaged, and leave
-// it alone. A later form has a Version above journalVersion, which stands for the log, too,
-// and keeps the names of the files. It is never removed here.
+// A reader treats a journal, or a line of the log, with an unknown field as damaged, since
+// its own rewrite would drop the field. So all versions so far write the form of version 0,
+// without a version field; the first versions treat a journal with a version as damaged and
+// leave it alone. A later form has a Version above journalVersion, which covers the log, too,
+// and keeps the names of the files. This version never removes it.
 type journal struct {
 	// Version is journalVersion; it is not written while that is 0.
 	Version  int `json:",omitempty"`
 	Root     string
 	UID, GID Map
 	State    string
-	// Sum is the checksum of the rest, see [summed].
+	// Sum is the checksum of the other fields, see [summed].
 	Sum uint32
 
 	path string   // of HASH.json
 	lock *os.File // HASH.lock, locked
 	log  *os.File
-	// lost is what the log has, by path. Inode numbers are no name for a file:
-	// one mount can have several of a number (btrfs, overlay).
+	// lost is the content of the log, by path. Inode numbers do not identify a file:
+	// one mount can have several files with the same number (btrfs, overlay).
 	lost map[string]privileges
-	// later: a later version wrote HASH.json, to which all of the files are left.
+	// later: a later version wrote HASH.json, so all files stay.
 	later bool
 }
 
-// journalVersion is the version of journals that are written, and the highest that is read.
+// journalVersion is the version of journals written, and the highest one read.
 const journalVersion = 0
 
-// States of a tree. No container runs in one that is being shifted or
+// States of a tree. No container runs in a tree that is being shifted or
 // reverted.
 const (
 	stateShifting  = "shifting"
@@ -88,8 +89,8 @@ type privileges struct {
 	Sum  uint32 // as in journal
 }
 
-// summed is v as JSON, with the checksum of its JSON without one in sum, a field of v's.
-// A journal outlives reboots, and owners and setuid bits are given back by what it says.
+// summed returns v as JSON, with the checksum of its JSON without a checksum in sum, a field
+// of v. A journal outlives reboots, and owners and setuid bits are restored from it.
 func summed(v any, sum *uint32) ([]byte, error) {
 	*sum = 0
 	b, err := json.Marshal(v)
@@ -100,7 +101,7 @@ func summed(v any, sum *uint32) ([]byte, error) {
 	return json.Marshal(v)
 }
 
-// readSummed reads what summed wrote; false if it is not the same to the byte.
+// readSummed reads what summed wrote; false if any byte differs.
 func readSummed(b []byte, v any, sum *uint32) bool {
 	if json.Unmarshal(b, v) != nil {
 		return false
@@ -119,7 +120,7 @@ func (j *journal) logPath() string  { return j.stem() + ".log" }
 func (j *journal) newPath() string  { return j.path + ".new" }
 func (j *journal) lockPath() string { return j.stem() + ".lock" }
 
-// hasJournal tells whether a tree has a journal, or what a killed process left
+// hasJournal reports whether a tree has a journal, or what a killed process left
 // of one.
 func hasJournal(dir, root string) bool {
 	j := &journal{path: journalPath(dir, root)}
@@ -131,7 +132,7 @@ func hasJournal(dir, root string) bool {
 	return false
 }
 
-// openJournal locks and reads a tree's journal; State is "" if there is none.
+// openJournal locks and reads the journal of a tree; State is "" if it has none.
 func openJournal(dir, root string) (*journal, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
@@ -147,10 +148,10 @@ func openJournal(dir, root string) (*journal, error) {
 	return j, nil
 }
 
-var errBusy = errors.New("another process is at it")
+var errBusy = errors.New("another process is using it")
 
-// takeLock makes and locks the lock file; close removes it if the journal has
-// ended, so the one that was locked may be gone by then.
+// takeLock creates and locks the lock file. close removes the file if the journal is
+// done, so the locked file may be gone by then.
 func (j *journal) takeLock() error {
 	for {
 		f, err := os.OpenFile(j.lockPath(), unix.O_RDWR|unix.O_CREAT|unix.O_NOFOLLOW, 0o600)
@@ -172,7 +173,7 @@ func (j *journal) takeLock() error {
 func (j *journal) read() error {
 	b, err := os.ReadFile(j.path)
 	if errors.Is(err, fs.ErrNotExist) {
-		// A log alone is what remove left when it was killed.
+		// remove leaves only the log if it is killed.
 		return j.dropLog()
 	}
 	if err != nil {
@@ -184,7 +185,7 @@ func (j *journal) read() error {
 	}
 	root := j.Root
 	if !readSummed(b, j, &j.Sum) || j.Root != root || j.UID.Check() != nil || j.GID.Check() != nil {
-		return fmt.Errorf("the journal %s is damaged; give the files back their owners by hand and remove it", j.path)
+		return fmt.Errorf("the journal %s is damaged; restore the owners of the files by hand and remove it", j.path)
 	}
 	switch j.State {
 	case stateShifting, stateShifted, stateReverting:
@@ -197,7 +198,7 @@ func (j *journal) read() error {
 	}
 	for line := range bytes.Lines(b) {
 		var p privileges
-		// The last line may be half: its file was not touched yet.
+		// The last line may be incomplete: its file was not changed yet.
 		if line, whole := bytes.CutSuffix(line, []byte("\n")); whole && readSummed(line, &p, &p.Sum) {
 			j.lost[string(p.Path)] = p
 		}
@@ -208,7 +209,7 @@ func (j *journal) read() error {
 func (j *journal) close() {
 	j.closeLog()
 	if j.State == "" && !j.later {
-		os.Remove(j.newPath()) // if a write was killed
+		os.Remove(j.newPath()) // left if a write was killed
 		os.Remove(j.lockPath())
 	}
 	sys.Unlock(j.lock)
@@ -221,7 +222,7 @@ func (j *journal) closeLog() {
 	}
 }
 
-// write stores the journal with a new state, whole or not at all.
+// write stores the journal with a new state, atomically.
 func (j *journal) write(state string) error {
 	j.State = state
 	b, err := summed(j, &j.Sum)
@@ -245,7 +246,7 @@ func (j *journal) write(state string) error {
 	return syncDir(filepath.Dir(j.path))
 }
 
-// note puts on disk what a chown is about to remove from a file.
+// note writes to disk what a chown is about to remove from a file.
 func (j *journal) note(p privileges) error {
 	if j.log == nil {
 		f, err := os.OpenFile(j.logPath(), unix.O_RDWR|unix.O_CREAT|unix.O_APPEND|unix.O_NOFOLLOW, 0o600)
@@ -256,7 +257,7 @@ func (j *journal) note(p privileges) error {
 		if err := syncDir(filepath.Dir(j.path)); err != nil {
 			return err
 		}
-		// Ends a line that a killed process left half.
+		// Ends a line that a killed process left incomplete.
 		if _, err := f.WriteString("\n"); err != nil {
 			return err
 		}
@@ -285,7 +286,7 @@ func (j *journal) dropLog() error {
 }
 
 func (j *journal) remove() error {
-	// The log first: without the journal it would be taken for what another one has left.
+	// The log first: without the journal it would look like the rest of another one.
 	if err := j.dropLog(); err != nil {
 		return err
 	}

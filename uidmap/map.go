@@ -5,13 +5,13 @@ import (
 	"strings"
 )
 
-// Mapping maps Size ids from ContainerID on to those from HostID on.
+// Mapping maps Size ids starting at ContainerID to those starting at HostID.
 type Mapping struct{ ContainerID, HostID, Size uint32 }
 
 // Map is the content of a uid_map or gid_map (user_namespaces(7)).
 type Map []Mapping
 
-// Range is Size ids of the host's from HostID on.
+// Range is Size host ids starting at HostID.
 type Range struct{ HostID, Size uint32 }
 
 // String is "first-last".
@@ -22,7 +22,7 @@ func (r Range) String() string {
 	return fmt.Sprintf("%d-%d", r.HostID, r.end()-1)
 }
 
-// end is the first id behind the range.
+// end is the first id after the range.
 func (r Range) end() uint64 { return uint64(r.HostID) + uint64(r.Size) }
 
 func (r Range) overlaps(o Range) bool {
@@ -31,10 +31,10 @@ func (r Range) overlaps(o Range) bool {
 
 func (m Mapping) host() Range { return Range{m.HostID, m.Size} }
 
-// container is the mapping's other side, as numbers.
+// container is the other side of the mapping.
 func (m Mapping) container() Range { return Range{m.ContainerID, m.Size} }
 
-// ToHost is the host's id of a container's; false if it is not mapped.
+// ToHost returns the host id of a container id; false if it is not mapped.
 func (m Map) ToHost(id uint32) (uint32, bool) {
 	for _, e := range m {
 		if id >= e.ContainerID && id-e.ContainerID < e.Size {
@@ -44,7 +44,7 @@ func (m Map) ToHost(id uint32) (uint32, bool) {
 	return 0, false
 }
 
-// ToContainer is the container's id of a host's; false if it is not mapped.
+// ToContainer returns the container id of a host id; false if it is not mapped.
 func (m Map) ToContainer(id uint32) (uint32, bool) {
 	for _, e := range m {
 		if id >= e.HostID && id-e.HostID < e.Size {
@@ -54,7 +54,7 @@ func (m Map) ToContainer(id uint32) (uint32, bool) {
 	return 0, false
 }
 
-// Len is how many ids the map has.
+// Len is the number of ids in the map.
 func (m Map) Len() uint64 {
 	var n uint64
 	for _, e := range m {
@@ -63,7 +63,7 @@ func (m Map) Len() uint64 {
 	return n
 }
 
-// String is the form of /proc/PID/uid_map: a line "container host size" each.
+// String returns the form of /proc/PID/uid_map: lines of "container host size".
 func (m Map) String() string {
 	var b strings.Builder
 	for _, e := range m {
@@ -72,14 +72,14 @@ func (m Map) String() string {
 	return b.String()
 }
 
-// Parse reads the form of /proc/PID/uid_map, or the "container:host:size"
-// of containerd's mount options.
+// Parse reads the form of /proc/PID/uid_map, or the "container:host:size" of
+// containerd's mount options.
 func Parse(s string) (Map, error) {
 	var m Map
 	for _, line := range strings.FieldsFunc(s, func(r rune) bool { return r == '\n' || r == ',' }) {
 		var e Mapping
 		if _, err := fmt.Sscanf(strings.ReplaceAll(line, ":", " "), "%d %d %d", &e.ContainerID, &e.HostID, &e.Size); err != nil {
-			return nil, fmt.Errorf("%q is no id mapping; give three numbers, the container's first id, the host's, and how many", line)
+			return nil, fmt.Errorf("%q is not an id mapping; use three numbers: first container id, first host id, size", line)
 		}
 		m = append(m, e)
 	}

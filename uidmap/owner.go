@@ -11,15 +11,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// chowner changes the owners of a tree by a function that tells an id's new
-// value, false if it stays. What it has changed, it leaves alone when it comes
-// by again: by a hard link, or after a crash.
+// chowner changes the owners of a tree by a function that returns the new value of an
+// id, or false if it stays. It does not change an object again when it meets it a second
+// time, by a hard link or after a crash.
 type chowner struct {
 	journal *journal
 	change  func(m Map, id uint32) (uint32, bool)
 }
 
-// step is called after each change to disk; tests die there.
+// step is called after each change to disk; tests kill the process there.
 var step = func() {}
 
 func (c *chowner) tree(root *os.File) error {
@@ -49,7 +49,7 @@ func (c *chowner) object(h int, st *unix.Stat_t, path func() string) error {
 	}
 	fragile := kind != unix.S_IFDIR && kind != unix.S_IFLNK && (had.Mode&(unix.S_ISUID|unix.S_ISGID) != 0 || had.Caps != nil)
 	if fragile && !interrupted && (newUID || newGID) {
-		// What has no path cannot be found by one after a crash, and nobody can execute it.
+		// An object without a path cannot be found again after a crash, and nothing can execute it.
 		if had.Path = []byte(path()); len(had.Path) > 0 {
 			if err := c.journal.note(had); err != nil {
 				return err
@@ -87,13 +87,13 @@ func (c *chowner) object(h int, st *unix.Stat_t, path func() string) error {
 	if kind == unix.S_IFREG && (newUID || newGID || interrupted) {
 		return syncFile(h)
 	}
-	return nil // nobody executes what is no regular file, and a device is not to be opened
+	return nil // only regular files are executed, and a device must not be opened
 }
 
 // syncFile waits until a regular file is on disk, with its owner, mode and attributes; h is
 // an O_PATH handle.
 func syncFile(h int) error {
-	// A lease on the file must not hold it up.
+	// A lease on the file must not delay this.
 	f, err := os.OpenFile(procFD(h), os.O_RDONLY|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return err
@@ -102,8 +102,8 @@ func syncFile(h int) error {
 	return f.Sync()
 }
 
-// procFD is a path for calls that take no O_PATH handle. It leads to the
-// object itself, also if that is a symbolic link.
+// procFD returns a path for calls that accept no O_PATH handle. It leads to the
+// object itself, even if that is a symbolic link.
 func procFD(h int) string { return "/proc/self/fd/" + strconv.Itoa(h) }
 
 const (
@@ -112,7 +112,7 @@ const (
 	xattrDefault = "system.posix_acl_default"
 )
 
-// attributes changes the ids of ACLs and returns the file's capabilities.
+// attributes changes the ids in ACLs and returns the capabilities of the file.
 func (c *chowner) attributes(h int) (caps []byte, err error) {
 	list, err := readXattr(func(b []byte) (int, error) { return unix.Listxattr(procFD(h), b) })
 	if err != nil || len(list) == 0 {
@@ -140,8 +140,8 @@ func (c *chowner) attributes(h int) (caps []byte, err error) {
 	return caps, nil
 }
 
-// readXattr calls get with a buffer that is large enough; nil where the file
-// system has no attributes, or lost this one meanwhile.
+// readXattr calls get with a buffer that is large enough; nil if the file system has
+// no attributes, or the attribute was removed meanwhile.
 func readXattr(get func([]byte) (int, error)) ([]byte, error) {
 	for size := 512; ; size *= 4 {
 		b := make([]byte, size)
@@ -182,9 +182,9 @@ func (c *chowner) acl(v []byte) (changed bool) {
 	return changed
 }
 
-// caps changes the root id of file capabilities (linux/capability.h: le32
-// revision and flags, two pairs of le32, and in revision 3 the root id, for
-// whose namespace they are). Revision 2 is 3 with the root id 0.
+// caps changes the root id of file capabilities (linux/capability.h: le32 revision and
+// flags, two pairs of le32, and in revision 3 the root id of the namespace that they
+// apply to). Revision 2 is revision 3 with root id 0.
 func (c *chowner) caps(v []byte) []byte {
 	const revision2, revision3, mask = 0x02000000, 0x03000000, 0xff000000
 	le := binary.LittleEndian

@@ -11,46 +11,46 @@ import (
 	"strings"
 )
 
-// The pool where neither /etc/subuid nor the configuration names one:
-// 133,955,584 ids, 511 ranges of the default size. Numbers that others give
-// out, which it is clear of:
+// The default pool, if neither /etc/subuid nor the configuration names one:
+// 133,955,584 ids, 511 ranges of the default size. It avoids the ids that others
+// give out:
 //
-//	0-65535                 the system's and people's, nobody (65534)
+//	0-65535                 system and human users, nobody (65534)
 //	100000-600099999        what useradd writes to /etc/subuid (login.defs)
 //	524288-1879048191       systemd-nspawn (systemd, UIDS-GIDS)
-//	200000-2000200000       SSSD's mapping of directory users
+//	200000-2000200000       users that SSSD maps
 //	2147352576-2147418111   systemd's "foreign" ids
 //	2147483648 and above    negative for programs with signed ids
 //
-// Both ends are multiples of 2^18, so the low 16 bits of a host's id are the
-// container's id in every range of 2^16 or more.
+// Both ends are multiples of 2^18, so the low 16 bits of a host id are the
+// container id in every range of 2^16 or more.
 const (
 	DefaultStart     = 0x78000000 // 2013265920
 	DefaultPoolSize  = 0x07fc0000
 	DefaultRangeSize = 1 << 18
 )
 
-// Pool says where ranges come from.
+// Pool says which ids ranges come from.
 type Pool struct {
 	// User is the name in /etc/subuid and /etc/subgid whose ranges are the
-	// pool; ids that only one of the files gives are left out. Empty: no one's.
+	// pool, except for ids that only one of the files has. Empty: no user.
 	User string
 	// RangeSize is the number of ids in a range; 0: [DefaultRangeSize].
 	RangeSize uint32
 	// Start and Size are the pool if User has no entry; Size 0: the default
-	// pool. Other users' subordinate ids, and ids in /etc/passwd and
-	// /etc/group, are left out of it.
+	// pool. Subordinate ids of other users, and ids in /etc/passwd and
+	// /etc/group, are excluded.
 	Start, Size uint32
 
 	etc string // for tests; else /etc
 }
 
-// slots are the ranges that a pool can give, in order.
+// slots are the ranges that a pool can provide, in order.
 type slots struct {
 	parts []Range // disjoint, ascending
 	size  uint32
 	count int
-	name  string // the pool for a reader of an error
+	name  string // describes the pool in errors
 }
 
 func (s *slots) at(i int) Range {
@@ -64,7 +64,7 @@ func (s *slots) at(i int) Range {
 	return Range{}
 }
 
-// signature changes when the ranges that at gives do.
+// signature changes when the ranges of at change.
 func (s *slots) signature() uint64 {
 	h := uint64(14695981039346656037) // FNV-1a
 	mix := func(v uint32) {
@@ -81,8 +81,8 @@ func (s *slots) signature() uint64 {
 	return h
 }
 
-// Describe says in words of an administrator's which ids the pool has and how many
-// ranges, or why it has none.
+// Describe says for an administrator which ids the pool has and how many ranges, or why it
+// has none.
 func (p Pool) Describe() (string, error) {
 	s, err := p.slots()
 	if err != nil {
@@ -112,9 +112,9 @@ func (p Pool) slots() (*slots, error) {
 	switch {
 	case len(ownU) > 0 && len(ownG) > 0:
 		s.parts = intersect(ownU, ownG)
-		s.name = fmt.Sprintf("the entries of %q that /etc/subuid and /etc/subgid have in common", p.User)
+		s.name = fmt.Sprintf("the common entries of %q in /etc/subuid and /etc/subgid", p.User)
 	case len(ownU) > 0 || len(ownG) > 0:
-		return nil, fmt.Errorf("id pool: %q has an entry in only one of /etc/subuid and /etc/subgid; give it the same ids in both", p.User)
+		return nil, fmt.Errorf("id pool: %q has an entry in only one of /etc/subuid and /etc/subgid; add the same ids to the other", p.User)
 	default:
 		r := Range{p.Start, p.Size}
 		s.name = fmt.Sprintf("the configured pool %v", r)
@@ -123,7 +123,7 @@ func (p Pool) slots() (*slots, error) {
 			s.name = fmt.Sprintf("the default pool %v", r)
 		}
 		if r.HostID == 0 || r.end() > noID {
-			return nil, fmt.Errorf("id pool: ids.pool_start %d and ids.pool_size %d: the pool must not hold root, nor go beyond 4294967294; change them", p.Start, p.Size)
+			return nil, fmt.Errorf("id pool: ids.pool_start %d and ids.pool_size %d: the pool must not contain id 0 or ids above 4294967294", p.Start, p.Size)
 		}
 		used := append(otherU, otherG...)
 		for _, name := range []string{"passwd", "group"} {
@@ -139,13 +139,13 @@ func (p Pool) slots() (*slots, error) {
 		s.count += int(part.Size / size)
 	}
 	if s.count == 0 {
-		return nil, fmt.Errorf("id pool: %s have no room for one range of %d ids (ids.range_size); make the pool larger or the range smaller", s.name, size)
+		return nil, fmt.Errorf("id pool: no room for one range of %[2]d ids (ids.range_size) in %[1]s; configure a larger pool or smaller ranges", s.name, size)
 	}
 	return s, nil
 }
 
-// lines calls f with the colon-separated fields of each line; a file that is
-// not there has none.
+// lines calls f with the colon-separated fields of each line; a missing file has no
+// lines.
 func lines(name string, f func(fields []string)) error {
 	file, err := os.Open(name)
 	if err != nil {
@@ -167,9 +167,8 @@ func lines(name string, f func(fields []string)) error {
 	return nil
 }
 
-// subids reads subuid(5): a user's ranges, merged, and everyone else's. The
-// host's root is never given out. Lines that are no entry are skipped, as
-// newuidmap does.
+// subids reads subuid(5): the merged ranges of a user, and those of all others. Id 0 of
+// the host is never given out. Invalid lines are skipped, as newuidmap does.
 func subids(name, user string) (own, other []Range, err error) {
 	err = lines(name, func(f []string) {
 		if len(f) != 3 {
@@ -195,7 +194,7 @@ func subids(name, user string) (own, other []Range, err error) {
 	return merge(own), other, err
 }
 
-// fileIDs are the ids of passwd(5) or group(5), whose third field they are.
+// fileIDs returns the ids in passwd(5) or group(5), the third field of both.
 func fileIDs(name string) (ids []Range, err error) {
 	err = lines(name, func(f []string) {
 		if len(f) < 3 {
@@ -238,8 +237,8 @@ func intersect(a, b []Range) []Range {
 	return merge(out)
 }
 
-// subtract leaves out the ranges of a grid of size that hold a used id, so
-// that what is left keeps its alignment.
+// subtract removes the ranges of a grid of size that contain a used id, so that the
+// rest keeps its alignment.
 func subtract(pool Range, used []Range, size uint32) []Range {
 	parts := []Range{pool}
 	for _, u := range used {

@@ -126,7 +126,7 @@ func TestPools(t *testing.T) {
 			[]Range{{1<<20 + 65536, 65536}},
 			"1048576-1245183",
 		},
-		{"holds root", nil, Pool{Start: 0, Size: 1 << 20}, nil, "must not hold root"},
+		{"holds root", nil, Pool{Start: 0, Size: 1 << 20}, nil, "must not contain id 0"},
 		{"beyond the last id", nil, Pool{Start: 1<<32 - 65536, Size: 65536}, nil, "4294967294"},
 		{"smaller than a range", nil, Pool{Start: 1 << 20, Size: 65535}, nil, "ids.range_size"},
 	} {

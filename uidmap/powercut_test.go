@@ -66,7 +66,7 @@ func cut(t *testing.T, f func(), disks ...*disk) {
 	f()
 }
 
-// TestPowerCut: whatever has come to the disk of what Shift, Revert and Settle wrote when the
+// TestPowerCut: whatever has come to the disk of what Shift, Revert and FinishReverts wrote when the
 // power is cut, Revert gives each file back what it had. The journal and the tree are on disks
 // of their own: one of them has all that was written to it, the other nothing but what was
 // waited for; or the tree has what was written up to some step, so that it may lie between
@@ -118,7 +118,7 @@ func TestPowerCut(t *testing.T) {
 			do("Shift", func() error { return Shift(j, root, m, m) })
 			do("Revert", func() error { return Revert(j, root) })
 		}
-		do("Settle", func() error { _, err := Settle(j); return err })
+		do("FinishReverts", func() error { _, err := FinishReverts(j); return err })
 		trees.sync(t)
 		journals.sync(t)
 	}

@@ -17,24 +17,24 @@ import (
 	"sysbox/runtime/sys"
 )
 
-// A record is the file "r-START-SIZE" in the allocator's folder: the name
-// alone reserves the range. It is made complete under the name "new" and then
-// renamed, so a reader never sees half of one. Its flock is held while the
-// owner's shim lives.
+// A record is the file "r-START-SIZE" in the allocator's directory: the name
+// alone reserves the range. It is written under the name "new" and then renamed,
+// so a reader never sees half of one. The owner's shim holds its flock while it
+// lives.
 //
-// A reader leaves fields that it does not know alone, those of versions before this one, too.
-// So what is added needs no higher version; what earlier readers would get wrong does. A
-// later version keeps "version", in a JSON object of at most maxRecord bytes, and the name.
+// A reader ignores unknown fields, including those of earlier versions. So a new field needs
+// no higher version, unless earlier readers would misunderstand the record. A later version
+// keeps "version", in a JSON object of at most maxRecord bytes, and the name.
 type record struct {
 	Owner string `json:"owner"`
 	// Version is recordVersion; 0, of the first versions, has the same form.
 	Version int `json:"version"`
 }
 
-// recordVersion is the version of records that are written, and the highest that is read.
+// recordVersion is the version of records written, and the highest one read.
 const recordVersion = 1
 
-// maxRecord bounds what is read of a record.
+// maxRecord bounds how much of a record is read.
 const maxRecord = 64 << 10
 
 const unfinished = "new"
@@ -46,15 +46,15 @@ func parseRecordName(name string) (r Range, ok bool) {
 	return r, err == nil && n == 2 && r.Size > 0 && recordName(r) == name
 }
 
-// indexName is a symbolic link to the owner's record, a hint: it is made
-// before the record and removed after it, and what it leads to is compared.
+// indexName is a symbolic link to the record of the owner. It is a hint: it is made
+// before the record and removed after it, and readers check where it leads.
 func indexName(owner string) string {
 	h := sha256.Sum256([]byte(owner))
 	return "o-" + hex.EncodeToString(h[:12])
 }
 
-// openRecord opens a record and reads its owner; "" if the file says nothing
-// that can be read. The error [isLater] if a later version wrote it.
+// openRecord opens a record and reads its owner; "" if the content is not readable. The
+// error satisfies [isLater] if a later version wrote it.
 func (a *Allocator) openRecord(name string) (f *os.File, owner string, err error) {
 	f, err = a.open(name, unix.O_RDWR|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
 	if err != nil {
@@ -76,8 +76,8 @@ func (a *Allocator) openRecord(name string) (f *os.File, owner string, err error
 	return f, owner, nil
 }
 
-// find opens the owner's record; fs.ErrNotExist if it has none. The allocator
-// is locked.
+// find opens the record of the owner; fs.ErrNotExist if it has none. The allocator is
+// locked.
 func (a *Allocator) find(owner string) (*os.File, Range, error) {
 	name, err := os.Readlink(a.path(indexName(owner)))
 	r, ok := parseRecordName(name)
@@ -95,8 +95,8 @@ func (a *Allocator) find(owner string) (*os.File, Range, error) {
 	return f, r, nil
 }
 
-// write makes the record of a range that is free and returns it locked. The
-// allocator is locked, so "new" is either ours or what a killed one left.
+// write makes the record of a free range and returns it locked. The allocator is
+// locked, so an existing "new" was left by a killed process.
 func (a *Allocator) write(r Range, owner string) (*os.File, error) {
 	b, err := json.Marshal(record{Owner: owner, Version: recordVersion})
 	if err != nil {
@@ -126,7 +126,7 @@ func (a *Allocator) write(r Range, owner string) (*os.File, error) {
 	index := a.path(indexName(owner))
 	if owner != "" {
 		if err := os.Symlink(recordName(r), index); err != nil {
-			// A record of the owner's that is gone or was given to another.
+			// The index leads to a record that is gone or belongs to another owner.
 			if err = os.Remove(index); err == nil {
 				err = os.Symlink(recordName(r), index)
 			}
@@ -145,7 +145,7 @@ func (a *Allocator) write(r Range, owner string) (*os.File, error) {
 	return f, nil
 }
 
-// remove deletes a record, and the owner's index if it leads there. The
+// remove deletes a record, and the index of the owner if it leads there. The
 // allocator is locked.
 func (a *Allocator) remove(r Range, owner string) error {
 	name := recordName(r)
@@ -154,7 +154,7 @@ func (a *Allocator) remove(r Range, owner string) error {
 	}
 	if a.former != "" {
 		if link, err := os.Readlink(filepath.Join(a.former, name)); err == nil && link == a.path(name) {
-			os.Remove(filepath.Join(a.former, name)) // if it stays, rangesBut removes it
+			os.Remove(filepath.Join(a.former, name)) // if it stays, rangesExcept removes it
 		}
 	}
 	if owner == "" {
@@ -189,8 +189,8 @@ func (a *Allocator) records() ([]Range, error) {
 	return out, nil
 }
 
-// pruneIndex removes an index without its record: what was killed while it
-// made one leaves that.
+// pruneIndex removes an index without a record, which a process leaves if it is killed
+// while it makes one.
 func (a *Allocator) pruneIndex(name string) {
 	link, err := os.Readlink(a.path(name))
 	if err != nil {

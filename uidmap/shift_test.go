@@ -169,10 +169,10 @@ func diff(a, b []string) string {
 	return strings.Join(out, "\n")
 }
 
-// noFiles fails the test if Settle leaves a journal.
+// noFiles fails the test if FinishReverts leaves a journal.
 func noFiles(t *testing.T, dir string) {
 	t.Helper()
-	_, err := Settle(dir)
+	_, err := FinishReverts(dir)
 	must(t, err)
 	if e, err := os.ReadDir(dir); err != nil || len(e) != 0 {
 		t.Errorf("journals left: %v, %v", e, err)

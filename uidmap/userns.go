@@ -12,13 +12,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// UserNS makes a user namespace with these mappings and no process in it, for
-// mounts that have mappings of their own (runtime-spec, mounts, uidMappings).
-// The caller closes it.
+// UserNS makes a user namespace with these mappings and without processes, for
+// mounts that have their own mappings (runtime-spec, mounts, uidMappings). The
+// caller closes it.
 //
-// A namespace begins with a process: here one whose whole program is to sleep,
-// executed from a memfd so that nothing of the caller's memory is in it, and
-// killed as soon as its namespace is open.
+// A namespace starts with a process: here one that only sleeps. It is executed from
+// a memfd, so that it has no memory of the caller, and killed as soon as its
+// namespace is open.
 func UserNS(uid, gid Map) (*os.File, error) {
 	for name, m := range map[string]Map{"uid": uid, "gid": gid} {
 		if err := m.Check(); err != nil {
@@ -30,8 +30,8 @@ func UserNS(uid, gid Map) (*os.File, error) {
 		err error
 	}
 	done := make(chan result)
-	// On another goroutine: the caller's thread may have other file-system ids,
-	// another root or mount namespace, and its child would have them, too.
+	// On another goroutine: the thread of the caller may have other file-system ids,
+	// another root or mount namespace, which the child would inherit.
 	go func() {
 		// The child's parent-death signal comes when its thread ends.
 		runtime.LockOSThread()
@@ -80,7 +80,7 @@ func makeUserNS(uid, gid Map) (*os.File, error) {
 		openErr = errors.Join(openErr, err)
 	}
 	for {
-		// ECHILD: a reaper of all children was quicker.
+		// ECHILD: a reaper of all children was faster.
 		if _, err := unix.Wait4(pid, nil, 0, nil); err != unix.EINTR {
 			break
 		}
@@ -102,7 +102,7 @@ func procMap(m Map) []syscall.SysProcIDMap {
 	return out
 }
 
-// sleeper is a memfd with a static ELF that sleeps until it is killed.
+// sleeper returns a memfd with a static ELF that sleeps until it is killed.
 func sleeper() (*os.File, error) {
 	fd, err := unix.MemfdCreate("sysbox-userns", unix.MFD_CLOEXEC|unix.MFD_EXEC)
 	if err == unix.EINVAL { // Linux before 6.3
@@ -119,7 +119,7 @@ func sleeper() (*os.File, error) {
 	return f, nil
 }
 
-// sleeperELF is an ELF header, one program header (elf(5)) and the code.
+// sleeperELF returns an ELF header, one program header (elf(5)) and the code.
 func sleeperELF() []byte {
 	const base, headers = 0x400000, 64 + 56
 	le := binary.LittleEndian

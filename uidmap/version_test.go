@@ -41,7 +41,7 @@ func TestRecordOfLaterVersion(t *testing.T) {
 			b, err := Open(t.TempDir(), Pool{Start: 1 << 20, Size: 2 << 16, RangeSize: 65536, etc: "/nonexistent"})
 			must(t, err)
 			defer b.Close()
-			b.Heed(dir)
+			b.AvoidRangesIn(dir)
 			if _, err := b.Acquire("ns/a"); err == nil || !strings.Contains(err.Error(), newestForm) {
 				t.Errorf("Acquire where the record is in the former directory: %v", err)
 			}
@@ -128,8 +128,8 @@ func TestJournalOfLaterVersion(t *testing.T) {
 				}
 				untouched(what)
 			}
-			for _, when := range []string{"Settle", "Settle without the tree"} {
-				if gone, err := Settle(dir); err != nil || len(gone) > 0 {
+			for _, when := range []string{"FinishReverts", "FinishReverts without the tree"} {
+				if gone, err := FinishReverts(dir); err != nil || len(gone) > 0 {
 					t.Errorf("%s: %v, %v", when, gone, err)
 				}
 				untouched(when)

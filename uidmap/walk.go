@@ -10,19 +10,19 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// walk calls f with an O_PATH handle of root and of each object below it in
-// the same mount, and with its path below root; "" for one that is longer than a path can
-// be, which would take time by the square of the depth to build, and leads nowhere.
+// walk calls f with an O_PATH handle of root and of each object below it in the same
+// mount, and with its path below root. The path is "" if it is longer than a path can
+// be: building it would take quadratic time, and it would not lead to the object.
 //
-// A container made the tree: it may be deeper than there are descriptors, so
-// only one folder is open at a time, and its parent is found again by "..",
-// and compared.
+// A container made the tree: it may be deeper than the number of file descriptors. So
+// only one directory is open at a time; walk finds its parent again by ".." and compares
+// it.
 func walk(root *os.File, f func(h int, st *unix.Stat_t, path func() string) error) error {
 	type frame struct {
 		dev, ino uint64
 		name     string
-		length   int      // of its path, with a slash behind
-		below    []string // folders yet to be visited
+		length   int      // of its path with a trailing slash
+		below    []string // directories to visit
 	}
 	var stack []frame
 	where := func(name string) func() string {
@@ -37,7 +37,7 @@ func walk(root *os.File, f func(h int, st *unix.Stat_t, path func() string) erro
 			return p.String() + name
 		}
 	}
-	// enter visits what is in a folder, but not what is in its folders.
+	// enter visits the content of a directory, but not of its subdirectories.
 	enter := func(dir *os.File, name string) error {
 		var st unix.Stat_t
 		if err := unix.Fstat(int(dir.Fd()), &st); err != nil {
@@ -54,7 +54,7 @@ func walk(root *os.File, f func(h int, st *unix.Stat_t, path func() string) erro
 			for _, n := range names {
 				h, err := openBelow(int(dir.Fd()), n, unix.O_PATH)
 				if errors.Is(err, unix.EXDEV) || errors.Is(err, unix.ENOENT) {
-					continue // a mount; removed meanwhile
+					continue // a mount, or removed meanwhile
 				}
 				if err != nil {
 					return fmt.Errorf("open %s: %w", where(n)(), err)
@@ -127,12 +127,12 @@ func walk(root *os.File, f func(h int, st *unix.Stat_t, path func() string) erro
 			return err
 		}
 		if want := stack[len(stack)-1]; uint64(st.Dev) != want.dev || st.Ino != want.ino {
-			return fmt.Errorf("%s was moved while owners were changed; see that nothing uses the tree, and try again", where("")())
+			return fmt.Errorf("%s was moved while its owners were being changed; make sure that nothing uses the tree and try again", where("")())
 		}
 	}
 }
 
-// openBelow opens an object in a folder; EXDEV if it is in another mount.
+// openBelow opens an object in a directory; EXDEV if it is in another mount.
 func openBelow(dir int, name string, flags uint64) (int, error) {
 	for {
 		fd, err := unix.Openat2(dir, name, &unix.OpenHow{

@@ -61,7 +61,7 @@ func ownStatus(name string) string {
 // EPERM for all of them, and does not say which it was.
 func Surroundings() []string {
 	var out []string
-	if uid, _, err := uidmap.Of("/proc/self/ns/user"); err == nil && uid.Len() < 1<<32-1 {
+	if uid, _, err := uidmap.ReadMaps("/proc/self/ns/user"); err == nil && uid.Len() < 1<<32-1 {
 		out = append(out, fmt.Sprintf("it runs in a user namespace, as in a container, with no more than %d ids", uid.Len()))
 	}
 	if missing := MissingCapabilities(); len(missing) > 0 {

@@ -21,7 +21,7 @@ func CheckJoined(p *plan.Plan, proc string, allowHostRoot bool) error {
 	if !JoinsUser(p) {
 		return nil
 	}
-	uid, gid, err := uidmap.Of(proc + "/ns/user")
+	uid, gid, err := uidmap.ReadMaps(proc + "/ns/user")
 	if err != nil {
 		return err
 	}
@@ -38,7 +38,7 @@ func CompareMaps(p *plan.Plan, uid, gid uidmap.Map, allowHostRoot bool) error {
 	}{{"linux.uidMappings", uid, p.IDs.UID}, {"linux.gidMappings", gid, p.IDs.GID}} {
 		slices.SortFunc(m.theirs, func(a, b uidmap.Mapping) int { return cmp.Compare(a.ContainerID, b.ContainerID) })
 		if plan.MapsHostRoot(m.theirs) && !allowHostRoot {
-			return fmt.Errorf("linux.namespaces: the user namespace %s maps the host's root; %s", user.Path, plan.HostRootWayOut)
+			return fmt.Errorf("linux.namespaces: the user namespace %s maps the host's root; %s", user.Path, plan.HostRootHint)
 		}
 		if !slices.Equal(m.theirs, m.given) {
 			return fmt.Errorf("%s: it is %v, and the user namespace %s has %v; give the same", m.field, m.given, user.Path, m.theirs)

@@ -61,7 +61,7 @@ func TestChownedOverlay(t *testing.T) {
 		if st, err := os.Stat(upper + "/su"); err != nil || st.Mode()&os.ModeSetuid == 0 {
 			t.Errorf("after Revert su: %v, %v", st.Mode(), err)
 		}
-		if _, err := uidmap.Settle(journal); err != nil {
+		if _, err := uidmap.FinishReverts(journal); err != nil {
 			t.Fatal(err)
 		}
 		if left, err := os.ReadDir(journal); err != nil || len(left) > 0 {

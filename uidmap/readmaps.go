@@ -6,9 +6,9 @@ import (
 	"strings"
 )
 
-// Of reads the maps of the user namespace that /proc/PID/ns/user names; of
-// one that is pinned elsewhere they cannot be read.
-func Of(nsPath string) (uid, gid Map, err error) {
+// ReadMaps reads the maps of the user namespace at /proc/PID/ns/user. The maps of a
+// namespace that is pinned elsewhere cannot be read.
+func ReadMaps(nsPath string) (uid, gid Map, err error) {
 	proc, ok := strings.CutSuffix(nsPath, "/ns/user")
 	if !ok || !strings.HasPrefix(proc, "/proc/") {
 		return nil, nil, errors.New("its maps can only be read through /proc/PID/ns/user")
