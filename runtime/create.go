@@ -145,7 +145,7 @@ func (c *creation) record(ctx context.Context) error {
 	if _, err := reclaimRecord(ctx, c.log, d, name); err != nil {
 		return fmt.Errorf("remove what is left of another container %s: %w", c.rec.ID, err)
 	}
-	c.warn(c.plan.Notes...)
+	c.warn(c.plan.Warnings...)
 	if c.rec.Shim, err = state.Self(); err != nil {
 		return err
 	}
@@ -247,7 +247,7 @@ func (c *creation) takeIDs() error {
 	}
 	ids := &c.plan.IDs
 	path := c.plan.Namespaces.User.Path
-	uid, gid, err := uidmap.Of(path)
+	uid, gid, err := uidmap.ReadMaps(path)
 	if err != nil && len(ids.UID) > 0 {
 		return nil // it is pinned: CheckJoined looks once init is in it
 	}

@@ -29,7 +29,7 @@ func (c *Container) Exec(_ context.Context, r ExecRequest) (*Process, error) {
 	if err := host.CheckLabel("process.selinuxLabel", p.SELinuxLabel); err != nil {
 		return nil, err
 	}
-	c.warn(p.Notes...)
+	c.warn(p.Warnings...)
 	if !hasEnv(p.Env, "HOME") {
 		p.Env = append(p.Env, "HOME="+c.homes.Now(c.init, p.UID))
 	}

@@ -141,7 +141,7 @@ func TestUpdateRefusesTheHost(t *testing.T) {
 		"disks":      {Allow: true, Type: "b", Access: "r"},
 	} {
 		err := c.Update(t.Context(), &specs.LinuxResources{Devices: []specs.LinuxDeviceCgroup{r}})
-		var refusal *plan.Refusal
+		var refusal *plan.ValidationError
 		if !errors.As(err, &refusal) || refusal.Field != "linux.resources.devices[0]" {
 			t.Errorf("%s: %v", name, err)
 		}

@@ -437,7 +437,7 @@ func TestStorageOfDataRoot(t *testing.T) {
 		"huge and sparse": {func(p string) error {
 			return errors.Join(os.WriteFile(p, []byte(`{"data-root": "`+root+`"`), 0o644), os.Truncate(p, 10<<30))
 		}, "more than 65536 bytes", 1},
-		"of the system": {func(p string) error { return os.WriteFile(p, []byte(`{"data-root": "/etc"}`), 0o644) }, "belongs to the system", 1},
+		"of the system": {func(p string) error { return os.WriteFile(p, []byte(`{"data-root": "/etc"}`), 0o644) }, "is a system directory", 1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newSnapshot(t)

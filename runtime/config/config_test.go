@@ -51,7 +51,7 @@ func TestConfig(t *testing.T) {
 		{"[settings]\nhonor_caps = {default = \"TRUE\"}", []string{"line 2: ", "settings.honor_caps.default takes true or false"}},
 		{"[settings]\nhonor_caps = true", []string{"line 2: ", "settings.honor_caps is a table", "settings.honor_caps.from takes a list"}},
 		{"[settings.skip_uid_shift]\ndefault = [\"/data\", \"x\"]", []string{", line 2: settings.skip_uid_shift.default is \"/data,x\"", "\"x\" is not an absolute path"}},
-		{"[settings.no_new_privileges]\ndefault = \"ignore\"", []string{", line 2: settings.no_new_privileges.default is \"ignore\": it is neither honour nor lift"}},
+		{"[settings.no_new_privileges]\ndefault = \"ignore\"", []string{", line 2: settings.no_new_privileges.default is \"ignore\": it must be honour or lift"}},
 		{"[settings.no_new_privileges]\nfrom = []", []string{"line 2: settings.no_new_privileges.from is no key"}},
 		{"[settings]\n\nnonsense = 1", []string{"line 3: settings.nonsense is no key", "settings.sources"}},
 		{"\n[ids]\nnonsense = 1", []string{"line 3: ids.nonsense is no key", "state_dir", "ids.range_size"}},

@@ -64,8 +64,8 @@ func (c *Settings) policy(file string, lines map[string]int) (plan.Policy, error
 	} {
 		key := "settings." + s.name
 		if s.value != nil && *s.value != "" {
-			if why, wayOut := plan.CheckSetting(s.name, *s.value); why != "" {
-				return p, fmt.Errorf("configuration %s: %s.default is %q: %s; %s", at(key+".default"), key, *s.value, why, wayOut)
+			if problem := plan.CheckSetting(s.name, *s.value); problem != "" {
+				return p, fmt.Errorf("configuration %s: %s.default is %q: %s", at(key+".default"), key, *s.value, problem)
 			}
 		}
 		from, err := sources(key+".from", s.from, at)

@@ -24,9 +24,9 @@ func CheckLabel(field, label string) error {
 	}
 	defer f.Close()
 	if _, err := f.WriteString(label); errors.Is(err, unix.EINVAL) {
-		return &plan.Refusal{
-			Field: field, Value: label, Why: "SELinux's policy on this host does not have it",
-			WayOut: "give a user, role, type and level of the policy, or load one that has them",
+		return &plan.ValidationError{
+			Field: field, Value: label, Reason: "the SELinux policy of this host does not have it",
+			Hint: "use a user, role, type and level of the policy, or load one that has them",
 		}
 	}
 	return nil

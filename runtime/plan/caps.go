@@ -7,8 +7,8 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 )
 
-// capabilityNames are in the kernel's order (include/uapi/linux/capability.h,
-// Linux 5.9 … 6.18), so that the index is the capability's number.
+// capabilityNames are in the order of the kernel (include/uapi/linux/capability.h,
+// Linux 5.9 … 6.18): the index is the number of the capability.
 var capabilityNames = []string{
 	"CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_DAC_READ_SEARCH", "CAP_FOWNER", "CAP_FSETID",
 	"CAP_KILL", "CAP_SETGID", "CAP_SETUID", "CAP_SETPCAP", "CAP_LINUX_IMMUTABLE",
@@ -21,8 +21,8 @@ var capabilityNames = []string{
 	"CAP_CHECKPOINT_RESTORE",
 }
 
-// allCaps are all capabilities of the kernel. A last one above 63 cannot be:
-// the kernel has two 32-bit words of them.
+// allCaps returns all capabilities of the kernel up to last. None is above 63: the
+// kernel stores them in two 32-bit words.
 func allCaps(last int) uint64 {
 	if last >= 63 {
 		return ^uint64(0)
@@ -30,9 +30,9 @@ func allCaps(last int) uint64 {
 	return 1<<(last+1) - 1
 }
 
-// parseCaps reads a set. What the kernel does not have is noted, not refused:
-// runtime-spec 1.3 (config.md, "capabilities") wants a warning.
-func parseCaps(field string, names []string, last int, notes *[]string) uint64 {
+// parseCaps reads a set. A capability that the kernel lacks gives a warning, not an
+// error, as runtime-spec 1.3 (config.md, "capabilities") asks.
+func parseCaps(field string, names []string, last int, warnings *[]string) uint64 {
 	var set uint64
 names:
 	for _, n := range names {
@@ -42,12 +42,12 @@ names:
 				continue names
 			}
 		}
-		*notes = append(*notes, fmt.Sprintf("%s: %q left out: this kernel has no such capability", field, n))
+		*warnings = append(*warnings, fmt.Sprintf("%s: %q left out: this kernel has no such capability", field, n))
 	}
 	return set
 }
 
-// capNames are the names of a set, for notes.
+// capNames names the capabilities of a set, for warnings.
 func capNames(set uint64) string {
 	var names []string
 	for i := range 64 {
@@ -65,24 +65,24 @@ func capNames(set uint64) string {
 // specCaps are the capabilities of the spec, made consistent: the kernel
 // grants an effective one only if it is permitted, an ambient one only if it
 // is both permitted and inheritable (capabilities(7)).
-func specCaps(c *specs.LinuxCapabilities, last int, notes *[]string) Capabilities {
+func specCaps(c *specs.LinuxCapabilities, last int, warnings *[]string) Capabilities {
 	if c == nil {
 		return Capabilities{}
 	}
 	const f = "process.capabilities."
 	return Capabilities{
-		Bounding:    parseCaps(f+"bounding", c.Bounding, last, notes),
-		Effective:   parseCaps(f+"effective", c.Effective, last, notes),
-		Inheritable: parseCaps(f+"inheritable", c.Inheritable, last, notes),
-		Permitted:   parseCaps(f+"permitted", c.Permitted, last, notes),
-		Ambient:     parseCaps(f+"ambient", c.Ambient, last, notes),
+		Bounding:    parseCaps(f+"bounding", c.Bounding, last, warnings),
+		Effective:   parseCaps(f+"effective", c.Effective, last, warnings),
+		Inheritable: parseCaps(f+"inheritable", c.Inheritable, last, warnings),
+		Permitted:   parseCaps(f+"permitted", c.Permitted, last, warnings),
+		Ambient:     parseCaps(f+"ambient", c.Ambient, last, warnings),
 	}
 }
 
-func (c *Capabilities) limit(notes *[]string) {
-	cut := func(name string, set *uint64, to uint64, why string) {
+func (c *Capabilities) limit(warnings *[]string) {
+	cut := func(name string, set *uint64, to uint64, reason string) {
 		if extra := *set &^ to; extra != 0 {
-			*notes = append(*notes, fmt.Sprintf("process.capabilities.%s: %s left out: not in %s", name, capNames(extra), why))
+			*warnings = append(*warnings, fmt.Sprintf("process.capabilities.%s: %s left out: not in %s", name, capNames(extra), reason))
 			*set &= to
 		}
 	}
@@ -92,18 +92,18 @@ func (c *Capabilities) limit(notes *[]string) {
 	cut("ambient", &c.Ambient, c.Permitted&c.Inheritable, "permitted and inheritable")
 }
 
-// processCaps decides on the capabilities of a process. The root of a system
-// container has all of them, over its own user namespace; inheritable and
-// ambient stay as the spec says, since a set of them would reach programs that
-// root starts as other users (CVE-2022-27650, CVE-2022-29162).
-func processCaps(c *specs.LinuxCapabilities, uid uint32, p *Plan, f Facts, notes *[]string) Capabilities {
-	caps := specCaps(c, f.CapLast, notes)
+// processCaps decides the capabilities of a process. Root of a system container
+// has all of them, over its own user namespace. Inheritable and ambient stay as in
+// the spec, since programs that root starts as other users would inherit a full set
+// (CVE-2022-27650, CVE-2022-29162).
+func processCaps(c *specs.LinuxCapabilities, uid uint32, p *Plan, f Facts, warnings *[]string) Capabilities {
+	caps := specCaps(c, f.CapLast, warnings)
 	if p.System && !p.HonorCaps {
 		caps.Bounding = allCaps(f.CapLast)
 		if uid == 0 {
 			caps.Permitted, caps.Effective = caps.Bounding, caps.Bounding
 		}
 	}
-	caps.limit(notes)
+	caps.limit(warnings)
 	return caps
 }

@@ -22,8 +22,8 @@ var defaultDevices = []Device{
 	{Path: "/dev/tty", Type: "c", Major: 5, Minor: 0, Mode: 0o666},
 }
 
-// dangerous are character devices that are the host itself: with one of them
-// no namespace holds. Numbers from Documentation/admin-guide/devices.txt.
+// dangerous are character devices that give access to the host itself, past all
+// namespaces. Numbers from Documentation/admin-guide/devices.txt.
 var dangerous = []struct {
 	major, first, last int64
 	what               string
@@ -52,25 +52,25 @@ const (
 	maxMinor = 1<<20 - 1
 )
 
-const devicesWayOut = "leave it out, as no container is given it; if it came with --privileged, leave that out (a system container has all capabilities in its own user namespace; in CRI set privileged_without_host_devices)"
+const devicesHint = "remove it, since containers never get this device; if --privileged added it, drop --privileged (a system container has all capabilities in its own user namespace; in CRI set privileged_without_host_devices)"
 
-const blockWayOut = "leave it out, or have the administrator add it to block_devices in the configuration; if it came with --privileged, leave that out"
+const blockHint = "remove it or add it to block_devices in the configuration; if --privileged added it, drop --privileged"
 
 // DeviceNumber is a block device's major and minor number.
 type DeviceNumber [2]int64
 
-// dangerOf says what of the host a device is, or "", and the way out. A minor below 0
-// stands for all of them. Of block devices those in blocks are none of the host's.
-func dangerOf(typ string, major, minor int64, blocks map[DeviceNumber]bool) (what, wayOut string) {
+// dangerOf says what part of the host a device gives access to, or "", and the hint. A minor
+// below 0 stands for all minors. Block devices in blocks are allowed.
+func dangerOf(typ string, major, minor int64, blocks map[DeviceNumber]bool) (what, hint string) {
 	if typ == "b" {
 		if blocks[DeviceNumber{major, minor}] {
 			return "", ""
 		}
-		return "a disk of the host's", blockWayOut
+		return "a disk of the host", blockHint
 	}
 	for _, d := range dangerous {
 		if d.major == major && (minor < 0 || minor >= d.first && minor <= d.last) {
-			return d.what, devicesWayOut
+			return d.what, devicesHint
 		}
 	}
 	return "", ""
@@ -90,41 +90,41 @@ func makeDevices(in Input, p *Plan) error {
 			continue
 		}
 		if have := p.Devices[at]; have.Type != dev.Type || have.Major != dev.Major || have.Minor != dev.Minor {
-			return refuse(item("linux.devices", i), dev.Path, fmt.Sprintf("it is %s %d:%d there, but %s %d:%d elsewhere in the plan", dev.Type, dev.Major, dev.Minor, have.Type, have.Major, have.Minor), "give each path one device")
+			return invalid(item("linux.devices", i), dev.Path, fmt.Sprintf("it is %s %d:%d here but %s %d:%d elsewhere in the plan", dev.Type, dev.Major, dev.Minor, have.Type, have.Major, have.Minor), "use one device for each path")
 		}
-		p.Devices[at] = dev // its mode and owner
+		p.Devices[at] = dev // the spec sets its mode and owner
 	}
 	return nil
 }
 
-// taken are paths in /dev that are not for devices of the spec.
-var taken = []string{"/dev/ptmx", "/dev/console", "/dev/fd", "/dev/stdin", "/dev/stdout", "/dev/stderr", "/dev/pts", "/dev/shm", "/dev/mqueue", hidden}
+// reserved are paths in /dev that the spec may not use for devices.
+var reserved = []string{"/dev/ptmx", "/dev/console", "/dev/fd", "/dev/stdin", "/dev/stdout", "/dev/stderr", "/dev/pts", "/dev/shm", "/dev/mqueue", hidden}
 
-// hidden is where the mount tree keeps what is not for the container's eyes.
+// hidden is where the mount tree keeps mounts that the container must not see.
 const hidden = "/dev/.sysbox"
 
 func specDevice(field string, d specs.LinuxDevice, blocks map[DeviceNumber]bool) (Device, error) {
 	name := d.Path
-	bad := func(why, wayOut string) (Device, error) {
-		return Device{}, refuse(field, fmt.Sprintf("%s (%s %d:%d)", name, d.Type, d.Major, d.Minor), why, wayOut)
+	bad := func(reason, hint string) (Device, error) {
+		return Device{}, invalid(field, fmt.Sprintf("%s (%s %d:%d)", name, d.Type, d.Major, d.Minor), reason, hint)
 	}
 	if err := checkString(field+".path", d.Path, maxPath); err != nil {
 		return Device{}, err
 	}
 	if !path.IsAbs(d.Path) || path.Clean(d.Path) == "/" {
-		return bad("its path is not an absolute path of a file", "give one, like /dev/fuse")
+		return bad("its path must be the absolute path of a file", "use for example /dev/fuse")
 	}
 	out := Device{Path: path.Clean(d.Path), Type: d.Type, Mode: 0o666}
-	for _, t := range taken {
+	for _, t := range reserved {
 		if out.Path == t || strings.HasPrefix(out.Path, t+"/") {
 			if out.Path == "/dev/ptmx" && d.Type == "c" && d.Major == 5 && d.Minor == 2 || out.Path == "/dev/console" && d.Type == "c" && d.Major == 5 && d.Minor == 1 {
-				return bad("the container has one of its own", "leave it out")
+				return bad("the container already has its own", "remove it")
 			}
-			return bad("this path belongs to the runtime", "choose another")
+			return bad("the runtime uses this path", "choose another path")
 		}
 	}
 	if underAny(out.Path, "/proc", "/sys") {
-		return bad("nothing can be made in "+out.Path[:4], "choose a path in /dev")
+		return bad("devices cannot be created in "+out.Path[:4], "choose a path in /dev")
 	}
 	switch d.Type {
 	case "u", "c":
@@ -135,20 +135,20 @@ func specDevice(field string, d specs.LinuxDevice, blocks map[DeviceNumber]bool)
 			return bad("a FIFO has no device number", "remove it")
 		}
 	default:
-		return bad("its type is not known", "known are c (or u), b and p")
+		return bad("its type is unknown", "supported: c (or u), b and p")
 	}
 	if d.Major < 0 || d.Major > maxMajor || d.Minor < 0 || d.Minor > maxMinor {
-		return bad("Linux has device numbers up to 4095:1048575", "give one of them")
+		return bad("the largest device number of Linux is 4095:1048575", "")
 	}
 	if out.Type != "p" {
-		if what, wayOut := dangerOf(out.Type, d.Major, d.Minor, blocks); what != "" {
-			return bad("it is "+what, wayOut)
+		if what, hint := dangerOf(out.Type, d.Major, d.Minor, blocks); what != "" {
+			return bad("it is "+what, hint)
 		}
 	}
 	out.Major, out.Minor = uint32(d.Major), uint32(d.Minor)
 	if d.FileMode != nil {
 		if *d.FileMode&^(os.ModePerm|0o7777|os.ModeDevice|os.ModeCharDevice|os.ModeNamedPipe|0o170000) != 0 {
-			return bad(fmt.Sprintf("its fileMode %#o has more than permission bits", uint32(*d.FileMode)), "give permission bits only")
+			return bad(fmt.Sprintf("its fileMode %#o has more than permission bits", uint32(*d.FileMode)), "use permission bits only")
 		}
 		out.Mode = uint32(*d.FileMode & 0o777)
 	}
@@ -160,34 +160,34 @@ func specDevice(field string, d specs.LinuxDevice, blocks map[DeviceNumber]bool)
 			continue
 		}
 		if *x.from == noID {
-			return bad("its owner is no id at all", "give an id below 4294967295")
+			return bad("its owner is not a valid id", "use an id below 4294967295")
 		}
 		*x.to = *x.from
 	}
 	return out, nil
 }
 
-// CheckDeviceRules refuses a list of device rules, such as that of an update of a
-// container's limits, that allows what is the host; blocks are those of [Input]. It fills
-// in what the rules leave out.
+// CheckDeviceRules checks device rules, such as those of an update of a container's limits. It
+// rejects rules that allow access to the host, except for the block devices in blocks (see
+// [Input]), and fills in fields that a rule leaves empty.
 func CheckDeviceRules(list []specs.LinuxDeviceCgroup, blocks map[DeviceNumber]bool) error {
 	_, err := effectiveRules(list, blocks)
 	return err
 }
 
-// effectiveRules checks the device rules of the spec and leaves out those that have no
-// effect: what comes before a rule that denies everything.
+// effectiveRules checks the device rules of the spec and drops those that have no
+// effect: all rules before one that denies everything.
 func effectiveRules(list []specs.LinuxDeviceCgroup, blocks map[DeviceNumber]bool) ([]specs.LinuxDeviceCgroup, error) {
 	start := 0
 	for i := range list {
 		d := &list[i]
 		field := item("linux.resources.devices", i)
-		d.Type, d.Access = cmp.Or(d.Type, "a"), cmp.Or(d.Access, "rwm") // what version 1 of the kernel's interface takes them for
+		d.Type, d.Access = cmp.Or(d.Type, "a"), cmp.Or(d.Access, "rwm") // the defaults of the v1 interface of the kernel
 		if d.Type != "a" && d.Type != "b" && d.Type != "c" {
-			return nil, refuse(field+".type", d.Type, "it is not known", "known are a, b and c")
+			return nil, invalid(field+".type", d.Type, "unknown value", "supported: a, b and c")
 		}
 		if strings.Trim(d.Access, "rwm") != "" {
-			return nil, refuse(field+".access", d.Access, "it has other letters than r, w and m", "give some of these")
+			return nil, invalid(field+".access", d.Access, "it must consist of the letters r, w and m", "")
 		}
 		everything := d.Type == "a" && wild(d.Major) && wild(d.Minor)
 		if everything && !d.Allow && strings.Contains(d.Access, "r") && strings.Contains(d.Access, "w") {
@@ -196,19 +196,19 @@ func effectiveRules(list []specs.LinuxDeviceCgroup, blocks map[DeviceNumber]bool
 	}
 	for i, d := range list[start:] {
 		if !d.Allow || strings.Trim(d.Access, "m") == "" {
-			continue // mknod of a device is the kernel's to refuse in a user namespace
+			continue // the kernel already denies mknod of a device in a user namespace
 		}
-		if what, wayOut := ruleDanger(d, blocks); what != "" {
+		if what, hint := ruleDanger(d, blocks); what != "" {
 			value := fmt.Sprintf("allow %s %s:%s %s", d.Type, number(d.Major), number(d.Minor), d.Access)
-			return nil, refuse(item("linux.resources.devices", start+i), value, "it allows "+what, wayOut)
+			return nil, invalid(item("linux.resources.devices", start+i), value, "it allows "+what, hint)
 		}
 	}
 	return list[start:], nil
 }
 
-// deviceRules completes the device rules of the spec: nothing is allowed that is
-// not named, and what the plan adds is allowed. A device of the spec has just
-// the rules that the spec has.
+// deviceRules completes the device rules of the spec: they deny all that is not
+// allowed explicitly, and allow what the plan adds. A device of the spec gets exactly
+// the rules of the spec.
 func deviceRules(in Input, r *specs.LinuxResources, p *Plan) error {
 	l := in.Spec.Linux
 	given, err := effectiveRules(r.Devices, in.BlockDevices)
@@ -223,22 +223,22 @@ func deviceRules(in Input, r *specs.LinuxResources, p *Plan) error {
 			rules = append(rules, allow(int64(d.Major), int64(d.Minor)))
 		}
 	}
-	// /dev/console and /dev/ptmx as links and binds lead to these; 136 and
-	// above are the terminals of devpts.
+	// /dev/console and /dev/ptmx lead to these as links and binds; majors from 136
+	// on are the terminals of devpts.
 	rules = append(rules, allow(5, 1), allow(5, 2), allow(136, -1))
 	r.Devices = rules
 	return nil
 }
 
-// ruleDanger says what of the host an allowing rule gives away, or "", and the way out.
-func ruleDanger(d specs.LinuxDeviceCgroup, blocks map[DeviceNumber]bool) (what, wayOut string) {
+// ruleDanger says what part of the host an allowing rule gives access to, or "", and the hint.
+func ruleDanger(d specs.LinuxDeviceCgroup, blocks map[DeviceNumber]bool) (what, hint string) {
 	switch {
 	case d.Type == "b" && !wild(d.Major) && !wild(d.Minor):
 		return dangerOf("b", *d.Major, *d.Minor, blocks)
 	case d.Type == "b" || d.Type == "a" && !wild(d.Major):
 		return dangerOf("b", -1, -1, nil)
 	case wild(d.Major):
-		return "every device, the host's memory included", devicesWayOut
+		return "every device, the host's memory included", devicesHint
 	case wild(d.Minor):
 		return dangerOf("c", *d.Major, -1, nil)
 	}

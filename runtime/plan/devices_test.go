@@ -37,7 +37,7 @@ func TestBlockDevices(t *testing.T) {
 		in.Spec.Linux.Devices = []specs.LinuxDevice{{Path: "/dev/disk", Type: "b", Major: c.device[0], Minor: c.device[1]}}
 		in.Spec.Linux.Resources = &specs.LinuxResources{Devices: []specs.LinuxDeviceCgroup{c.rule}}
 		p, err := Make(in)
-		var r *Refusal
+		var r *ValidationError
 		switch errors.As(err, &r); {
 		case c.refused == "" && err != nil:
 			t.Errorf("%s: %v", c.name, err)

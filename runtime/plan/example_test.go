@@ -57,12 +57,12 @@ func ExampleMake_refusal() {
 	spec := smallest()
 	spec.Linux.Namespaces = spec.Linux.Namespaces[1:] // no PID namespace: the host's
 	_, err := plan.Make(plan.Input{Namespace: "default", ID: "demo", Bundle: "/run/bundle", Spec: spec, Facts: facts})
-	var refusal *plan.Refusal
+	var refusal *plan.ValidationError
 	if errors.As(err, &refusal) {
 		fmt.Println("field:", refusal.Field)
 	}
 	fmt.Println(err)
 	// Output:
 	// field: linux.namespaces
-	// linux.namespaces: it has no "pid", so the container would see and signal the host's processes; leave out --pid=host (Kubernetes: hostPID)
+	// linux.namespaces: it has no "pid", so the container would see and signal the processes of the host; remove --pid=host (Kubernetes: hostPID)
 }

@@ -152,7 +152,7 @@ func TestEveryFieldIsAccountedFor(t *testing.T) {
 }
 
 func isRefusal(err error) bool {
-	var r *Refusal
+	var r *ValidationError
 	return errors.As(err, &r)
 }
 

@@ -22,11 +22,11 @@ func fuzzFacts(which byte) Facts {
 	return f
 }
 
-// refusalOf checks that an error is a whole [Refusal], in one sentence.
-func refusalOf(t *testing.T, err error) (r *Refusal) {
+// refusalOf checks that an error is a whole [ValidationError], in one sentence.
+func refusalOf(t *testing.T, err error) (r *ValidationError) {
 	t.Helper()
-	if !errors.As(err, &r) || r.Field == "" || r.Why == "" || strings.ContainsAny(err.Error(), "\n\x00") {
-		t.Errorf("not a whole Refusal of one line: %q", err)
+	if !errors.As(err, &r) || r.Field == "" || r.Reason == "" || strings.ContainsAny(err.Error(), "\n\x00") {
+		t.Errorf("not a whole ValidationError of one line: %q", err)
 	}
 	return r
 }
@@ -98,7 +98,7 @@ func FuzzMake(f *testing.F) {
 }
 
 // FuzzSettings: no variable and no annotation makes a plan weaker than without, and those
-// that are not known are refused with the list of those that are.
+// that are not supported: refused with the list of those that are.
 func FuzzSettings(f *testing.F) {
 	f.Add("SYSBOX_SYSCONT_MODE=FALSE", "io.sysbox.honor-caps", "true", "docker")
 	f.Add("SYSBOX_NO_SUCH=1", "io.sysbox.no-such", "", "ctr")
@@ -123,16 +123,16 @@ func FuzzSettings(f *testing.F) {
 		}
 		refusalOf(t, err)
 		name, _, _ := strings.Cut(env, "=")
-		var r *Refusal
-		if !errors.As(err, &r) || r.Why != "no such variable is known" && r.Why != "no such annotation is known" {
+		var r *ValidationError
+		if !errors.As(err, &r) || r.Reason != "unknown variable" && r.Reason != "unknown annotation" {
 			return
 		}
 		for _, known := range knownSettings {
 			if name == "SYSBOX_"+known && r.Field == "process.env" {
 				t.Errorf("%s is said to be unknown", name)
 			}
-			if all := strings.ToUpper(strings.ReplaceAll(r.WayOut, "-", "_")); !strings.Contains(all, known) {
-				t.Errorf("the way out does not name %s: %s", known, r.WayOut)
+			if all := strings.ToUpper(strings.ReplaceAll(r.Hint, "-", "_")); !strings.Contains(all, known) {
+				t.Errorf("the way out does not name %s: %s", known, r.Hint)
 			}
 		}
 	})

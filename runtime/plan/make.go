@@ -13,31 +13,31 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Make turns a spec into a plan, or answers a [Refusal] that says which of its
-// fields cannot be honoured and what to do. It changes nothing that in points
-// to, and the same input gives the same plan.
+// Make turns a spec into a plan, or returns a [ValidationError] that says which field
+// cannot be honoured and what to do. It does not modify its input, and the same
+// input gives the same plan.
 func Make(in Input) (*Plan, error) {
 	if in.Spec == nil {
-		return nil, refuse("config.json", "", "there is no spec", "give one")
+		return nil, invalid("config.json", "", "the spec is missing", "")
 	}
 	s, err := clone(in.Spec)
 	if err != nil {
-		return nil, refuse("config.json", "", "it cannot be read: "+err.Error(), "give a spec of runtime-spec 1.3")
+		return nil, invalid("config.json", "", "it cannot be read: "+err.Error(), "it must follow runtime-spec 1.3")
 	}
 	in.Spec = s
 	p := &Plan{Namespace: in.Namespace, ID: in.ID, Bundle: in.Bundle, OCIVersion: s.Version, Annotations: s.Annotations}
 	if err := checkSpec(s); err != nil {
 		return nil, err
 	}
-	set, notes, err := readSettings(s.Process.Env, s.Annotations, in.Settings)
+	set, warnings, err := readSettings(s.Process.Env, s.Annotations, in.Settings)
 	if err != nil {
 		return nil, err
 	}
-	p.Notes = append(p.Notes, notes...)
+	p.Warnings = append(p.Warnings, warnings...)
 	p.System, p.HonorCaps, p.LiftNoNewPrivs = set.SystemContainer, set.HonorCaps, set.LiftNoNewPrivs
 	p.skipShift, p.skipField = set.SkipUIDShift, set.SkipField
 	if isSandbox(s.Annotations) {
-		p.System = false // it only holds namespaces
+		p.System = false // it only holds the namespaces of the pod
 	}
 
 	if err := makeNamespaces(s.Linux, p); err != nil {
@@ -50,7 +50,7 @@ func Make(in Input) (*Plan, error) {
 		return nil, err
 	}
 	p.Systemd = p.System && len(s.Process.Args) > 0 && slices.Contains(systemdPaths, s.Process.Args[0])
-	for _, step := range []func(Input, *Plan) error{makeProcessPlan, makeRootfs, makeNames, makeSysctl, makeMounts, makeCgroup} {
+	for _, step := range []func(Input, *Plan) error{makeProcessPlan, makeRootfs, hostnames, makeSysctl, makeMounts, makeCgroup} {
 		if err := step(in, p); err != nil {
 			return nil, err
 		}
@@ -59,7 +59,7 @@ func Make(in Input) (*Plan, error) {
 		return nil, err
 	}
 	if p.Systemd && p.Process.NoNewPrivs {
-		p.note("process.noNewPrivileges is true, so that sudo, su and other setuid programs get no rights in this container; %s", noNewPrivsWayOut)
+		p.warn("process.noNewPrivileges is true, so sudo, su and other setuid programs gain no privileges in this container; %s", noNewPrivsHint)
 	}
 	p.Seccomp, p.Hooks = s.Linux.Seccomp, s.Hooks
 	if p.System && p.Seccomp != nil && in.WidenSeccomp != nil {
@@ -68,18 +68,18 @@ func Make(in Input) (*Plan, error) {
 	return p, p.CheckIDs()
 }
 
-// noNewPrivsWayOut says how setuid programs of a system container get their rights.
-const noNewPrivsWayOut = "give ctr run --allow-new-privs (Docker: leave out --security-opt no-new-privileges; Kubernetes: allowPrivilegeEscalation: true), or have the administrator set settings.no_new_privileges.default"
+// noNewPrivsHint says how setuid programs of a system container get their privileges.
+const noNewPrivsHint = "use ctr run --allow-new-privs (Docker: without --security-opt no-new-privileges; Kubernetes: allowPrivilegeEscalation: true) or set settings.no_new_privileges.default in the configuration"
 
-// isSandbox tells the container that holds a pod's namespaces (pause) by the
-// annotations of containerd and CRI-O. Believing them is safe: such a container
-// gets less than others.
+// isSandbox recognises the container that holds the namespaces of a pod (pause) by the
+// annotations of containerd and CRI-O. Trusting them is safe: such a container
+// gets fewer privileges than others.
 func isSandbox(annotations map[string]string) bool {
 	return annotations["io.kubernetes.cri.container-type"] == "sandbox" ||
 		annotations["io.kubernetes.cri-o.ContainerType"] == "sandbox"
 }
 
-// clone is a deep copy: a plan never shares memory with the spec.
+// clone makes a deep copy: a plan never shares memory with the spec.
 func clone(s *specs.Spec) (*specs.Spec, error) {
 	b, err := json.Marshal(s)
 	if err != nil {
@@ -93,17 +93,17 @@ func sortedKeys[K cmp.Ordered, V any](m map[K]V) []K {
 	return slices.Sorted(maps.Keys(m))
 }
 
-// checkSpec refuses what no later step looks at.
+// checkSpec checks the fields that no later step checks.
 func checkSpec(s *specs.Spec) error {
 	major, rest, ok := strings.Cut(s.Version, ".")
 	if !ok || major != "1" || rest == "" {
-		return refuse("ociVersion", s.Version, "it is not a version 1 of the runtime spec", `give "1.3.0"`)
+		return invalid("ociVersion", s.Version, "it must be a version 1 of the runtime spec", `use "1.3.0"`)
 	}
 	if s.Process == nil {
-		return refuse("process", "", "there is none, so there is nothing to run", "give process.args and process.cwd")
+		return invalid("process", "", "the section is missing", "set process.args and process.cwd")
 	}
 	if s.Linux == nil {
-		return refuse("linux", "", "there is no such section, so the container would have no namespaces", "give linux.namespaces")
+		return invalid("linux", "", "the section is missing, so the container would have no namespaces", "set linux.namespaces")
 	}
 	for _, other := range []struct {
 		field string
@@ -116,12 +116,12 @@ func checkSpec(s *specs.Spec) error {
 		{"freebsd", s.FreeBSD != nil},
 	} {
 		if other.given {
-			return refuse(other.field, "", "this runtime makes Linux containers", "remove the section")
+			return invalid(other.field, "", "this runtime only supports Linux containers", "remove the section")
 		}
 	}
 	l := s.Linux
 	if l.IntelRdt != nil {
-		return refuse("linux.intelRdt", "", "Intel RDT is not supported", "remove it")
+		return invalid("linux.intelRdt", "", "Intel RDT is not supported", "remove it")
 	}
 	return checkHooks(s.Hooks)
 }
@@ -144,10 +144,10 @@ func checkHooks(h *specs.Hooks) error {
 		for i, x := range kind.list {
 			field := item("hooks."+kind.name, i)
 			if !path.IsAbs(x.Path) {
-				return refuse(field+".path", x.Path, "it is not an absolute path", "give one")
+				return invalid(field+".path", x.Path, "it must be an absolute path", "")
 			}
 			if x.Timeout != nil && *x.Timeout <= 0 {
-				return refuse(field+".timeout", fmt.Sprint(*x.Timeout), "it is not above 0", "give seconds, or leave it out")
+				return invalid(field+".timeout", fmt.Sprint(*x.Timeout), "it must be above 0", "set a number of seconds or remove it")
 			}
 			for _, v := range append(append([]string{x.Path}, x.Args...), x.Env...) {
 				if err := checkString(field, v, maxArg); err != nil {
@@ -173,8 +173,8 @@ func makeProcessPlan(in Input, p *Plan) error {
 	}
 	// runtime-spec 1.3: execCPUAffinity is not for init.
 	p.ExecCPUs, proc.CPUs = proc.CPUs, ExecCPUs{}
-	p.Notes = append(p.Notes, proc.Notes...)
-	proc.Notes = nil
+	p.Warnings = append(p.Warnings, proc.Warnings...)
+	proc.Warnings = nil
 	p.Process = *proc
 	return nil
 }
@@ -182,7 +182,7 @@ func makeProcessPlan(in Input, p *Plan) error {
 func makeRootfs(in Input, p *Plan) error {
 	r := in.Spec.Root
 	if r == nil || r.Path == "" {
-		return refuse("root.path", "", "there is none", `give one, "rootfs" for instance`)
+		return invalid("root.path", "", "it is empty", `set it, for example to "rootfs"`)
 	}
 	if err := checkString("root.path", r.Path, maxPath); err != nil {
 		return err
@@ -192,30 +192,30 @@ func makeRootfs(in Input, p *Plan) error {
 		p.Rootfs.Path = path.Join(in.Bundle, p.Rootfs.Path)
 	}
 	if p.Rootfs.Path == "/" {
-		return refuse("root.path", r.Path, "it is the host's own root", "give the container a root of its own")
+		return invalid("root.path", r.Path, "it is the root of the host", "use a directory that only the container uses")
 	}
 	if label := in.Spec.Linux.MountLabel; label != "" && !in.Facts.SELinux {
-		return refuse("linux.mountLabel", label, "SELinux is not enabled on this host", "enable it, or leave the label out")
+		return invalid("linux.mountLabel", label, "SELinux is not enabled on this host", "enable it or remove the label")
 	}
 	if prop := in.Spec.Linux.RootfsPropagation; prop != "" {
 		flag, ok := propagationOptions[prop]
 		if !ok {
-			return refuse("linux.rootfsPropagation", prop, "it is not known", "known are "+strings.Join(sortedKeys(propagationOptions), ", "))
+			return invalid("linux.rootfsPropagation", prop, "unknown value", "supported: "+strings.Join(sortedKeys(propagationOptions), ", "))
 		}
 		if flag&unix.MS_SHARED != 0 {
-			return refuse("linux.rootfsPropagation", prop, notShared, "use rslave (Kubernetes: HostToContainer) or rprivate (None) instead of Bidirectional")
+			return invalid("linux.rootfsPropagation", prop, notShared, "use rslave (Kubernetes: HostToContainer) or rprivate (None) instead of Bidirectional")
 		}
 		p.Rootfs.Propagation = flag
 	}
 	return nil
 }
 
-func makeNames(in Input, p *Plan) error {
+func hostnames(in Input, p *Plan) error {
 	p.Hostname, p.Domainname = in.Spec.Hostname, in.Spec.Domainname
 	for _, x := range [][2]string{{"hostname", p.Hostname}, {"domainname", p.Domainname}} {
 		field, name := x[0], x[1]
 		if len(name) > 64 { // __NEW_UTS_LEN
-			return refuse(field, name, "the kernel takes at most 64 bytes", "shorten it")
+			return invalid(field, name, "the kernel accepts at most 64 bytes", "shorten it")
 		}
 		if err := noNUL(field, name); err != nil {
 			return err
@@ -231,7 +231,7 @@ func makeMounts(in Input, p *Plan) error {
 	}
 	for _, at := range p.skipShift {
 		if p.skipField != "" && !slices.ContainsFunc(p.Mounts, func(m Mount) bool { return m.Type == "bind" && m.Destination == at }) {
-			p.note("%s has %q, where the spec mounts no bind", p.skipField, at)
+			p.warn("%s names %q, but the spec has no bind there", p.skipField, at)
 		}
 	}
 	if err := makeDevices(in, p); err != nil {
@@ -248,24 +248,24 @@ func makeMounts(in Input, p *Plan) error {
 			systemRules[i].apply(&systemRules[i], in, p)
 		}
 	} else if !slices.ContainsFunc(p.Mounts, func(m Mount) bool { return m.Destination == "/dev" }) {
-		ownDev(&rule{name: "own-dev"}, in, p) // the default devices need a place
+		ownDev(&rule{name: "own-dev"}, in, p) // the default devices need a mount
 	}
 	if err := checkString("linux.mountLabel", in.Spec.Linux.MountLabel, maxPath); err != nil {
 		return err
 	}
 	p.MountLabel = in.Spec.Linux.MountLabel
 	labelMounts(p)
-	return settleOwners(p)
+	return assignOwners(p)
 }
 
-// labelled are the file systems whose files SELinux lets a user namespace's mount
-// label as a whole. An mqueue's root is labelled by who has mounted it; proc, sysfs and
-// cgroup have labels by the policy; the root's comes with the mounts that Create is given,
-// and a bind shows its files with their own.
+// labelled are the file systems that SELinux lets a mount of a user namespace label as a
+// whole. The root of an mqueue has the label of the process that mounts it; the policy labels
+// proc, sysfs and cgroup; the label of the root comes with the mounts of Create, and a bind
+// keeps the labels of its files.
 var labelled = []string{"tmpfs", "ramfs", "devpts"}
 
-// labelMounts gives the label to the file systems that are made for the container, but for
-// those whose options have one.
+// labelMounts adds the label to the file systems that are made for the container, unless their
+// options have one.
 func labelMounts(p *Plan) {
 	for i, m := range p.Mounts {
 		own := false
@@ -288,7 +288,7 @@ func maskPaths(field string, list []string) ([]string, error) {
 		}
 		c := path.Clean(m)
 		if !path.IsAbs(m) || c == "/" {
-			return nil, refuse(item(field, i), m, "it is not an absolute path below the root", "give one")
+			return nil, invalid(item(field, i), m, "it must be an absolute path below the root", "")
 		}
 		if !slices.Contains(out, c) {
 			out = append(out, c)
@@ -308,7 +308,7 @@ func makeCgroup(in Input, p *Plan) error {
 	}
 	for _, m := range p.Mounts {
 		if (m.Type == "cgroup" || m.Type == "cgroup2") && m.Set&unix.MOUNT_ATTR_RDONLY == 0 {
-			p.Cgroup.Delegate = true // a tree that is mounted writable is for use
+			p.Cgroup.Delegate = true // a writable cgroup mount must be usable
 		}
 	}
 	return deviceRules(in, p.Cgroup.Resources, p)

@@ -11,9 +11,9 @@ import (
 )
 
 // fsTypes are the file systems that a container may have, and whether its init
-// mounts them itself: those are what a user namespace may mount anyway, so
-// there is nothing to lock. Of the others the kernel would answer EPERM to the
-// container, and the host must not mount for it what it could not.
+// mounts them itself. It does so where a user namespace may mount the file system
+// anyway, so locking would protect nothing. For the others the kernel would return
+// EPERM to the container, so the host must not mount them for it.
 var fsTypes = map[string]struct{ own bool }{
 	"proc":        {},
 	"sysfs":       {},
@@ -28,14 +28,14 @@ var fsTypes = map[string]struct{ own bool }{
 }
 
 // procFiles are the files of /proc that a bind may replace: those that resource
-// views (LXCFS) serve. Anything else there could redirect what this runtime or
-// the container's programs write to /proc (CVE-2019-16884, CVE-2019-19921).
+// views (LXCFS) serve. Other binds could redirect what this runtime or programs of
+// the container write to /proc (CVE-2019-16884, CVE-2019-19921).
 var procFiles = []string{
 	"/proc/cpuinfo", "/proc/diskstats", "/proc/loadavg", "/proc/meminfo", "/proc/slabinfo",
 	"/proc/stat", "/proc/swaps", "/proc/uptime", "/proc/pressure/cpu", "/proc/pressure/io", "/proc/pressure/memory",
 }
 
-const notShared = "mounts made in the container cannot appear on the host across user namespaces"
+const notShared = "mounts cannot propagate from the user namespace of the container to the host"
 
 func under(p, dir string) bool {
 	return p == dir || dir == "/" || strings.HasPrefix(p, dir+"/")
@@ -45,7 +45,7 @@ func underAny(p string, dirs ...string) bool {
 	return slices.ContainsFunc(dirs, func(d string) bool { return under(p, d) })
 }
 
-// specMounts are the spec's mounts, checked and in their order.
+// specMounts returns the mounts of the spec, checked and in order.
 func specMounts(in Input, p *Plan) ([]Mount, error) {
 	var out []Mount
 	for i, m := range in.Spec.Mounts {
@@ -64,17 +64,17 @@ func specMount(field string, m specs.Mount, in Input, p *Plan) (Mount, error) {
 		return out, err
 	}
 	if m.Destination == "" {
-		return out, refuse(field+".destination", "", "it is empty", "give an absolute path")
+		return out, invalid(field+".destination", "", "it is empty", "use an absolute path")
 	}
 	out.Destination = path.Clean("/" + m.Destination)
 	if !path.IsAbs(m.Destination) {
-		p.note("%s.destination %q taken as %s: relative paths start at the root", field, m.Destination, out.Destination)
+		p.warn("%s.destination %q is relative to the root: using %s", field, m.Destination, out.Destination)
 	}
 	if out.Destination == "/" {
-		return out, refuse(field+".destination", m.Destination, "nothing can be mounted over the container's root", "use root.path")
+		return out, invalid(field+".destination", m.Destination, "a mount cannot cover the root of the container", "use root.path")
 	}
 	if under(out.Destination, hidden) {
-		return out, refuse(field+".destination", m.Destination, "this path belongs to the runtime", "choose another")
+		return out, invalid(field+".destination", m.Destination, "the runtime uses this path", "choose another path")
 	}
 	o, err := parseOptions(field, m.Options)
 	if err != nil {
@@ -90,7 +90,7 @@ func specMount(field string, m specs.Mount, in Input, p *Plan) (Mount, error) {
 		return out, err
 	}
 	if out.Propagation&unix.MS_SHARED != 0 {
-		return out, refuse(field+".options", o.shared, notShared, "use rslave (Kubernetes: HostToContainer) or rprivate (None) instead of Bidirectional")
+		return out, invalid(field+".options", o.shared, notShared, "use rslave (Kubernetes: HostToContainer) or rprivate (None) instead of Bidirectional")
 	}
 	if out.Type == "bind" {
 		return out, bindMount(field, m, o, in, p, &out)
@@ -98,15 +98,15 @@ func specMount(field string, m specs.Mount, in Input, p *Plan) (Mount, error) {
 	return out, fsMount(field, m, o, in, &out)
 }
 
-// mountIDs decides how a mount's ids are shifted.
+// mountIDs decides how the ids of a mount are shifted.
 func mountIDs(field string, m specs.Mount, o options, in Input, out *Mount) error {
 	out.IDMap, out.UID, out.GID = o.idmap, o.uid, o.gid
 	if len(m.UIDMappings)+len(m.GIDMappings) > 0 {
 		if len(m.UIDMappings) == 0 || len(m.GIDMappings) == 0 {
-			return refuse(field+".uidMappings and gidMappings", "", "one is given without the other", "give both or none")
+			return invalid(field+".uidMappings and gidMappings", "", "only one of the two is set", "set both or neither")
 		}
 		if o.uid != nil {
-			return refuse(field+".options", "idmap=", "the mount has uidMappings too", "give the mapping once")
+			return invalid(field+".options", "idmap=", "the mount also has uidMappings", "set the mapping only once")
 		}
 		var err error
 		if out.UID, err = idMap(field+".uidMappings", m.UIDMappings); err != nil {
@@ -120,10 +120,10 @@ func mountIDs(field string, m specs.Mount, o options, in Input, out *Mount) erro
 		}
 	}
 	if out.IDMap != IDMapNone && out.Type != "bind" {
-		return refuse(field, out.Type, "ids can be mapped for binds only", "remove idmap and the mount's mappings")
+		return invalid(field, out.Type, "only binds support id mappings", "remove idmap and the mappings of the mount")
 	}
 	if out.IDMap == IDMapExplicit && out.UID == nil {
-		out.IDMap = IDMapContainer // runtime-spec: by default the container's mapping
+		out.IDMap = IDMapContainer // runtime-spec: the mapping of the container is the default
 	}
 	if out.IDMap == IDMapExplicitRecursive && out.UID == nil {
 		out.IDMap, out.Recursive = IDMapContainer, true
@@ -136,23 +136,23 @@ func bindMount(field string, m specs.Mount, o options, in Input, p *Plan, out *M
 		return err
 	}
 	if m.Source == "" {
-		return refuse(field+".source", "", "a bind needs a source", "give a path on the host")
+		return invalid(field+".source", "", "a bind needs a source", "set a path on the host")
 	}
 	out.Source = path.Clean(m.Source)
 	if !path.IsAbs(out.Source) {
 		out.Source = path.Join(in.Bundle, out.Source)
 	}
 	if extra := append(o.superblock, o.data...); len(extra) > 0 {
-		return refuse(field+".options", extra[0], "it is no option of a bind, which cannot change those of the file system it shows", "check its spelling, or leave it out")
+		return invalid(field+".options", extra[0], "it is not a bind option, and a bind cannot change the options of the file system that it shows", "check its spelling or remove it")
 	}
 	if o.copyUp {
-		return refuse(field+".options", "tmpcopyup", "it is for tmpfs", "remove it")
+		return invalid(field+".options", "tmpcopyup", "it only applies to tmpfs", "remove it")
 	}
 	if underAny(out.Destination, "/proc") && !slices.Contains(procFiles, out.Destination) {
-		return refuse(field+".destination", m.Destination, "only resource views can be bound over files of /proc", "allowed are "+strings.Join(procFiles, ", "))
+		return invalid(field+".destination", m.Destination, "only resource views can be bound over files of /proc", "supported: "+strings.Join(procFiles, ", "))
 	}
 	if out.Destination == "/dev" || out.Destination == "/sys" {
-		return refuse(field+".destination", m.Destination, "the container has its own "+out.Destination, "leave the mount out, or bind single files below it")
+		return invalid(field+".destination", m.Destination, "the container has its own "+out.Destination, "remove the mount or bind single files below it")
 	}
 	if out.IDMap == IDMapNone && p.IDs.ShiftRootfs && !p.skipsShift(out.Destination) {
 		out.IDMap = IDMapContainer
@@ -164,44 +164,44 @@ func fsMount(field string, m specs.Mount, o options, in Input, out *Mount) error
 	fs, ok := fsTypes[m.Type]
 	if !ok {
 		if m.Type == "" {
-			return refuse(field+".type", "", "it is empty, and the options have no bind", "give a type, or bind or rbind")
+			return invalid(field+".type", "", "it is empty, and the options do not include bind", "set a type, or the option bind or rbind")
 		}
-		return refuse(field+".type", m.Type, "a user namespace cannot mount it", "mount it on the host and bind it; possible here are bind, "+strings.Join(sortedKeys(fsTypes), ", "))
+		return invalid(field+".type", m.Type, "it cannot be mounted in a user namespace", "mount it on the host and bind it; supported: bind, "+strings.Join(sortedKeys(fsTypes), ", "))
 	}
 	if err := checkString(field+".source", m.Source, maxPath); err != nil {
 		return err
 	}
 	out.Source, out.Own = m.Source, fs.own
 	out.Data = append(o.superblock, o.data...)
-	// A new file system is one mount, so that recursive options are plain ones.
+	// A new file system is a single mount, so recursive options equal plain ones.
 	out.Set, out.Clear = out.Set&^out.RecClear|out.RecSet, out.Clear&^(out.RecSet&^unix.MOUNT_ATTR__ATIME)|out.RecClear
 	out.RecSet, out.RecClear = 0, 0
 	if out.Propagation&unix.MS_UNBINDABLE != 0 {
-		return refuse(field+".options", "unbindable", "it is for binds", "remove it")
+		return invalid(field+".options", "unbindable", "it only applies to binds", "remove it")
 	}
 	if o.recursive {
-		return refuse(field+".options", "rbind", "it is for binds", "remove it")
+		return invalid(field+".options", "rbind", "it only applies to binds", "remove it")
 	}
 	if o.links != (Links{}) {
-		return refuse(field+".options", strings.Join(m.Options, ","), "copy-symlink, src-nofollow and dest-nofollow are for binds", "remove them")
+		return invalid(field+".options", strings.Join(m.Options, ","), "copy-symlink, src-nofollow and dest-nofollow only apply to binds", "remove them")
 	}
 	if o.copyUp {
 		if m.Type != "tmpfs" {
-			return refuse(field+".options", "tmpcopyup", "it is for tmpfs", "remove it")
+			return invalid(field+".options", "tmpcopyup", "it only applies to tmpfs", "remove it")
 		}
-		out.Own = false // the image's files are read by the host's side
+		out.Own = false // the host side reads the files of the image
 	}
 	if under(out.Destination, "/proc") && !(m.Type == "proc" && out.Destination == "/proc") && !(m.Type == "binfmt_misc" && out.Destination == binfmtMisc) {
-		return refuse(field+".destination", m.Destination, "nothing can be mounted there but proc itself", "choose another place")
+		return invalid(field+".destination", m.Destination, "only proc itself can be mounted there", "choose another path")
 	}
 	for _, place := range []struct{ dir, typ string }{{"/dev", "tmpfs"}, {"/sys", "sysfs"}} {
 		if out.Destination == place.dir && m.Type != place.typ {
-			return refuse(field, m.Type+" at "+place.dir, "there must be "+place.typ, "leave the mount out")
+			return invalid(field, m.Type+" at "+place.dir, "there must be "+place.typ, "leave the mount out")
 		}
 	}
 	if out.Destination == "/dev" {
 		if o.copyUp {
-			return refuse(field+".options", "tmpcopyup", "what the image has in /dev is not for use", "remove it")
+			return invalid(field+".options", "tmpcopyup", "the files that the image has in /dev must not be copied", "remove it")
 		}
 		out.Own = false
 	}
@@ -211,11 +211,11 @@ func fsMount(field string, m specs.Mount, o options, in Input, out *Mount) error
 	return nil
 }
 
-// cgroupMount settles which tree is meant: "cgroup" is whatever the host has,
-// as callers write it for version 2 as well.
+// cgroupMount resolves the type: "cgroup" means the version of the host, and
+// callers also write it for version 2.
 func cgroupMount(field string, f Facts, out *Mount) error {
 	if out.Type == "cgroup2" && !f.Cgroup2 {
-		return refuse(field+".type", out.Type, "this host has no cgroup version 2", `use "cgroup", which is whatever the host has`)
+		return invalid(field+".type", out.Type, "this host has no cgroup version 2", `use "cgroup", which means the version of the host`)
 	}
 	if f.Cgroup2 {
 		out.Type = "cgroup2"
@@ -224,9 +224,9 @@ func cgroupMount(field string, f Facts, out *Mount) error {
 	return nil
 }
 
-// aliases are the links of today's distributions. A plan cannot look into the
-// image, but must not let a tmpfs on /run hide what is bound at
-// /var/run/secrets: in an image without the link the order does no harm.
+// aliases are links of today's distributions. A plan cannot look into the image,
+// but must not let a tmpfs on /run hide what is bound at /var/run/secrets. In an
+// image without the link the order does no harm.
 var aliases = [][2]string{
 	{"/var/run", "/run"},
 	{"/var/lock", "/run/lock"},
@@ -235,7 +235,7 @@ var aliases = [][2]string{
 	{"/sbin", "/usr/sbin"},
 }
 
-// canonical is where a path of the container most likely leads.
+// canonical returns where a path of the container most likely leads.
 func canonical(p string) string {
 	for _, a := range aliases {
 		if under(p, a[0]) {
@@ -245,13 +245,13 @@ func canonical(p string) string {
 	return p
 }
 
-// covers tells whether a mount at dir hides or holds what lies at p.
+// covers reports whether a mount at dir hides p.
 func covers(dir, p string) bool { return under(canonical(p), canonical(dir)) }
 
-// settleOwners decides who makes each mount. The host's side makes its mounts
-// and masks first, so one of init's own would hide what the host has made below
-// it: such a tmpfs is the host's too, and others are refused.
-func settleOwners(p *Plan) error {
+// assignOwners decides whether the host side or init makes each mount. The host
+// side makes its mounts and masks first, so a mount of init would hide those below
+// it: the host side makes such a tmpfs, too, and other types are rejected.
+func assignOwners(p *Plan) error {
 	for i := len(p.Mounts) - 1; i >= 0; i-- {
 		m := &p.Mounts[i]
 		if !m.Own {
@@ -262,26 +262,26 @@ func settleOwners(p *Plan) error {
 			continue
 		}
 		if m.Type != "tmpfs" {
-			return refuse(field, below, fmt.Sprintf("it lies below %s (%s), which the container mounts itself", m.Destination, m.Type), "choose another path")
+			return invalid(field, below, fmt.Sprintf("it lies below %s (%s), which the container mounts itself", m.Destination, m.Type), "choose another path")
 		}
 		m.Own = false
 	}
 	return nil
 }
 
-// ByHost gives the mounts of a file system that init would make itself to the host's side: the
-// kernel then locks them, as the others.
+// ByHost moves the mounts of a file system from init to the host side. The kernel then locks
+// them like the others.
 func (p *Plan) ByHost(fstype string) error {
 	for i := range p.Mounts {
 		if p.Mounts[i].Type == fstype {
 			p.Mounts[i].Own = false
 		}
 	}
-	return settleOwners(p)
+	return assignOwners(p)
 }
 
-// hostMadeBelow finds something that the host makes after mount i, at its place
-// or below it.
+// hostMadeBelow finds something that the host makes after mount i at its mount
+// point or below it.
 func (p *Plan) hostMadeBelow(i int) (field, dest string) {
 	m := p.Mounts[i]
 	for _, x := range p.Mounts[i+1:] {
@@ -302,8 +302,8 @@ func (p *Plan) hostMadeBelow(i int) (field, dest string) {
 	return "", ""
 }
 
-func (p *Plan) note(format string, args ...any) {
-	p.Notes = append(p.Notes, fmt.Sprintf(format, args...))
+func (p *Plan) warn(format string, args ...any) {
+	p.Warnings = append(p.Warnings, fmt.Sprintf(format, args...))
 }
 
 func (p *Plan) skipsShift(destination string) bool {

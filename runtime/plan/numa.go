@@ -15,8 +15,8 @@ const (
 	maxNode = 1024
 )
 
-// parseCPUs reads a list of CPUs as sorted numbers. Which of them are there is the
-// kernel's to say: it ignores the others unless none is.
+// parseCPUs reads a list of CPUs as sorted numbers. The kernel knows which of them exist:
+// it ignores the others unless none exists.
 func parseCPUs(field, list string) ([]int, error) { return parseList(field, list, "CPUs", maxCPU) }
 
 // parseList reads a list such as "0-3,7" of numbers below limit.
@@ -24,8 +24,8 @@ func parseList(field, list, what string, limit uint64) ([]int, error) {
 	if list == "" {
 		return nil, nil
 	}
-	bad := func(why string) ([]int, error) {
-		return nil, refuse(field, list, why, `write a list like "0-3,7"`)
+	bad := func(reason string) ([]int, error) {
+		return nil, invalid(field, list, reason, `use a list such as "0-3,7"`)
 	}
 	var out []int
 	for part := range strings.SplitSeq(list, ",") {
@@ -51,14 +51,14 @@ func parseList(field, list, what string, limit uint64) ([]int, error) {
 			out = append(out, int(n))
 		}
 		if len(out) > int(limit) {
-			return bad("it names " + what + " many times over")
+			return bad("it lists the same " + what + " too often")
 		}
 	}
 	slices.Sort(out)
 	return slices.Compact(out), nil
 }
 
-// memoryModes are the numbers of set_mempolicy(2), and whether the mode has nodes.
+// memoryModes are the numbers of set_mempolicy(2), and whether the mode takes nodes.
 var memoryModes = map[specs.MemoryPolicyModeType]struct {
 	number uint64
 	nodes  string
@@ -72,8 +72,8 @@ var memoryFlags = map[specs.MemoryPolicyFlagType]uint64{
 	specs.MpolFNumaBalancing: 1 << 13, specs.MpolFRelativeNodes: 1 << 14, specs.MpolFStaticNodes: 1 << 15,
 }
 
-// memoryPolicy checks what the kernel checks of a policy, except for which nodes there
-// are and which flags this kernel's modes have.
+// memoryPolicy checks what the kernel checks of a policy, except for which nodes exist and
+// which flags the modes of this kernel support.
 func memoryPolicy(m *specs.LinuxMemoryPolicy) (*MemoryPolicy, error) {
 	if m == nil {
 		return nil, nil
@@ -81,28 +81,28 @@ func memoryPolicy(m *specs.LinuxMemoryPolicy) (*MemoryPolicy, error) {
 	const f = "linux.memoryPolicy"
 	mode, ok := memoryModes[m.Mode]
 	if !ok {
-		return nil, refuse(f+".mode", string(m.Mode), "Linux has no such mode", "known are "+strings.Join(names(memoryModes), ", "))
+		return nil, invalid(f+".mode", string(m.Mode), "Linux has no such mode", "supported: "+strings.Join(names(memoryModes), ", "))
 	}
 	nodes, err := parseList(f+".nodes", m.Nodes, "nodes", maxNode)
 	if err != nil {
 		return nil, err
 	}
 	if mode.nodes == "none" && len(nodes) > 0 {
-		return nil, refuse(f+".nodes", m.Nodes, fmt.Sprintf("%s has no nodes", m.Mode), "remove them")
+		return nil, invalid(f+".nodes", m.Nodes, fmt.Sprintf("%s takes no nodes", m.Mode), "remove them")
 	}
 	if mode.nodes == "must" && len(nodes) == 0 {
-		return nil, refuse(f+".nodes", m.Nodes, fmt.Sprintf("%s needs nodes", m.Mode), `give some, "0" for instance`)
+		return nil, invalid(f+".nodes", m.Nodes, fmt.Sprintf("%s needs nodes", m.Mode), `set some, for example "0"`)
 	}
 	out := &MemoryPolicy{Mode: mode.number, Nodes: nodes}
 	for i, flag := range m.Flags {
 		bit, ok := memoryFlags[flag]
 		if !ok {
-			return nil, refuse(item(f+".flags", i), string(flag), "Linux has no such flag", "known are "+strings.Join(names(memoryFlags), ", "))
+			return nil, invalid(item(f+".flags", i), string(flag), "Linux has no such flag", "supported: "+strings.Join(names(memoryFlags), ", "))
 		}
 		out.Mode |= bit
 	}
 	if both := memoryFlags[specs.MpolFRelativeNodes] | memoryFlags[specs.MpolFStaticNodes]; out.Mode&both == both {
-		return nil, refuse(f+".flags", fmt.Sprint(m.Flags), "nodes are either relative or static", "give one of the two flags")
+		return nil, invalid(f+".flags", fmt.Sprint(m.Flags), "nodes are either relative or static", "use one of the two flags")
 	}
 	return out, nil
 }

@@ -10,14 +10,14 @@ import (
 	"sysbox/uidmap"
 )
 
-// attrOption is a mount option that is a bit of the mount itself, not of the
-// file system: what mount_setattr(2) sets and clears.
+// attrOption is a mount option that applies to the mount itself, not to the
+// file system: mount_setattr(2) sets and clears it.
 type attrOption struct{ set, clear uint64 }
 
 // attrOptions are the options of runtime-spec 1.3 (config.md, "Linux mount
-// options") that act on one mount; with an "r" before the name they act on the
-// whole tree. Choosing an atime mode means clearing the old one first, else
-// the kernel answers EINVAL (mount_setattr(2)).
+// options") that apply to one mount; with a leading "r" they apply to the whole
+// tree. Setting an atime mode requires clearing the old one first, otherwise the
+// kernel returns EINVAL (mount_setattr(2)).
 var attrOptions = map[string]attrOption{
 	"ro":            {set: unix.MOUNT_ATTR_RDONLY},
 	"rw":            {clear: unix.MOUNT_ATTR_RDONLY},
@@ -39,7 +39,7 @@ var attrOptions = map[string]attrOption{
 	"nostrictatime": {set: unix.MOUNT_ATTR_RELATIME, clear: unix.MOUNT_ATTR__ATIME},
 }
 
-// propagationOptions are mount(2)'s propagation types by their option.
+// propagationOptions maps options to the propagation types of mount(2).
 var propagationOptions = map[string]uintptr{
 	"private":     unix.MS_PRIVATE,
 	"rprivate":    unix.MS_PRIVATE | unix.MS_REC,
@@ -51,9 +51,9 @@ var propagationOptions = map[string]uintptr{
 	"runbindable": unix.MS_UNBINDABLE | unix.MS_REC,
 }
 
-// superblockOptions belong to the file system, and fsconfig(2) knows them by
-// these very names. A bind shares its file system with the host and so cannot
-// have them changed; the opposites are what it has anyway.
+// superblockOptions belong to the file system; fsconfig(2) uses the same names.
+// A bind shares its file system with the host and so cannot change them; it already
+// has their opposites.
 var superblockOptions = map[string]bool{
 	"sync": true, "async": false,
 	"dirsync": true,
@@ -61,8 +61,8 @@ var superblockOptions = map[string]bool{
 	"lazytime": true, "nolazytime": false,
 }
 
-// emptyOptions ask for what happens anyway, or speak to programs other than
-// the kernel.
+// emptyOptions ask for the default or are meant for programs other than the
+// kernel.
 var emptyOptions = map[string]bool{
 	"defaults": true,
 	"loud":     true, "silent": true, // what the kernel logs about the mount
@@ -70,28 +70,28 @@ var emptyOptions = map[string]bool{
 }
 
 // refusedOptions cannot be honoured.
-var refusedOptions = map[string]struct{ why, wayOut string }{
-	"remount":  {"a spec describes new mounts, not changes to old ones", "give the option on the mount itself"},
-	"iversion": {"Linux has no such option for a new mount any more", "remove it"},
-	"move":     {"moving a mount of the host's into a container is not supported", "use rbind"},
+var refusedOptions = map[string]struct{ reason, hint string }{
+	"remount":  {"a spec describes new mounts, not changes of existing ones", "set the option on the mount itself"},
+	"iversion": {"Linux no longer has this option for new mounts", "remove it"},
+	"move":     {"moving a mount of the host into a container is not supported", "use rbind"},
 }
 
-// options are a mount's options, sorted out.
+// options are the parsed options of a mount.
 type options struct {
 	set, clear, recSet, recClear uint64
 	propagation                  uintptr
-	shared                       string // the word for it, if it is shared
+	shared                       string // the option that makes the mount shared
 	bind, recursive              bool
 	idmap                        IDMapMode // "explicit" modes also for a bare "idmap"
 	uid, gid                     uidmap.Map
 	copyUp                       bool
 	links                        Links
 	data                         []string
-	superblock                   []string // of data, those no bind can have
+	superblock                   []string // the part of data that a bind cannot have
 }
 
-// parseOptions sorts out the options of the mount called field. The last of
-// contradicting options wins, as with mount(8).
+// parseOptions parses the options of the mount called field. Of contradicting options
+// the last one wins, as with mount(8).
 func parseOptions(field string, list []string) (options, error) {
 	var o options
 	field += ".options"
@@ -115,7 +115,7 @@ func parseOptions(field string, list []string) (options, error) {
 			continue
 		}
 		if r, ok := refusedOptions[name]; ok {
-			return o, refuse(field, word, r.why, r.wayOut)
+			return o, invalid(field, word, r.reason, r.hint)
 		}
 		if change, ok := superblockOptions[word]; ok {
 			if change {
@@ -171,28 +171,28 @@ func opposite(word string) string {
 	}
 }
 
-// parseIDMapOption reads crun's form of a mapping in the option itself:
-// uids=CONTAINER-HOST-SIZE#…;gids=…, the file's id first.
+// parseIDMapOption reads the form of a mapping that crun puts into the option itself:
+// uids=CONTAINER-HOST-SIZE#…;gids=…, with the id of the file first.
 func parseIDMapOption(field, word, value string) (uid, gid uidmap.Map, err error) {
-	bad := func(why string) (uidmap.Map, uidmap.Map, error) {
-		return nil, nil, refuse(field, word, why, "write idmap=uids=0-100000-65536;gids=0-100000-65536, or use uidMappings and gidMappings of the mount")
+	bad := func(reason string) (uidmap.Map, uidmap.Map, error) {
+		return nil, nil, invalid(field, word, reason, "write idmap=uids=0-100000-65536;gids=0-100000-65536, or use uidMappings and gidMappings of the mount")
 	}
 	for part := range strings.SplitSeq(value, ";") {
 		kind, list, _ := strings.Cut(part, "=")
 		var m uidmap.Map
 		for triple := range strings.SplitSeq(list, "#") {
 			if strings.HasPrefix(triple, "@") {
-				return bad("mappings relative to the container's own (@) are not supported")
+				return bad("mappings relative to those of the container (@) are not supported")
 			}
 			n := strings.Split(triple, "-")
 			if len(n) != 3 {
-				return bad("each mapping has three numbers")
+				return bad("each mapping needs three numbers")
 			}
 			var v [3]uint32
 			for i, s := range n {
 				x, err := strconv.ParseUint(s, 10, 32)
 				if err != nil {
-					return bad("each mapping has three numbers below 2^32")
+					return bad("each mapping needs three numbers below 2^32")
 				}
 				v[i] = uint32(x)
 			}
@@ -204,7 +204,7 @@ func parseIDMapOption(field, word, value string) (uid, gid uidmap.Map, err error
 		case kind == "gids" && gid == nil:
 			gid = m
 		default:
-			return bad("it names something else than uids and gids, or one of them twice")
+			return bad("it must name uids and gids once each")
 		}
 	}
 	if uid == nil || gid == nil {
@@ -213,8 +213,8 @@ func parseIDMapOption(field, word, value string) (uid, gid uidmap.Map, err error
 	return uid, gid, nil
 }
 
-// ContextOption tells whether a mount option is one of SELinux's, and returns it without
-// the quotes that mount(2) wants around a label with commas: fsconfig(2) wants none.
+// ContextOption reports whether a mount option is one of SELinux, and returns it without
+// the quotes that mount(2) needs around a label with commas; fsconfig(2) does not accept them.
 func ContextOption(option string) (plain string, ok bool) {
 	k, v, ok := strings.Cut(option, "=")
 	if !ok {

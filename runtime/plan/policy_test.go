@@ -278,12 +278,12 @@ func checkKeptProcess(t testing.TB, given *specs.Process, p *Process, c *Plan) {
 	if want := cmp.Or(given.ApparmorProfile, init.AppArmorProfile); p.AppArmorProfile != want && want != "unconfined" || p.SELinuxLabel != cmp.Or(given.SelinuxLabel, init.SELinuxLabel) {
 		t.Errorf("labels %q, %q are not the spec's", p.AppArmorProfile, p.SELinuxLabel)
 	}
-	var notes []string
+	var warnings []string
 	asked := specs.LinuxCapabilities{}
 	if given.Capabilities != nil {
 		asked = *given.Capabilities
 	}
-	set := func(names []string) uint64 { return parseCaps("", names, 63, &notes) }
+	set := func(names []string) uint64 { return parseCaps("", names, 63, &warnings) }
 	beyond := func(name string, have uint64, may []string) {
 		if extra := have &^ set(may); extra != 0 {
 			t.Errorf("%s has %s, which the spec does not", name, capNames(extra))

@@ -10,22 +10,22 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 )
 
-// Bounds of the kernel's.
+// Limits of the kernel.
 const (
-	maxArg  = 128 << 10 // MAX_ARG_STRLEN: 32 pages of 4 KiB, the ending NUL included
-	maxPath = 4096      // PATH_MAX, the ending NUL included
+	maxArg  = 128 << 10 // MAX_ARG_STRLEN: 32 pages of 4 KiB, including the final NUL
+	maxPath = 4096      // PATH_MAX, including the final NUL
 	maxGIDs = 65536     // NGROUPS_MAX
 	// noID is (uid_t) -1, which set*id(2) take for "leave as it is".
 	noID = math.MaxUint32
-	// minOOMScoreAdj is the least that a system container may have: at -1000
-	// the kernel would never choose it, whatever it eats.
+	// minOOMScoreAdj is the lowest value for a system container: at -1000 the
+	// kernel would never kill it, however much memory it uses.
 	minOOMScoreAdj = -999
 )
 
-// MakeProcess plans a process to be executed in the container c: its init, or
-// one that is added later and has the same capabilities' policy. terminal is
-// the caller's wish, which wins over p.Terminal, since it is the caller who has
-// a terminal to give. It returns a [Refusal] if p cannot be honoured.
+// MakeProcess plans a process of the container c: its init, or one that is added
+// later, with the same policy for capabilities. terminal is what the caller asked
+// for; it overrides p.Terminal, since the caller provides the terminal. It returns a
+// [ValidationError] if p cannot be honoured.
 func MakeProcess(p *specs.Process, terminal bool, c *Plan, f Facts) (*Process, error) {
 	out, err := makeProcess(p, terminal, c, f)
 	if err != nil {
@@ -45,11 +45,11 @@ func MakeProcess(p *specs.Process, terminal bool, c *Plan, f Facts) (*Process, e
 
 func makeProcess(p *specs.Process, terminal bool, c *Plan, f Facts) (*Process, error) {
 	if p == nil {
-		return nil, refuse("process", "", "there is none, so there is nothing to run", "give process.args and process.cwd")
+		return nil, invalid("process", "", "the section is missing", "set process.args and process.cwd")
 	}
 	out := &Process{Args: slices.Clone(p.Args), Terminal: terminal, Personality: c.Process.Personality, MemoryPolicy: c.Process.MemoryPolicy}
 	if p.Terminal != terminal {
-		out.Notes = append(out.Notes, fmt.Sprintf("process.terminal is %v, but the request says %v, which counts", p.Terminal, terminal))
+		out.Warnings = append(out.Warnings, fmt.Sprintf("process.terminal is %v, but the request says %v: using the request", p.Terminal, terminal))
 	}
 	for _, step := range []func(*specs.Process, *Process, *Plan, Facts) error{
 		checkProgram, processEnv, consoleSize, processUser, processLimits, processLabels, processScheduling,
@@ -58,24 +58,24 @@ func makeProcess(p *specs.Process, terminal bool, c *Plan, f Facts) (*Process, e
 			return nil, err
 		}
 	}
-	out.Caps = processCaps(p.Capabilities, out.UID, c, f, &out.Notes)
+	out.Caps = processCaps(p.Capabilities, out.UID, c, f, &out.Warnings)
 	out.NoNewPrivs = p.NoNewPrivileges
 	if out.NoNewPrivs && c.System && c.LiftNoNewPrivs {
 		out.NoNewPrivs = false
-		out.Notes = append(out.Notes, "process.noNewPrivileges is true and was left out, as settings.no_new_privileges.default of the configuration says")
+		out.Warnings = append(out.Warnings, "process.noNewPrivileges is true but not applied: settings.no_new_privileges.default is lift in the configuration")
 	}
 	return out, nil
 }
 
 func checkProgram(p *specs.Process, out *Process, _ *Plan, _ Facts) error {
 	if len(p.Args) == 0 {
-		return refuse("process.args", "", "it is empty, so there is nothing to run", "give a program")
+		return invalid("process.args", "", "it is empty", "set the program to run")
 	}
 	if p.Args[0] == "" {
-		return refuse("process.args[0]", "", "the program's name is empty", "give a program")
+		return invalid("process.args[0]", "", "the name of the program is empty", "set the program to run")
 	}
 	if p.CommandLine != "" {
-		return refuse("process.commandLine", p.CommandLine, "it is for Windows", "use process.args")
+		return invalid("process.commandLine", p.CommandLine, "it only applies to Windows", "use process.args")
 	}
 	for i, a := range p.Args {
 		if err := checkString(item("process.args", i), a, maxArg); err != nil {
@@ -83,7 +83,7 @@ func checkProgram(p *specs.Process, out *Process, _ *Plan, _ Facts) error {
 		}
 	}
 	if !path.IsAbs(p.Cwd) {
-		return refuse("process.cwd", p.Cwd, "it is not an absolute path", `give one, "/" for instance`)
+		return invalid("process.cwd", p.Cwd, "it must be an absolute path", `use for example "/"`)
 	}
 	out.Cwd = path.Clean(p.Cwd)
 	return checkString("process.cwd", p.Cwd, maxPath)
@@ -91,13 +91,13 @@ func checkProgram(p *specs.Process, out *Process, _ *Plan, _ Facts) error {
 
 func checkString(field, s string, limit int) error {
 	if len(s) >= limit {
-		return refuse(field, s, fmt.Sprintf("it has %d bytes, and the kernel takes less than %d", len(s), limit), "shorten it")
+		return invalid(field, s, fmt.Sprintf("it has %d bytes, but the kernel accepts fewer than %d", len(s), limit), "shorten it")
 	}
 	return noNUL(field, s)
 }
 
-// processEnv checks the environment; of a name that comes twice the last
-// counts, as getenv(3) of some C libraries finds the first and of others the last.
+// processEnv checks the environment. If a name occurs twice it keeps the last value:
+// getenv(3) of some C libraries finds the first, of others the last.
 func processEnv(p *specs.Process, out *Process, _ *Plan, _ Facts) error {
 	env, err := stripVariables(p.Env, func(string, string) {})
 	if err != nil {
@@ -107,7 +107,7 @@ func processEnv(p *specs.Process, out *Process, _ *Plan, _ Facts) error {
 	for i, e := range env {
 		name, _, ok := strings.Cut(e, "=")
 		if !ok || name == "" {
-			return refuse("process.env", e, "it is not of the form NAME=VALUE", "give each variable a name and a value")
+			return invalid("process.env", e, "it must have the form NAME=VALUE", "")
 		}
 		if err := checkString("process.env "+name, e, maxArg); err != nil {
 			return err
@@ -125,11 +125,11 @@ func processEnv(p *specs.Process, out *Process, _ *Plan, _ Facts) error {
 
 func consoleSize(p *specs.Process, out *Process, _ *Plan, _ Facts) error {
 	if p.ConsoleSize == nil || !out.Terminal {
-		return nil // runtime-spec: to be ignored without a terminal
+		return nil // runtime-spec: ignored without a terminal
 	}
 	w, h := p.ConsoleSize.Width, p.ConsoleSize.Height
 	if w > math.MaxUint16 || h > math.MaxUint16 {
-		return refuse("process.consoleSize", fmt.Sprintf("%dx%d", w, h), "a terminal has at most 65535 columns and lines", "give a smaller size")
+		return invalid("process.consoleSize", fmt.Sprintf("%dx%d", w, h), "a terminal has at most 65535 columns and rows", "use a smaller size")
 	}
 	out.Width, out.Height = uint16(w), uint16(h)
 	return nil
@@ -138,14 +138,14 @@ func consoleSize(p *specs.Process, out *Process, _ *Plan, _ Facts) error {
 func processUser(p *specs.Process, out *Process, c *Plan, _ Facts) error {
 	u := p.User
 	if u.Username != "" {
-		return refuse("process.user.username", u.Username, "it is for Windows", "give process.user.uid and gid")
+		return invalid("process.user.username", u.Username, "it only applies to Windows", "use process.user.uid and gid")
 	}
 	if len(u.AdditionalGids) > maxGIDs {
-		return refuse("process.user.additionalGids", fmt.Sprint(len(u.AdditionalGids), " groups"), "the kernel takes at most 65536", "give fewer")
+		return invalid("process.user.additionalGids", fmt.Sprint(len(u.AdditionalGids), " groups"), "the kernel accepts at most 65536", "use fewer")
 	}
 	if u.Umask != nil {
 		if *u.Umask > 0o777 {
-			return refuse("process.user.umask", fmt.Sprintf("%#o", *u.Umask), "it is more than 0777", "give permission bits only")
+			return invalid("process.user.umask", fmt.Sprintf("%#o", *u.Umask), "it is more than 0777", "use permission bits only")
 		}
 		umask := *u.Umask
 		out.Umask = &umask
@@ -154,8 +154,8 @@ func processUser(p *specs.Process, out *Process, c *Plan, _ Facts) error {
 	return c.checkUser(out)
 }
 
-// checkUser refuses ids that are no ids, or that have no mapping where the
-// mappings are known.
+// checkUser rejects invalid ids and, if the mappings are known, ids without a
+// mapping.
 func (p *Plan) checkUser(proc *Process) error {
 	if err := checkID("process.user.uid", proc.UID, p.IDs.UID); err != nil {
 		return err
@@ -187,14 +187,14 @@ func processLimits(p *specs.Process, out *Process, c *Plan, _ Facts) error {
 		field := item("process.rlimits", i)
 		n, ok := rlimits[l.Type]
 		if !ok {
-			return refuse(field+".type", l.Type, "Linux has no such limit", "known are "+strings.Join(sortedKeys(rlimits), ", "))
+			return invalid(field+".type", l.Type, "Linux has no such limit", "supported: "+strings.Join(sortedKeys(rlimits), ", "))
 		}
 		if seen[n] {
-			return refuse(field+".type", l.Type, "it comes twice", "give each limit once")
+			return invalid(field+".type", l.Type, "it occurs twice", "list each limit once")
 		}
 		seen[n] = true
 		if l.Soft > l.Hard {
-			return refuse(field, fmt.Sprintf("%s soft %d hard %d", l.Type, l.Soft, l.Hard), "the soft limit is above the hard one", "lower it")
+			return invalid(field, fmt.Sprintf("%s soft %d hard %d", l.Type, l.Soft, l.Hard), "the soft limit is above the hard limit", "lower it")
 		}
 		out.Rlimits = append(out.Rlimits, Rlimit{Type: n, Name: l.Type, Soft: l.Soft, Hard: l.Hard})
 	}
@@ -203,18 +203,18 @@ func processLimits(p *specs.Process, out *Process, c *Plan, _ Facts) error {
 	}
 	adj := *p.OOMScoreAdj
 	if adj < -1000 || adj > 1000 {
-		return refuse("process.oomScoreAdj", fmt.Sprint(adj), "it is not between -1000 and 1000", "give a value within")
+		return invalid("process.oomScoreAdj", fmt.Sprint(adj), "it must be between -1000 and 1000", "")
 	}
 	if c.System && adj < minOOMScoreAdj {
-		out.Notes = append(out.Notes, fmt.Sprintf("process.oomScoreAdj raised from %d to %d: no system container is exempt from the OOM killer", adj, minOOMScoreAdj))
+		out.Warnings = append(out.Warnings, fmt.Sprintf("process.oomScoreAdj raised from %d to %d: a system container cannot be exempt from the OOM killer", adj, minOOMScoreAdj))
 		adj = minOOMScoreAdj
 	}
 	out.OOMScoreAdj = &adj
 	return nil
 }
 
-// processLabels are those of the spec; a further process that has none of its own is
-// confined as init is, as callers know it of other runtimes.
+// processLabels takes the labels of the spec. A process that is added later without labels
+// of its own gets those of init, as with other runtimes.
 func processLabels(p *specs.Process, out *Process, c *Plan, f Facts) error {
 	if err := checkString("process.apparmorProfile", p.ApparmorProfile, maxPath); err != nil {
 		return err
@@ -225,12 +225,12 @@ func processLabels(p *specs.Process, out *Process, c *Plan, f Facts) error {
 	out.AppArmorProfile, out.SELinuxLabel = p.ApparmorProfile, p.SelinuxLabel
 	if !f.AppArmor {
 		if p.ApparmorProfile != "" && p.ApparmorProfile != "unconfined" {
-			return refuse("process.apparmorProfile", p.ApparmorProfile, "AppArmor is not enabled on this host", "enable it, or leave the profile out")
+			return invalid("process.apparmorProfile", p.ApparmorProfile, "AppArmor is not enabled on this host", "enable it or remove the profile")
 		}
-		out.AppArmorProfile = "" // unconfined is what it is anyway
+		out.AppArmorProfile = "" // it is unconfined already
 	}
 	if p.SelinuxLabel != "" && !f.SELinux {
-		return refuse("process.selinuxLabel", p.SelinuxLabel, "SELinux is not enabled on this host", "enable it, or leave the label out")
+		return invalid("process.selinuxLabel", p.SelinuxLabel, "SELinux is not enabled on this host", "enable it or remove the label")
 	}
 	if p.ApparmorProfile == "" {
 		out.AppArmorProfile = c.Process.AppArmorProfile
@@ -241,9 +241,9 @@ func processLabels(p *specs.Process, out *Process, c *Plan, f Facts) error {
 	return nil
 }
 
-// CheckIDs refuses ids of init and of devices that the container's mappings do
-// not have. [Make] does this where it knows the mappings; the runtime calls it
-// after it has filled in those of [IDsAllocate] and [IDsJoin].
+// CheckIDs rejects ids of init and of devices that the container does not map. [Make]
+// calls it if it knows the mappings; otherwise the runtime does after it has filled
+// in those of [IDsAllocate] and [IDsJoin].
 func (p *Plan) CheckIDs() error {
 	if err := p.checkUser(&p.Process); err != nil {
 		return err

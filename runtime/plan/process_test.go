@@ -18,12 +18,12 @@ func TestCapabilities(t *testing.T) {
 		Inheritable: []string{"CAP_KILL"}, Ambient: []string{"CAP_KILL"},
 	}
 	for _, c := range []struct {
-		name  string
-		plan  Plan
-		uid   uint32
-		caps  *specs.LinuxCapabilities
-		want  Capabilities
-		notes int
+		name     string
+		plan     Plan
+		uid      uint32
+		caps     *specs.LinuxCapabilities
+		want     Capabilities
+		warnings int
 	}{
 		{"root of a system container", Plan{System: true}, 0, some, Capabilities{all, all, kill, all, kill}, 0},
 		{"root without a list", Plan{System: true}, 0, nil, Capabilities{all, all, 0, all, 0}, 0},
@@ -39,15 +39,15 @@ func TestCapabilities(t *testing.T) {
 		if err != nil {
 			t.Fatal(c.name, err)
 		}
-		if p.Caps != c.want || len(p.Notes) != c.notes {
-			t.Errorf("%s:\n got %+v %q\nwant %+v and %d notes", c.name, p.Caps, p.Notes, c.want, c.notes)
+		if p.Caps != c.want || len(p.Warnings) != c.warnings {
+			t.Errorf("%s:\n got %+v %q\nwant %+v and %d warnings", c.name, p.Caps, p.Warnings, c.want, c.warnings)
 		}
 	}
 	// A kernel without the newest ones does not get them.
 	f := testFacts()
 	f.CapLast = 37 // before CAP_PERFMON, Linux 5.8
 	p, err := MakeProcess(&specs.Process{Args: []string{"x"}, Cwd: "/", Capabilities: &specs.LinuxCapabilities{Bounding: []string{"CAP_BPF"}}}, false, &Plan{System: true}, f)
-	if err != nil || p.Caps.Bounding != 1<<38-1 || len(p.Notes) != 1 {
+	if err != nil || p.Caps.Bounding != 1<<38-1 || len(p.Warnings) != 1 {
 		t.Errorf("old kernel: %+v, %v", p, err)
 	}
 }
@@ -73,7 +73,7 @@ func TestExecEnvironment(t *testing.T) {
 	if want := []string{"B=", "A=2", "C=x=y"}; !slices.Equal(p.Env, want) {
 		t.Errorf("env %q, want %q", p.Env, want)
 	}
-	if p.Cwd != "/b" || !p.Terminal || len(p.Notes) != 1 {
+	if p.Cwd != "/b" || !p.Terminal || len(p.Warnings) != 1 {
 		t.Errorf("%+v", p)
 	}
 	if p.Caps.Effective == 0 {
@@ -91,13 +91,13 @@ func TestSettings(t *testing.T) {
 		{"SYSBOX_SYSCONT_MODE", "io.sysbox.syscont-mode", "TRUE", func(p *Plan) bool { return p.System }},
 		{"SYSBOX_HONOR_CAPS", "io.sysbox.honor-caps", "true", func(p *Plan) bool { return p.HonorCaps && p.Process.Caps.Effective == 0xa80425fb }},
 		{"SYSBOX_SKIP_UID_SHIFT", "io.sysbox.skip-uid-shift", "/x,/data/", func(p *Plan) bool {
-			return find(t, p, "/data").IDMap == IDMapNone && len(p.Notes) == 1 && strings.Contains(p.Notes[0], `"/x", where the spec mounts no bind`)
+			return find(t, p, "/data").IDMap == IDMapNone && len(p.Warnings) == 1 && strings.Contains(p.Warnings[0], `"/x", but the spec has no bind there`)
 		}},
-		{"SYSBOX_SKIP_UID_SHIFT", "io.sysbox.skip-uid-shift", "/data", func(p *Plan) bool { return len(p.Notes) == 0 }},
+		{"SYSBOX_SKIP_UID_SHIFT", "io.sysbox.skip-uid-shift", "/data", func(p *Plan) bool { return len(p.Warnings) == 0 }},
 		{"SYSBOX_SKIP_UID_SHIFT", "io.sysbox.skip-uid-shift", "/x", func(p *Plan) bool { return find(t, p, "/data").IDMap == IDMapContainer }},
-		{"SYSBOX_IGNORE_SYSFS_CHOWN", "io.sysbox.ignore-sysfs-chown", "TRUE", func(p *Plan) bool { return len(p.Notes) == 1 }},
-		{"SYSBOX_ALLOW_TRUSTED_XATTR", "io.sysbox.allow-trusted-xattr", "TRUE", func(p *Plan) bool { return len(p.Notes) == 1 }},
-		{"SYSBOX_ALLOW_TRUSTED_XATTR", "io.sysbox.allow-trusted-xattr", "FALSE", func(p *Plan) bool { return len(p.Notes) == 0 }},
+		{"SYSBOX_IGNORE_SYSFS_CHOWN", "io.sysbox.ignore-sysfs-chown", "TRUE", func(p *Plan) bool { return len(p.Warnings) == 1 }},
+		{"SYSBOX_ALLOW_TRUSTED_XATTR", "io.sysbox.allow-trusted-xattr", "TRUE", func(p *Plan) bool { return len(p.Warnings) == 1 }},
+		{"SYSBOX_ALLOW_TRUSTED_XATTR", "io.sysbox.allow-trusted-xattr", "FALSE", func(p *Plan) bool { return len(p.Warnings) == 0 }},
 	} {
 		for _, how := range []string{"variable", "annotation", "both"} {
 			if how == "variable" && c.variable == "SYSBOX_SKIP_UID_SHIFT" {
@@ -118,7 +118,7 @@ func TestSettings(t *testing.T) {
 				continue
 			}
 			if !c.check(p) {
-				t.Errorf("%s=%s as %s: without effect; notes %q", c.variable, c.value, how, p.Notes)
+				t.Errorf("%s=%s as %s: without effect; warnings %q", c.variable, c.value, how, p.Warnings)
 			}
 			if strings.Contains(strings.Join(p.Process.Env, "\n"), "SYSBOX") {
 				t.Errorf("%s stayed in the environment", c.variable)
@@ -132,10 +132,10 @@ func TestOOMScoreAdj(t *testing.T) {
 	for _, c := range []struct {
 		system     bool
 		give, want int
-		notes      int
+		warnings   int
 	}{{true, -1000, -999, 1}, {true, -999, -999, 0}, {true, 1000, 1000, 0}, {false, -1000, -1000, 0}} {
 		p, err := MakeProcess(&specs.Process{Args: []string{"x"}, Cwd: "/", OOMScoreAdj: &c.give}, false, &Plan{System: c.system}, testFacts())
-		if err != nil || *p.OOMScoreAdj != c.want || len(p.Notes) != c.notes {
+		if err != nil || *p.OOMScoreAdj != c.want || len(p.Warnings) != c.warnings {
 			t.Errorf("%+v: %+v %v", c, p, err)
 		}
 	}
@@ -200,7 +200,7 @@ func TestNumbers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p.Notes = nil
+	p.Warnings = nil
 	want := &Process{
 		Args: []string{"x"}, Cwd: "/", Terminal: true, Width: 80, Height: 25, UID: 7, GID: 8, AdditionalGIDs: []uint32{9}, Umask: &umask,
 		Rlimits:    []Rlimit{{7, "RLIMIT_NOFILE", 1, 2}, {15, "RLIMIT_RTTIME", 3, 1<<64 - 1}},

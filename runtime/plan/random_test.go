@@ -69,7 +69,7 @@ func mutate(r *rand.Rand, v reflect.Value) {
 }
 
 // TestRandomSpecs spoils real specs in a few places each: no plan that comes
-// out is weaker than the policy, and all that is refused is a Refusal.
+// out is weaker than the policy, and all that is refused is a ValidationError.
 func TestRandomSpecs(t *testing.T) {
 	bases := []string{"minimal", "ctr", "docker", "cri-pause", "cri-container", "crio", "hardened"}
 	plans := 0
@@ -92,9 +92,9 @@ func TestRandomSpecs(t *testing.T) {
 		in := Input{Namespace: "n", ID: "i", Bundle: "/b", Spec: s, Facts: testFacts(), PodIDs: r.IntN(2) == 0}
 		p, err := Make(in)
 		if err != nil {
-			var refusal *Refusal
-			if !errors.As(err, &refusal) || refusal.Field == "" || refusal.Why == "" {
-				t.Errorf("seed %d: not a whole Refusal: %v", seed, err)
+			var refusal *ValidationError
+			if !errors.As(err, &refusal) || refusal.Field == "" || refusal.Reason == "" {
+				t.Errorf("seed %d: not a whole ValidationError: %v", seed, err)
 			}
 			continue
 		}

@@ -3,11 +3,15 @@ package plan
 import (
 	"errors"
 	"os"
+	"regexp"
 	"strings"
 	"testing"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 )
+
+// isRequirement finds the reasons that need no hint: they say what the value must be.
+var isRequirement = regexp.MustCompile(`must|needs|largest`)
 
 // TestRefusals: each row spoils ctr's spec in one way; the refusal names the
 // field and the way out.
@@ -91,19 +95,19 @@ func TestRefusals(t *testing.T) {
 		{"no process", func(s *specs.Spec) { s.Process = nil }, "process", "process.args"},
 		{"no linux", func(s *specs.Spec) { s.Linux = nil }, "linux", "linux.namespaces"},
 		{"no root", func(s *specs.Spec) { s.Root = nil }, "root.path", "rootfs"},
-		{"host's root", func(s *specs.Spec) { s.Root.Path = "/../" }, "root.path", "host's own root"},
+		{"host's root", func(s *specs.Spec) { s.Root.Path = "/../" }, "root.path", "root of the host"},
 
 		{"host's network", drop("network"), "linux.namespaces", "hostNetwork"},
 		{"host's pids", drop("pid"), "linux.namespaces", "hostPID"},
 		{"host's ipc", drop("ipc"), "linux.namespaces", "hostIPC"},
 		{"host's uts", drop("uts"), "linux.namespaces", "--uts=host"},
 		{"host's mounts", drop("mount"), "linux.namespaces", `"mount"`},
-		{"init's network", ns("network", "/proc/1/ns/net"), "linux.namespaces[4].path", "host's own"},
-		{"init's user namespace", ns("user", "/proc/./1/ns/user"), "linux.namespaces[5].path", "host's own"},
-		{"mount path", ns("mount", "/ns/mnt"), "linux.namespaces mount path", "leave the path out"},
-		{"the host's cgroup namespace", ns("cgroup", "/proc/1/ns/cgroup"), "linux.namespaces[5].path", "leave the path out"},
+		{"init's network", ns("network", "/proc/1/ns/net"), "linux.namespaces[4].path", "namespace of the host"},
+		{"init's user namespace", ns("user", "/proc/./1/ns/user"), "linux.namespaces[5].path", "namespace of the host"},
+		{"mount path", ns("mount", "/ns/mnt"), "linux.namespaces mount path", "remove the path"},
+		{"the host's cgroup namespace", ns("cgroup", "/proc/1/ns/cgroup"), "linux.namespaces[5].path", "remove the path"},
 		{"memory policy", memory("MPOL_NEAR", "0"), "linux.memoryPolicy.mode", "MPOL_BIND"},
-		{"memory policy without nodes", memory(specs.MpolBind, ""), "linux.memoryPolicy.nodes", "give some"},
+		{"memory policy without nodes", memory(specs.MpolBind, ""), "linux.memoryPolicy.nodes", "for example"},
 		{"memory policy with nodes", memory(specs.MpolLocal, "0"), "linux.memoryPolicy.nodes", "remove"},
 		{"memory nodes", memory(specs.MpolBind, "0-1024"), "linux.memoryPolicy.nodes", "0-3,7"},
 		{"memory flag", memory(specs.MpolBind, "0", "MPOL_F_X"), "linux.memoryPolicy.flags[0]", "MPOL_F_STATIC_NODES"},
@@ -125,8 +129,8 @@ func TestRefusals(t *testing.T) {
 		}, "linux.timeOffsets", "monotonic"},
 
 		{"host's root mapped", maps(specs.LinuxIDMapping{HostID: 0, Size: 65536}), "linux.uidMappings", "allow_host_root"},
-		{"host's root mapped to another", maps(specs.LinuxIDMapping{HostID: 100000, Size: 65536}, specs.LinuxIDMapping{ContainerID: 65536, HostID: 0, Size: 1}), "linux.uidMappings", "host's root"},
-		{"no container root", maps(specs.LinuxIDMapping{ContainerID: 1, HostID: 100000, Size: 65536}), "linux.uidMappings", "id 0 is not mapped"},
+		{"host's root mapped to another", maps(specs.LinuxIDMapping{HostID: 100000, Size: 65536}, specs.LinuxIDMapping{ContainerID: 65536, HostID: 0, Size: 1}), "linux.uidMappings", "root of the host"},
+		{"no container root", maps(specs.LinuxIDMapping{ContainerID: 1, HostID: 100000, Size: 65536}), "linux.uidMappings", "not map container id 0"},
 		{"overlap", maps(specs.LinuxIDMapping{HostID: 100000, Size: 65536}, specs.LinuxIDMapping{ContainerID: 65536, HostID: 165535, Size: 9}), "linux.uidMappings[1]", "overlaps"},
 		{"wrap", maps(specs.LinuxIDMapping{HostID: 4294967000, Size: 65536}), "linux.uidMappings[0]", "last id"},
 		{"uid only", func(s *specs.Spec) {
@@ -135,13 +139,13 @@ func TestRefusals(t *testing.T) {
 		{"unmapped user", func(s *specs.Spec) {
 			maps(specs.LinuxIDMapping{HostID: 100000, Size: 65536})(s)
 			s.Process.User.UID = 65536
-		}, "process.user.uid", "do not have it"},
+		}, "process.user.uid", "does not map it"},
 
 		{"an agent in a system container", agent("/run/a", "mkdir"), "linux.seccomp", "SYSBOX_SYSCONT_MODE=FALSE"},
 		{"an agent without a socket", asOrdinary(agent("", "mkdir")), "linux.seccomp", "listenerPath"},
 		{"an agent by a relative path", asOrdinary(agent("run/a", "mkdir")), "linux.seccomp.listenerPath", "absolute"},
 		{"an agent by a long path", asOrdinary(agent("/"+strings.Repeat("x", 107), "mkdir")), "linux.seccomp.listenerPath", "107 bytes"},
-		{"an agent that is asked for what brings it the listener", asOrdinary(agent("/run/a", "mkdir", "sendmsg")), "linux.seccomp", "hands its listener over"},
+		{"an agent that is asked for what brings it the listener", asOrdinary(agent("/run/a", "mkdir", "sendmsg")), "linux.seccomp", "send its listener"},
 		{"an agent that is asked for all", asOrdinary(func(s *specs.Spec) {
 			s.Linux.Seccomp = &specs.LinuxSeccomp{DefaultAction: specs.ActNotify, ListenerPath: "/run/a"}
 		}), "linux.seccomp", "by default"},
@@ -155,9 +159,9 @@ func TestRefusals(t *testing.T) {
 		{"long arg", process(func(p *specs.Process) { p.Args = []string{"a", strings.Repeat("x", maxArg)} }), "process.args[1]", "shorten"},
 		{"relative cwd", process(func(p *specs.Process) { p.Cwd = "x" }), "process.cwd", "absolute"},
 		{"no cwd", process(func(p *specs.Process) { p.Cwd = "" }), "process.cwd", "absolute"},
-		{"uid -1", process(func(p *specs.Process) { p.User.UID = noID }), "process.user.uid", "no id"},
-		{"gid -1", process(func(p *specs.Process) { p.User.GID = noID }), "process.user.gid", "no id"},
-		{"group -1", process(func(p *specs.Process) { p.User.AdditionalGids = []uint32{1, noID} }), "process.user.additionalGids[1]", "no id"},
+		{"uid -1", process(func(p *specs.Process) { p.User.UID = noID }), "process.user.uid", "not a valid id"},
+		{"gid -1", process(func(p *specs.Process) { p.User.GID = noID }), "process.user.gid", "not a valid id"},
+		{"group -1", process(func(p *specs.Process) { p.User.AdditionalGids = []uint32{1, noID} }), "process.user.additionalGids[1]", "not a valid id"},
 		{"umask", process(func(p *specs.Process) { p.User.Umask = u32(0o1000) }), "process.user.umask", "permission bits"},
 		{"console", func(s *specs.Spec) { s.Process.Terminal, s.Process.ConsoleSize = true, &specs.Box{Width: 70000} }, "process.consoleSize", "65535"},
 		{"rlimit", process(func(p *specs.Process) { p.Rlimits[0].Type = "RLIMIT_X" }), "process.rlimits[0].type", "RLIMIT_NOFILE"},
@@ -195,7 +199,7 @@ func TestRefusals(t *testing.T) {
 		{"our own place", bind("/dev/.sysbox/proc"), "mounts[7].destination", "runtime"},
 		{"bind over /proc", bind("/proc"), "mounts[7].destination", "/proc/meminfo"},
 		{"bind in /proc", bind("/proc/self/attr"), "mounts[7].destination", "/proc/meminfo"},
-		{"tmpfs in /proc", mount(specs.Mount{Destination: "/proc/x", Type: "tmpfs"}), "mounts[7].destination", "another place"},
+		{"tmpfs in /proc", mount(specs.Mount{Destination: "/proc/x", Type: "tmpfs"}), "mounts[7].destination", "another path"},
 		{"bind over /dev", bind("/dev/"), "mounts[7].destination", "its own /dev"},
 		{"bind over /sys", bind("/sys"), "mounts[7].destination", "its own /sys"},
 		{"tmpfs over /sys", mount(specs.Mount{Destination: "/sys", Type: "tmpfs"}), "mounts[7]", "sysfs"},
@@ -227,7 +231,7 @@ func TestRefusals(t *testing.T) {
 		{"device path", device(specs.LinuxDevice{Path: "dev/x", Type: "c", Major: 240}), "linux.devices[0]", "absolute"},
 		{"device in /proc", device(specs.LinuxDevice{Path: "/proc/x", Type: "c", Major: 240}), "linux.devices[0]", "/dev"},
 		{"device in our place", device(specs.LinuxDevice{Path: "/dev/pts/7", Type: "c", Major: 240}), "linux.devices[0]", "runtime"},
-		{"device type", device(specs.LinuxDevice{Path: "/dev/x", Type: "s"}), "linux.devices[0]", "known are"},
+		{"device type", device(specs.LinuxDevice{Path: "/dev/x", Type: "s"}), "linux.devices[0]", "supported: "},
 		{"device number", device(specs.LinuxDevice{Path: "/dev/x", Type: "c", Major: 1 << 33}), "linux.devices[0]", "4095"},
 		{"device mode", device(specs.LinuxDevice{Path: "/dev/x", Type: "c", Major: 240, FileMode: &mode}), "linux.devices[0]", "permission bits"},
 		{"another null", device(specs.LinuxDevice{Path: "/dev/null", Type: "c", Major: 240}), "linux.devices[0]", "one device"},
@@ -238,7 +242,7 @@ func TestRefusals(t *testing.T) {
 		{"a device's owner", func(s *specs.Spec) {
 			maps(specs.LinuxIDMapping{HostID: 100000, Size: 65536})(s)
 			device(specs.LinuxDevice{Path: "/dev/x", Type: "c", Major: 240, GID: u32(65536)})(s)
-		}, "linux.devices /dev/x gid", "do not have it"},
+		}, "linux.devices /dev/x gid", "does not map it"},
 		{"all disks", deviceRule(specs.LinuxDeviceCgroup{Allow: true, Type: "b", Access: "r"}), "linux.resources.devices[10]", "disk"},
 		{"all characters", deviceRule(specs.LinuxDeviceCgroup{Allow: true, Type: "c", Access: "rw"}), "linux.resources.devices[10]", "every device"},
 		{"all of memory's", deviceRule(specs.LinuxDeviceCgroup{Allow: true, Type: "c", Major: i64(1), Minor: i64(-1), Access: "rw"}), "linux.resources.devices[10]", "memory"},
@@ -246,8 +250,8 @@ func TestRefusals(t *testing.T) {
 		{"host's sysctl", sysctl("kernel.panic"), "linux.sysctl", "on the host"},
 		{"user sysctl", sysctl("user.max_user_namespaces"), "linux.sysctl", "on the host"},
 		{"hostname sysctl", sysctl("kernel.hostname"), "linux.sysctl", "hostname"},
-		{"sysctl climbs", sysctl("net/../kernel/panic"), "linux.sysctl", "not a name"},
-		{"sysctl climbs with dots", sysctl("net.//.kernel.panic"), "linux.sysctl", "not a name"},
+		{"sysctl climbs", sysctl("net/../kernel/panic"), "linux.sysctl", "not the name"},
+		{"sysctl climbs with dots", sysctl("net.//.kernel.panic"), "linux.sysctl", "not the name"},
 		{"sysctl prefix", sysctl("network.x"), "linux.sysctl", "on the host"},
 
 		{"hostname", func(s *specs.Spec) { s.Hostname = strings.Repeat("a", 65) }, "hostname", "64"},
@@ -264,11 +268,11 @@ func TestRefusals(t *testing.T) {
 				in.Terminal = in.Spec.Process.Terminal
 			}
 			_, err := Make(in)
-			var r *Refusal
+			var r *ValidationError
 			if !errors.As(err, &r) {
 				t.Fatalf("got %v, want a refusal", err)
 			}
-			if r.Field != c.field || !strings.Contains(err.Error(), c.mention) || r.Why == "" || r.WayOut == "" {
+			if r.Field != c.field || !strings.Contains(err.Error(), c.mention) || r.Reason == "" || r.Hint == "" && !isRequirement.MatchString(r.Reason) {
 				t.Errorf("field %q, sentence %q; want field %q and a mention of %q", r.Field, err, c.field, c.mention)
 			}
 		})
@@ -277,7 +281,7 @@ func TestRefusals(t *testing.T) {
 
 // TestRefusalIsBounded: a value of the caller's does not flood logs, nor break lines.
 func TestRefusalIsBounded(t *testing.T) {
-	s := refuse("f", strings.Repeat("x\n", 10000), "why", "way out").Error()
+	s := invalid("f", strings.Repeat("x\n", 10000), "why", "way out").Error()
 	if len(s) > 1000 || strings.Contains(s, "\n") {
 		t.Errorf("%d bytes: %s", len(s), s[:100])
 	}

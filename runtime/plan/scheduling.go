@@ -18,7 +18,7 @@ var schedFlags = map[specs.LinuxSchedulerFlag]uint64{
 	specs.SchedFlagKeepParams: 16,
 }
 
-// clampFlags say that the call has values which runtime-spec 1.3 does not have.
+// clampFlags need values for which runtime-spec 1.3 has no field.
 var clampFlags = []specs.LinuxSchedulerFlag{specs.SchedFlagUtilClampMin, specs.SchedFlagUtilClampMax}
 
 // ioClasses are the numbers of ioprio_set(2).
@@ -34,10 +34,10 @@ func processScheduling(p *specs.Process, out *Process, _ *Plan, _ Facts) error {
 	}
 	class, ok := ioClasses[io.Class]
 	if !ok {
-		return refuse("process.ioPriority.class", string(io.Class), "Linux has no such class", "known are IOPRIO_CLASS_RT, IOPRIO_CLASS_BE and IOPRIO_CLASS_IDLE")
+		return invalid("process.ioPriority.class", string(io.Class), "Linux has no such class", "supported: IOPRIO_CLASS_RT, IOPRIO_CLASS_BE and IOPRIO_CLASS_IDLE")
 	}
 	if io.Priority < 0 || io.Priority > 7 {
-		return refuse("process.ioPriority.priority", fmt.Sprint(io.Priority), "it is not between 0 and 7", "give a value within")
+		return invalid("process.ioPriority.priority", fmt.Sprint(io.Priority), "it must be between 0 and 7", "")
 	}
 	out.IOPriority = &IOPriority{Value: class<<13 | io.Priority}
 	return nil
@@ -50,17 +50,17 @@ func scheduler(s *specs.Scheduler, out *Process) error {
 	const f = "process.scheduler"
 	policy, ok := schedPolicies[s.Policy]
 	if !ok {
-		return refuse(f+".policy", string(s.Policy), "Linux has no such policy", "known are SCHED_OTHER, SCHED_FIFO, SCHED_RR, SCHED_BATCH, SCHED_IDLE and SCHED_DEADLINE")
+		return invalid(f+".policy", string(s.Policy), "Linux has no such policy", "supported: SCHED_OTHER, SCHED_FIFO, SCHED_RR, SCHED_BATCH, SCHED_IDLE and SCHED_DEADLINE")
 	}
 	if s.Nice < -20 || s.Nice > 19 {
-		return refuse(f+".nice", fmt.Sprint(s.Nice), "it is not between -20 and 19", "give a value within")
+		return invalid(f+".nice", fmt.Sprint(s.Nice), "it must be between -20 and 19", "")
 	}
 	realtime := policy == 1 || policy == 2
 	if realtime && (s.Priority < 1 || s.Priority > 99) {
-		return refuse(f+".priority", fmt.Sprint(s.Priority), "a real-time policy has priorities from 1 to 99", "give a value within")
+		return invalid(f+".priority", fmt.Sprint(s.Priority), "a real-time policy needs a priority from 1 to 99", "")
 	}
 	if !realtime && s.Priority != 0 {
-		return refuse(f+".priority", fmt.Sprint(s.Priority), fmt.Sprintf("%s has no priorities", s.Policy), "remove it, or give nice")
+		return invalid(f+".priority", fmt.Sprint(s.Priority), fmt.Sprintf("%s has no priorities", s.Policy), "remove it or use nice")
 	}
 	if policy == 6 {
 		period := s.Period
@@ -68,19 +68,19 @@ func scheduler(s *specs.Scheduler, out *Process) error {
 			period = s.Deadline // sched(7)
 		}
 		if s.Runtime < 1024 || s.Runtime > s.Deadline || s.Deadline > period {
-			return refuse(f, fmt.Sprintf("runtime %d deadline %d period %d", s.Runtime, s.Deadline, s.Period), "SCHED_DEADLINE wants 1024 ≤ runtime ≤ deadline ≤ period, in nanoseconds", "change them")
+			return invalid(f, fmt.Sprintf("runtime %d deadline %d period %d", s.Runtime, s.Deadline, s.Period), "SCHED_DEADLINE needs 1024 ≤ runtime ≤ deadline ≤ period, in nanoseconds", "")
 		}
 	} else if s.Runtime != 0 || s.Deadline != 0 || s.Period != 0 {
-		return refuse(f, fmt.Sprintf("runtime %d deadline %d period %d", s.Runtime, s.Deadline, s.Period), fmt.Sprintf("%s has none of these", s.Policy), "remove them, or use SCHED_DEADLINE")
+		return invalid(f, fmt.Sprintf("runtime %d deadline %d period %d", s.Runtime, s.Deadline, s.Period), fmt.Sprintf("%s does not use these", s.Policy), "remove them or use SCHED_DEADLINE")
 	}
 	var flags uint64
 	for i, name := range s.Flags {
 		if slices.Contains(clampFlags, name) {
-			return refuse(item(f+".flags", i), string(name), "the specification has no field for the value that it sets", "remove it")
+			return invalid(item(f+".flags", i), string(name), "the runtime spec has no field for the value that it sets", "remove it")
 		}
 		bit, ok := schedFlags[name]
 		if !ok {
-			return refuse(item(f+".flags", i), string(name), "Linux has no such flag", "remove it")
+			return invalid(item(f+".flags", i), string(name), "Linux has no such flag", "remove it")
 		}
 		flags |= bit
 	}
@@ -100,10 +100,10 @@ func personality(p *specs.LinuxPersonality) (*Personality, error) {
 	}
 	v, ok := personalities[p.Domain]
 	if !ok {
-		return nil, refuse("linux.personality.domain", string(p.Domain), "it is not known", "known are LINUX and LINUX32")
+		return nil, invalid("linux.personality.domain", string(p.Domain), "unknown value", "supported: LINUX and LINUX32")
 	}
 	if len(p.Flags) > 0 {
-		return nil, refuse("linux.personality.flags", string(p.Flags[0]), "runtime-spec 1.3 defines no flags", "remove it")
+		return nil, invalid("linux.personality.flags", string(p.Flags[0]), "runtime-spec 1.3 defines no flags", "remove it")
 	}
 	return &Personality{Value: v}, nil
 }

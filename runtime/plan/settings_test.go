@@ -10,8 +10,8 @@ import (
 // whoMay is the table of docs/configuration.md a second time: a setting, a value that is not
 // its default, and who may give it where the administrator says nothing.
 var whoMay = []struct {
-	name, byDefault, other   string
-	annotations, environment bool
+	name, defaultValue, other string
+	annotations, environment  bool
 }{
 	{"SYSCONT_MODE", "TRUE", "FALSE", true, true},
 	{"HONOR_CAPS", "FALSE", "TRUE", true, true},
@@ -56,20 +56,20 @@ func TestWhoMaySet(t *testing.T) {
 			saying     string // of who may not
 			notAllowed []Source
 		}{
-			{name: "nothing said", from: own, inForce: w.byDefault, saying: "as it can be the image's"},
-			{name: "another default", policy: only(w.name, Rule{Default: &w.other, At: at}), from: own, inForce: w.other, saying: "as it can be the image's"},
-			{name: "fixed to the default", policy: only(w.name, Rule{From: []Source{}, At: at}), inForce: w.byDefault, saying: at},
+			{name: "nothing said", from: own, inForce: w.defaultValue, saying: "since they can come from the image"},
+			{name: "another default", policy: only(w.name, Rule{Default: &w.other, At: at}), from: own, inForce: w.other, saying: "since they can come from the image"},
+			{name: "fixed to the default", policy: only(w.name, Rule{From: []Source{}, At: at}), inForce: w.defaultValue, saying: at},
 			{name: "fixed to another", policy: only(w.name, Rule{Default: &w.other, From: []Source{}, At: at}), inForce: w.other, saying: at},
-			{name: "annotations", policy: only(w.name, Rule{From: both[:1], At: at}), from: both[:1], inForce: w.byDefault, saying: at},
-			{name: "environment", policy: only(w.name, Rule{From: both[1:], At: at}), from: both[1:], inForce: w.byDefault, saying: at},
-			{name: "both", policy: only(w.name, Rule{From: both, At: at}), from: both, inForce: w.byDefault},
-			{name: "nobody at all", policy: Policy{Sources: []Source{}, At: line}, inForce: w.byDefault, saying: line},
-			{name: "annotations only, of all", policy: Policy{Sources: both[:1], At: line}, from: both[:1], inForce: w.byDefault, saying: line},
-			{name: "environment only, of all", policy: Policy{Sources: both[1:], At: line}, from: slices.DeleteFunc(slices.Clone(own), func(s Source) bool { return s == Annotations }), inForce: w.byDefault},
-			{name: "another of all, which a row cannot take back", policy: Policy{Sources: both[:1], At: line, Rules: only(w.name, Rule{From: both, At: at}).Rules}, from: both[:1], inForce: w.byDefault, saying: line},
+			{name: "annotations", policy: only(w.name, Rule{From: both[:1], At: at}), from: both[:1], inForce: w.defaultValue, saying: at},
+			{name: "environment", policy: only(w.name, Rule{From: both[1:], At: at}), from: both[1:], inForce: w.defaultValue, saying: at},
+			{name: "both", policy: only(w.name, Rule{From: both, At: at}), from: both, inForce: w.defaultValue},
+			{name: "nobody at all", policy: Policy{Sources: []Source{}, At: line}, inForce: w.defaultValue, saying: line},
+			{name: "annotations only, of all", policy: Policy{Sources: both[:1], At: line}, from: both[:1], inForce: w.defaultValue, saying: line},
+			{name: "environment only, of all", policy: Policy{Sources: both[1:], At: line}, from: slices.DeleteFunc(slices.Clone(own), func(s Source) bool { return s == Annotations }), inForce: w.defaultValue},
+			{name: "another of all, which a row cannot take back", policy: Policy{Sources: both[:1], At: line, Rules: only(w.name, Rule{From: both, At: at}).Rules}, from: both[:1], inForce: w.defaultValue, saying: line},
 		} {
 			for _, source := range both {
-				for _, value := range []string{w.byDefault, w.other} {
+				for _, value := range []string{w.defaultValue, w.other} {
 					if value == "" {
 						continue // which cannot be asked for
 					}
@@ -94,10 +94,10 @@ func TestWhoMaySet(t *testing.T) {
 						t.Errorf("%s: %v", name, err)
 						continue
 					}
-					if !strings.Contains(r.Why, p.saying) {
-						t.Errorf("%s: %q does not say %q", name, r.Why, p.saying)
+					if !strings.Contains(r.Reason, p.saying) {
+						t.Errorf("%s: %q does not say %q", name, r.Reason, p.saying)
 					}
-					checkWayOut(t, name, r.WayOut, w.name, source, p.from)
+					checkWayOut(t, name, r.Hint, w.name, source, p.from)
 				}
 			}
 			// Nobody asks.
@@ -116,17 +116,17 @@ func TestWhoMaySet(t *testing.T) {
 func only(name string, r Rule) Policy { return Policy{Rules: map[string]Rule{keyOf(name): r}} }
 
 // checkWayOut: the refusal names the source that is open, and how to take an image's variable back.
-func checkWayOut(t *testing.T, what, wayOut, name string, source Source, open []Source) {
+func checkWayOut(t *testing.T, what, hint, name string, source Source, open []Source) {
 	t.Helper()
-	want := "leave it out"
+	want := "remove it"
 	switch {
 	case source == Environment && slices.Contains(open, Annotations):
 		want = "--annotation " + annotationOf(name) + "="
 	case source == Annotations && slices.Contains(open, Environment):
 		want = "--env SYSBOX_" + name + "="
 	}
-	if !strings.Contains(wayOut, want) || source == Environment && !strings.Contains(wayOut, "(--env SYSBOX_"+name+"=)") {
-		t.Errorf("%s: the way out is %q, without %q", what, wayOut, want)
+	if !strings.Contains(hint, want) || source == Environment && !strings.Contains(hint, "(--env SYSBOX_"+name+"=)") {
+		t.Errorf("%s: the way out is %q, without %q", what, hint, want)
 	}
 }
 
@@ -155,13 +155,13 @@ func TestNoNewPrivileges(t *testing.T) {
 	lift := "lift"
 	lifted := Policy{Rules: map[string]Rule{"no_new_privileges": {Default: &lift}}}
 	for _, c := range []struct {
-		name   string
-		args   string
-		env    string
-		given  bool
-		policy Policy
-		want   bool
-		note   string
+		name    string
+		args    string
+		env     string
+		given   bool
+		policy  Policy
+		want    bool
+		warning string
 	}{
 		{"systemd", "/sbin/init", "", true, Policy{}, true, "ctr run --allow-new-privs"},
 		{"systemd without", "/sbin/init", "", false, Policy{}, false, ""},
@@ -182,9 +182,9 @@ func TestNoNewPrivileges(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		notes := strings.Join(slices.DeleteFunc(slices.Clone(p.Notes), func(n string) bool { return !strings.Contains(n, "noNewPrivileges") }), "\n")
-		if p.Process.NoNewPrivs != c.want || (c.note == "") != (notes == "") || !strings.Contains(notes, c.note) {
-			t.Errorf("%s: no_new_privs is %v, notes %q", c.name, p.Process.NoNewPrivs, notes)
+		warnings := strings.Join(slices.DeleteFunc(slices.Clone(p.Warnings), func(n string) bool { return !strings.Contains(n, "noNewPrivileges") }), "\n")
+		if p.Process.NoNewPrivs != c.want || (c.warning == "") != (warnings == "") || !strings.Contains(warnings, c.warning) {
+			t.Errorf("%s: no_new_privs is %v, warnings %q", c.name, p.Process.NoNewPrivs, warnings)
 		}
 		e, err := MakeProcess(in.Spec.Process, false, p, in.Facts)
 		if err != nil || e.NoNewPrivs != c.want {

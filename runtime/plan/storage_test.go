@@ -18,17 +18,17 @@ func TestDockerRoot(t *testing.T) {
 		{`{"data-root": "/var/lib/docker"}`, "", ""},
 		{`{"data-root": "/var/lib/containerd/x"}`, "", ""},
 		{`{"data-root": "/volume/docker"}`, "", ""},
-		{``, "", "no JSON object"},
-		{`[]`, "", "no JSON object"},
-		{`{"data-root": "/data"} x`, "", "no JSON object"},
-		{`{"data-root": 7}`, "", "no string"},
-		{`{"data-root": "data"}`, "", "give one such as /data/docker"},
-		{`{"data-root": "/a/../../etc"}`, "", "give one such as /data/docker"},
-		{`{"data-root": "/"}`, "", "give one such as /data/docker"},
-		{`{"data-root": "/a\u0000b"}`, "", "give one such as /data/docker"},
-		{`{"data-root": "/proc/1/root"}`, "", "belongs to the system"},
-		{`{"data-root": "/var/run/docker"}`, "", "belongs to the system"},
-		{`{"data-root": "/usr"}`, "", "belongs to the system"},
+		{``, "", "not a JSON object"},
+		{`[]`, "", "not a JSON object"},
+		{`{"data-root": "/data"} x`, "", "not a JSON object"},
+		{`{"data-root": 7}`, "", "not a string"},
+		{`{"data-root": "data"}`, "", "such as /data/docker"},
+		{`{"data-root": "/a/../../etc"}`, "", "such as /data/docker"},
+		{`{"data-root": "/"}`, "", "such as /data/docker"},
+		{`{"data-root": "/a\u0000b"}`, "", "such as /data/docker"},
+		{`{"data-root": "/proc/1/root"}`, "", "is a system directory"},
+		{`{"data-root": "/var/run/docker"}`, "", "is a system directory"},
+		{`{"data-root": "/usr"}`, "", "is a system directory"},
 		{`{"data-root": "/var/lib/rancher"}`, "", "/var/lib/rancher/k3s"},
 	} {
 		in := testInput(t, "docker")
@@ -58,9 +58,9 @@ func FuzzDockerRoot(f *testing.F) {
 	f.Add([]byte(`{"data-root": "/x", "data-root": "/proc/y/.."}`))
 	f.Add([]byte(`{"Data-Root": "/x", "data-root": "/lib/../sys"}`))
 	f.Fuzz(func(t *testing.T, text []byte) {
-		p := &Plan{Storage: slices.Clone(storageFolders)}
+		p := &Plan{Storage: slices.Clone(storageDirs)}
 		err := p.AddDockerRoot(text)
-		added := p.Storage[len(storageFolders):]
+		added := p.Storage[len(storageDirs):]
 		if err != nil && (len(added) > 0 || strings.Contains(err.Error(), "\n")) {
 			t.Errorf("%q: %v, but added %v", text, err, added)
 		}

@@ -5,8 +5,8 @@ import (
 	"strings"
 )
 
-// namespacedSysctls are those that belong to a namespace of the container's.
-// A name that ends in "." stands for all below it.
+// namespacedSysctls are those that belong to a namespace of the container.
+// A name that ends in "." stands for all sysctls below it.
 var namespacedSysctls = []string{
 	"net.",
 	"fs.mqueue.",
@@ -16,8 +16,8 @@ var namespacedSysctls = []string{
 	"kernel.domainname",
 }
 
-// ProcPath is the setting's file below /proc/sys. A "/" in the name is a dot
-// of the file's name, as with sysctl(8): "net.ipv4.conf.eth0/1.forwarding".
+// ProcPath is the file of the sysctl below /proc/sys. A "/" in the name is a dot
+// of the file name, as with sysctl(8): "net.ipv4.conf.eth0/1.forwarding".
 func (s Setting) ProcPath() string {
 	return strings.Map(func(r rune) rune {
 		switch r {
@@ -45,19 +45,19 @@ func makeSysctl(in Input, p *Plan) error {
 		}
 		for part := range strings.SplitSeq(s.ProcPath(), "/") {
 			if part == "" || part == "." || part == ".." {
-				return refuse(field, given, "it is not a name of a setting", "give one like net.ipv4.ip_forward")
+				return invalid(field, given, "it is not the name of a sysctl", "use a name such as net.ipv4.ip_forward")
 			}
 		}
 		if s.Name == "kernel.hostname" {
-			return refuse(field, given, "the host name has a field of its own", `use "hostname"`)
+			return invalid(field, given, "the hostname has its own field", `use "hostname"`)
 		}
 		if !slices.ContainsFunc(namespacedSysctls, func(n string) bool {
 			return s.Name == n || strings.HasSuffix(n, ".") && strings.HasPrefix(s.Name, n)
 		}) {
-			return refuse(field, given, "it is a setting of the whole host", "set it on the host; a container can have net.*, fs.mqueue.*, and kernel's shm*, msg*, sem* and domainname")
+			return invalid(field, given, "it applies to the whole host", "set it on the host; a container can set net.*, fs.mqueue.*, and shm*, msg*, sem* and domainname of kernel")
 		}
 		if seen[s.Name] {
-			return refuse(field, given, "it comes twice", "give each setting once")
+			return invalid(field, given, "it occurs twice", "set each sysctl once")
 		}
 		seen[s.Name] = true
 		p.Sysctl = append(p.Sysctl, s)
@@ -68,12 +68,12 @@ func makeSysctl(in Input, p *Plan) error {
 
 const pingGroupRange = "net.ipv4.ping_group_range"
 
-// PingGroups are the first and the last group of the container for net.ipv4.ping_group_range
-// of a new network namespace. The kernel translates both to the host's ids and takes all that
-// lie between: so they are those with the lowest and the highest host id, or, where the
-// mappings turn their order round, which the kernel refuses, those of the mapping that has
-// group 0. ok is false where the container has no new one, where the spec has the setting, and
-// where the mappings are not known.
+// PingGroups returns the first and the last group of the container for
+// net.ipv4.ping_group_range of a new network namespace. The kernel translates both to host ids
+// and allows all ids between them. So the two are the groups with the lowest and the highest
+// host id; if the mappings reverse their order, which the kernel rejects, those of the mapping
+// of group 0. ok is false if the container joins a network namespace, if the spec has this
+// sysctl, and if the mappings are not known.
 func (p *Plan) PingGroups() (first, last uint32, ok bool) {
 	if p.Namespaces.Network.Mode != NamespaceNew || len(p.IDs.GID) == 0 || slices.ContainsFunc(p.Sysctl, func(s Setting) bool { return s.Name == pingGroupRange }) {
 		return 0, 0, false

@@ -8,16 +8,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// rule is one thing that this project changes in the spec of a system
-// container. Its name is the Origin of the mounts that it adds.
+// rule is one change that this project makes to the spec of a system container.
+// Its name is the Origin of the mounts that it adds.
 type rule struct {
 	name  string
 	apply func(r *rule, in Input, p *Plan)
 }
 
-// systemRules are all changes to the spec of a system container, in order;
-// the capabilities are in [processCaps], the seccomp profile in package
-// seccomp. Mounts of the spec win over those of a rule unless the rule says
+// systemRules are all changes to the spec of a system container, in order. Only
+// capabilities ([processCaps]) and the seccomp profile (package seccomp) are changed
+// elsewhere. Mounts of the spec win over those of a rule unless the rule says
 // otherwise.
 var systemRules = []rule{
 	{"own-dev", ownDev},
@@ -31,7 +31,7 @@ var systemRules = []rule{
 	{"systemd", systemd},
 	{"nodes-on-tmpfs", nodesOnTmpfs},
 	{"lift-masks", liftMasks},
-	{"empty-host-folders", emptyHostFolders},
+	{"empty-host-directories", emptyHostDirs},
 	{"kernel-files", kernelFiles},
 	{"binfmt-misc", binfmt},
 	{"storage", storage},
@@ -42,15 +42,15 @@ const (
 	binfmtMisc = "/proc/sys/fs/binfmt_misc"
 )
 
-// replace takes the spec's mounts at a place out and puts the rule's first.
+// replace removes the mounts of the spec at a place and puts the mount of the rule first.
 func (p *Plan) replace(r *rule, m Mount) {
 	m.Origin = r.name
 	p.Mounts = slices.DeleteFunc(p.Mounts, func(x Mount) bool { return x.Destination == m.Destination })
 	p.Mounts = slices.Insert(p.Mounts, 0, m)
 }
 
-// add puts a mount before those of the spec that lie below it, unless the spec
-// has one there.
+// add puts a mount before the mounts of the spec that lie below it, unless the
+// spec has one at the same place.
 func (p *Plan) add(r *rule, m Mount) {
 	if slices.ContainsFunc(p.Mounts, func(x Mount) bool { return canonical(x.Destination) == canonical(m.Destination) }) {
 		return
@@ -63,8 +63,8 @@ func (p *Plan) add(r *rule, m Mount) {
 	p.Mounts = slices.Insert(p.Mounts, at, m)
 }
 
-// ownDev: the host makes /dev and its nodes, so that they open and cannot be
-// replaced. A size of the spec's stays.
+// ownDev: the host side makes /dev and its nodes, so that they open and cannot be
+// replaced. A size in the spec is kept.
 func ownDev(r *rule, _ Input, p *Plan) {
 	data := p.dataAt("/dev")
 	if data == nil {
@@ -77,19 +77,19 @@ func ownDev(r *rule, _ Input, p *Plan) {
 	})
 }
 
-// ownSysfs: a writable sysfs, where the container's root owns what belongs to
-// its network namespace and nothing else.
+// ownSysfs: a writable sysfs; root of the container owns only what belongs to its
+// network namespace.
 func ownSysfs(r *rule, _ Input, p *Plan) {
 	p.replace(r, Mount{Destination: "/sys", Type: "sysfs", Source: "sysfs", Set: hardened})
 }
 
-// ownProc: a writable proc; what the container must not write belongs to
-// nobody there. Options of the spec's such as hidepid stay.
+// ownProc: a writable proc; files that the container must not write belong to unmapped
+// ids there. Options of the spec such as hidepid are kept.
 func ownProc(r *rule, _ Input, p *Plan) {
 	p.replace(r, Mount{Destination: "/proc", Type: "proc", Source: "proc", Set: hardened, Data: p.dataAt("/proc")})
 }
 
-// dataAt are the file system's options of what the spec mounts at a place.
+// dataAt returns the file system options of what the spec mounts at a place.
 func (p *Plan) dataAt(destination string) []string {
 	var data []string
 	for _, m := range p.Mounts {
@@ -101,12 +101,12 @@ func (p *Plan) dataAt(destination string) []string {
 }
 
 // ownCgroup: the container's own, writable part of the cgroup tree, for its
-// systemd. What the spec mounts there goes.
+// systemd. A mount of the spec at this place is dropped.
 func ownCgroup(r *rule, in Input, p *Plan) {
 	const at = "/sys/fs/cgroup"
 	for _, m := range p.Mounts {
 		if under(m.Destination, at) && (m.Destination != at || m.Type == "bind") {
-			p.note("mount at %s left out: a system container has its own cgroup tree", m.Destination)
+			p.warn("mount at %s left out: a system container has its own cgroup tree", m.Destination)
 		}
 	}
 	p.Mounts = slices.DeleteFunc(p.Mounts, func(x Mount) bool { return under(x.Destination, at) })
@@ -119,7 +119,7 @@ func ownCgroup(r *rule, in Input, p *Plan) {
 	p.Cgroup.Delegate = true
 }
 
-// defaultFilesystems of runtime-spec 1.3 (config-linux.md) that callers may
+// defaultFilesystems adds those of runtime-spec 1.3 (config-linux.md) that callers may
 // leave out, and mqueue.
 func defaultFilesystems(r *rule, _ Input, p *Plan) {
 	const noexec = unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NOEXEC
@@ -128,14 +128,14 @@ func defaultFilesystems(r *rule, _ Input, p *Plan) {
 	p.add(r, Mount{Destination: "/dev/mqueue", Type: "mqueue", Source: "mqueue", Own: true, Set: hardened})
 }
 
-// kmsgIsNull: the kubelets of k3s and others read /dev/kmsg; they find it empty.
+// kmsgIsNull: the kubelets of k3s and others read /dev/kmsg; it is empty for them.
 func kmsgIsNull(_ *rule, _ Input, p *Plan) {
 	if !slices.ContainsFunc(p.Devices, func(d Device) bool { return d.Path == "/dev/kmsg" }) {
 		p.Devices = append(p.Devices, Device{Path: "/dev/kmsg", Type: "c", Major: 1, Minor: 3, Mode: 0o666})
 	}
 }
 
-// systemDevices: FUSE and TUN work in user namespaces by themselves.
+// systemDevices: FUSE and TUN are safe in user namespaces.
 func systemDevices(_ *rule, _ Input, p *Plan) {
 	for _, d := range []Device{
 		{Path: "/dev/fuse", Type: "c", Major: 10, Minor: 229, Mode: 0o666, Optional: true},
@@ -152,7 +152,7 @@ var tmpfsRun = Mount{
 	Set: unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV, Data: []string{"mode=755"},
 }
 
-// readOnlyRoot: programs need a place to write that does not outlive them.
+// readOnlyRoot: programs need a writable place for temporary files.
 func readOnlyRoot(r *rule, _ Input, p *Plan) {
 	if !p.Rootfs.Readonly {
 		return
@@ -164,13 +164,13 @@ func readOnlyRoot(r *rule, _ Input, p *Plan) {
 	})
 }
 
-// systemdPaths are where distributions keep systemd as init.
+// systemdPaths are the paths where distributions install systemd as init.
 var systemdPaths = []string{"/sbin/init", "/usr/sbin/init", "/bin/init", "/usr/bin/init", "/init", "/lib/systemd/systemd", "/usr/lib/systemd/systemd", "/bin/systemd", "/usr/bin/systemd"}
 
-// systemd wants a tmpfs on /run and $container (systemd's container
-// interface). Any value will do for systemd-detect-virt; "oci" is the one that
-// does not claim another product, and it makes systemd look at the files that
-// tell podman and Docker apart.
+// systemd expects a tmpfs on /run and the variable container (systemd's container
+// interface). systemd-detect-virt accepts any value; "oci" does not claim another
+// product, and makes systemd look at the files that distinguish podman and
+// Docker.
 func systemd(r *rule, _ Input, p *Plan) {
 	if !p.Systemd {
 		return
@@ -187,11 +187,12 @@ func systemd(r *rule, _ Input, p *Plan) {
 	p.Readonly = without(p.Readonly, "/run", "/tmp")
 }
 
-// nodesOnTmpfs: on a tmpfs of the host's making device nodes open by themselves; on one
-// of the container's, only under a bind, which rm(1) cannot remove. With nodev they
-// would not open on either.
+// nodesOnTmpfs: device nodes open by themselves on a tmpfs that the host side has made; on one
+// that the container has made they open only under a bind, which rm(1) cannot remove. With
+// nodev they open on neither.
 //
-// The kernel locks what the host makes: only systemd's are meant, which it does not unmount.
+// The kernel locks the mounts of the host side. The rule only applies to the tmpfs of systemd,
+// which does not unmount them.
 func nodesOnTmpfs(_ *rule, _ Input, p *Plan) {
 	if !p.Systemd {
 		return
@@ -204,30 +205,30 @@ func nodesOnTmpfs(_ *rule, _ Input, p *Plan) {
 	}
 }
 
-// liftMasks: what nested containers and systemd must see. Nothing rests on a
-// mask: in a user namespace these files belong to nobody.
+// liftMasks removes masks from what nested containers and systemd must see. Isolation does
+// not depend on masks: in a user namespace unmapped ids own these files.
 func liftMasks(_ *rule, _ Input, p *Plan) {
-	p.noteMasks("linux.maskedPaths", p.Masked)
-	p.noteMasks("linux.readonlyPaths", p.Readonly)
+	p.warnAboutMasks("linux.maskedPaths", p.Masked)
+	p.warnAboutMasks("linux.readonlyPaths", p.Readonly)
 	lifted := []string{"/proc", "/proc/sys", "/proc/kcore", "/proc/kallsyms", "/proc/kmsg"}
 	p.Masked = without(p.Masked, lifted...)
 	p.Readonly = without(p.Readonly, lifted...)
 	p.RevealProc = true
 }
 
-// usualMasks are those that containerd, Docker, podman and CRI-O put into each spec. All
-// are safe without (TestNothingRestsOnMasks of package runtime).
-var usualMasks = []string{
+// defaultMasks are those that containerd, Docker, podman and CRI-O put into each spec. None is
+// needed for isolation (TestNothingRestsOnMasks of package runtime).
+var defaultMasks = []string{
 	"/proc", "/proc/acpi", "/proc/asound", "/proc/bus", "/proc/fs", "/proc/interrupts", "/proc/irq", "/proc/kallsyms", "/proc/kcore", "/proc/keys", "/proc/kmsg", "/proc/latency_stats",
 	"/proc/sched_debug", "/proc/scsi", "/proc/sys", "/proc/sysrq-trigger", "/proc/timer_list", "/proc/timer_stats",
 	"/sys", "/sys/dev/block", "/sys/devices/virtual/powercap", "/sys/firmware", "/sys/fs/selinux",
 }
 
-// noteMasks tells of masks of the kernel's files by which somebody means something.
-func (p *Plan) noteMasks(field string, list []string) {
+// warnAboutMasks warns about masks over kernel files that are not among the defaults.
+func (p *Plan) warnAboutMasks(field string, list []string) {
 	for _, m := range list {
-		if (under(m, "/proc") || under(m, "/sys")) && !slices.Contains(usualMasks, m) && !strings.HasSuffix(m, "/thermal_throttle") {
-			p.note("%s: %s covers that path only: root of a system container can mount another proc or sysfs, in which the kernel alone guards it; SYSBOX_SYSCONT_MODE=FALSE makes an ordinary container, which cannot", field, m)
+		if (under(m, "/proc") || under(m, "/sys")) && !slices.Contains(defaultMasks, m) && !strings.HasSuffix(m, "/thermal_throttle") {
+			p.warn("%s: %s covers that path only: root of a system container can mount another proc or sysfs, where only the kernel protects the file; an ordinary container (SYSBOX_SYSCONT_MODE=FALSE) cannot", field, m)
 		}
 	}
 }
@@ -236,10 +237,10 @@ func without(list []string, drop ...string) []string {
 	return slices.DeleteFunc(slices.Clone(list), func(s string) bool { return slices.Contains(drop, s) })
 }
 
-// emptyHostFolders: places of sysfs where file systems of the host's would be
-// mounted, which the kernel refuses in a user namespace. Covered, they count
-// as mounted, and systemd's units for them do not fail.
-func emptyHostFolders(_ *rule, _ Input, p *Plan) {
+// emptyHostDirs covers directories of sysfs where the host mounts file systems, which the
+// kernel does not allow in a user namespace. Once covered they count as mounted, and
+// systemd's units for them do not fail.
+func emptyHostDirs(_ *rule, _ Input, p *Plan) {
 	for _, dir := range []string{"/sys/kernel/config", "/sys/kernel/debug", "/sys/kernel/security", "/sys/kernel/tracing"} {
 		covered := slices.ContainsFunc(p.Mounts, func(m Mount) bool { return m.Destination == dir })
 		if !covered && !slices.Contains(p.Masked, dir) {
@@ -249,7 +250,7 @@ func emptyHostFolders(_ *rule, _ Input, p *Plan) {
 }
 
 // kernelFiles: modules and headers of the running kernel, for modprobe -n,
-// kernel-dependent installers and eBPF tools.
+// installers that depend on the kernel, and eBPF tools.
 func kernelFiles(r *rule, in Input, p *Plan) {
 	for _, dir := range sortedKeys(in.Facts.HostDirs) {
 		if !in.Facts.HostDirs[dir] || !path.IsAbs(dir) || path.Clean(dir) != dir || !underAny(dir, "/lib/modules", "/usr/src", "/usr/lib/modules") || p.coveredBySpec(dir) {
@@ -260,27 +261,27 @@ func kernelFiles(r *rule, in Input, p *Plan) {
 			Set: unix.MOUNT_ATTR_RDONLY | unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV,
 		})
 		if path.Base(path.Dir(dir)) == "modules" {
-			// By this list systemd makes nodes for modules that are not loaded yet, and
-			// gives tun and fuse the mode that they have until udev, which no container
-			// has, changes it: only root could open them.
+			// From this list systemd makes nodes for modules that are not loaded yet. It
+			// gives tun and fuse a mode that lets only root open them until udev changes
+			// it, and containers do not run udev.
 			p.Masked = append(p.Masked, dir+"/modules.devname")
 		}
 	}
 }
 
-// NoBinfmt is what happens without binfmt_misc of a user namespace's own.
+// NoBinfmt says what happens without a binfmt_misc for each user namespace.
 const NoBinfmt = "programs for other processors run inside only if the host has them registered with the flag F; use Linux 6.7 or newer with CONFIG_BINFMT_MISC"
 
-// binfmt: since Linux 6.7 each user namespace has interpreters of its own.
+// binfmt: since Linux 6.7 each user namespace has its own interpreters.
 func binfmt(r *rule, in Input, p *Plan) {
 	if !in.Facts.BinfmtMiscNS {
-		p.note("binfmt_misc left out, as the kernel makes none for a user namespace: %s", NoBinfmt)
+		p.warn("binfmt_misc left out: the kernel has none for user namespaces: %s", NoBinfmt)
 		return
 	}
 	p.add(r, Mount{Destination: binfmtMisc, Type: "binfmt_misc", Source: "binfmt_misc", Own: true, Set: hardened, Optional: true})
 }
 
-// coveredBySpec tells whether the spec mounts something at a path or above it.
+// coveredBySpec reports whether the spec mounts something at a path or above it.
 func (p *Plan) coveredBySpec(dir string) bool {
 	return slices.ContainsFunc(p.Mounts, func(m Mount) bool { return m.Origin == "spec" && covers(m.Destination, dir) })
 }

@@ -84,13 +84,13 @@ func TestNotesOfMasks(t *testing.T) {
 			t.Fatal(err)
 		}
 		var got []string
-		for _, n := range p.Notes {
-			if strings.Contains(n, "the kernel alone guards it") {
+		for _, n := range p.Warnings {
+			if strings.Contains(n, "only the kernel protects the file") {
 				got = append(got, n)
 			}
 		}
 		if c.want == "" && len(got) > 0 || c.want != "" && (len(got) != 1 || !strings.HasPrefix(got[0], c.want)) {
-			t.Errorf("%s%s: notes %q, want %q", c.masked, c.readonly, got, c.want)
+			t.Errorf("%s%s: warnings %q, want %q", c.masked, c.readonly, got, c.want)
 		}
 	}
 }
@@ -135,8 +135,8 @@ func TestCgroupTreeIsOwn(t *testing.T) {
 			n++
 		}
 	}
-	if n != 1 || len(p.Notes) != 1 || !p.Cgroup.Delegate || !order(p, "/sys", "/sys/fs/cgroup") {
-		t.Errorf("%d mounts, notes %q", n, p.Notes)
+	if n != 1 || len(p.Warnings) != 1 || !p.Cgroup.Delegate || !order(p, "/sys", "/sys/fs/cgroup") {
+		t.Errorf("%d mounts, warnings %q", n, p.Warnings)
 	}
 }
 
@@ -363,8 +363,8 @@ func TestFileSystems(t *testing.T) {
 	if p.Cgroup.Delegate {
 		t.Error("a cgroup tree that is mounted read-only was given to the container")
 	}
-	if len(p.Notes) != 1 {
-		t.Errorf("the relative destination should be noted: %q", p.Notes)
+	if len(p.Warnings) != 1 {
+		t.Errorf("the relative destination should be noted: %q", p.Warnings)
 	}
 	in.Facts.Cgroup1, in.Facts.Cgroup2 = true, false
 	in.Spec.Mounts[len(in.Spec.Mounts)-1].Type = "cgroup2"

@@ -6,43 +6,43 @@ import (
 	"sysbox/uidmap"
 )
 
-// Plan is all that will be done for one container, as a plain value: it can be
-// printed, compared with a golden file, and read by an auditor. Nothing in it
-// was asked of the kernel except what [Facts] carried in.
+// Plan describes all that the runtime will do for one container, as a plain value: it
+// can be printed, compared with a golden file, and read by an auditor. It depends on the
+// kernel only through [Facts].
 type Plan struct {
 	Namespace string // containerd's namespace
 	ID        string
 	Bundle    string
 
-	// System tells a system container (sysbox.md: extra mounts, capabilities,
-	// lifted masks) from a hardened ordinary one (SYSBOX_SYSCONT_MODE=FALSE).
+	// System distinguishes a system container (extra mounts, capabilities, lifted
+	// masks) from a hardened ordinary one (SYSBOX_SYSCONT_MODE=FALSE).
 	System bool
-	// HonorCaps keeps the spec's capabilities in a system container, for its
-	// init and for every process executed later.
+	// HonorCaps applies the capabilities of the spec to a system container, to its
+	// init and to every process executed later.
 	HonorCaps bool
-	// LiftNoNewPrivs leaves no_new_privs of the spec out of a system container, for its init
+	// LiftNoNewPrivs ignores no_new_privs of the spec in a system container, for its init
 	// and for every process executed later.
 	LiftNoNewPrivs bool `json:",omitempty"`
-	// Systemd is true if process.args[0] is a usual path of systemd's.
+	// Systemd is true if process.args[0] is one of the usual paths of systemd.
 	Systemd bool
 
 	IDs        IDs
 	Namespaces Namespaces
-	// NetDevices are the host's network devices that the container gets, by their names.
+	// NetDevices are the network devices of the host that move to the container, by name.
 	NetDevices []NetDevice `json:",omitempty"`
 	Rootfs     Rootfs
 	Devices    []Device
-	// Mounts in the order of their making; those with Own are made by the
-	// container's init, after the others were locked.
+	// Mounts in the order in which they are made; the container's init makes those with
+	// Own, after the others are locked.
 	Mounts []Mount
-	// MountLabel is the SELinux label of what is mounted for the container; "" for none.
+	// MountLabel is the SELinux label of the mounts made for the container; "" for none.
 	MountLabel string `json:",omitempty"`
-	// Masked and Readonly are clean absolute paths in the container, in the
-	// spec's order, without those lifted.
+	// Masked and Readonly are clean absolute paths in the container, in the order of
+	// the spec, without those lifted.
 	Masked   []string
 	Readonly []string
-	// RevealProc asks for the hidden, complete pair of proc and sysfs that
-	// lets nested user namespaces mount their own (kernel: mount_too_revealing).
+	// RevealProc asks for the hidden, complete pair of proc and sysfs that lets
+	// nested user namespaces mount their own (kernel: mount_too_revealing).
 	RevealProc bool
 	Storage    []Storage
 
@@ -51,22 +51,22 @@ type Plan struct {
 	Sysctl     []Setting // sorted by name, "net.ipv4.ip_forward" form
 	Cgroup     Cgroup
 	Process    Process
-	// ExecCPUs are the affinity of processes executed later whose own spec says
-	// nothing of it.
+	// ExecCPUs are the affinity of processes executed later whose own spec does not set
+	// it.
 	ExecCPUs ExecCPUs
 	Seccomp  *specs.LinuxSeccomp // widened; nil: no filter
 	Hooks    *specs.Hooks
-	// State's annotations and version for hooks.
+	// The annotations and the version in the state that hooks get.
 	Annotations map[string]string
 	OCIVersion  string
 
-	// Notes are sentences for the log: what was changed or left out and why.
-	Notes []string
+	// Warnings are sentences for the log: what was changed or left out and why.
+	Warnings []string
 
-	// skipShift are destinations whose binds keep the host's ids; its effect is
-	// in Mounts.
+	// skipShift are destinations whose binds keep the ids of the host; Mounts has the
+	// effect.
 	skipShift []string
-	// skipField is the spec's field that names them, "" if the configuration does.
+	// skipField is the field of the spec that names them; "" for the configuration.
 	skipField string
 }
 
@@ -74,14 +74,14 @@ type Plan struct {
 type IDSource string
 
 const (
-	// IDsAllocate: a range of the pod's own, allocated by this runtime. UID
-	// and GID are empty in the plan and filled in by the runtime.
+	// IDsAllocate: a range for this pod alone, allocated by this runtime. UID
+	// and GID are empty in the plan; the runtime fills them in.
 	IDsAllocate IDSource = "allocate"
 	// IDsSpec: a new user namespace with the mappings of the spec; the caller
 	// has prepared the rootfs for them.
 	IDsSpec IDSource = "spec"
 	// IDsJoin: the user namespace at Namespaces.User.Path; UID and GID are the
-	// spec's mappings if it has any, else read from that namespace.
+	// mappings of the spec, or else read from that namespace.
 	IDsJoin IDSource = "join"
 )
 
@@ -90,11 +90,11 @@ type IDs struct {
 	Source   IDSource
 	UID, GID uidmap.Map
 	// ShiftRootfs: the runtime must shift the rootfs itself (idmapped layers);
-	// false where the caller prepared it.
+	// false if the caller has prepared it.
 	ShiftRootfs bool
 }
 
-// NamespaceMode is how one namespace is come by.
+// NamespaceMode says how a namespace is obtained.
 type NamespaceMode string
 
 const (
@@ -102,7 +102,7 @@ const (
 	NamespaceNew NamespaceMode = "new"
 	// NamespaceJoin joins the one at Path.
 	NamespaceJoin NamespaceMode = "join"
-	// NamespaceHost stays in the shim's (only where that breaks no isolation: time).
+	// NamespaceHost keeps the namespace of the shim (only where isolation does not need one: time).
 	NamespaceHost NamespaceMode = "host"
 )
 
@@ -124,30 +124,30 @@ type Namespaces struct {
 type Rootfs struct {
 	// Path is root.path made absolute (bundle-relative as the spec says).
 	Path string
-	// Mounts given in Create; empty: Path already holds the root.
+	// Mounts are those of Create; empty: Path already holds the root.
 	Mounts []RootfsMount
 	// Readonly remounts it read-only at the end.
 	Readonly bool
-	// Propagation of the container's / : unix.MS_PRIVATE, MS_SLAVE, MS_UNBINDABLE
-	// with MS_REC; 0 is the default (slave of the host's, recursively private
-	// towards it).
+	// Propagation of / in the container: unix.MS_PRIVATE, MS_SLAVE, MS_UNBINDABLE
+	// with MS_REC; 0 is the default (slave of the mounts of the host, so nothing
+	// propagates to the host).
 	Propagation uintptr
 }
 
-// RootfsMount is one of the mounts given in Create, in order.
+// RootfsMount is one of the mounts of Create, in order.
 type RootfsMount struct {
 	Type, Source, Target string
 	Options              []string
 }
 
-// Device is a node of /dev (or elsewhere) that is made by the host.
+// Device is a node in /dev or elsewhere that the host side makes.
 type Device struct {
 	Path         string // clean absolute path in the container
 	Type         string // "c", "b", "p"
 	Major, Minor uint32
 	Mode         uint32 // permission bits
 	UID, GID     uint32 // in the container
-	// Optional: left out without an error where the host lacks the device
+	// Optional: skipped without an error if the host lacks the device
 	// (/dev/fuse, /dev/net/tun of a system container).
 	Optional bool
 }
@@ -160,7 +160,7 @@ type Mount struct {
 	Data        []string
 
 	// Set and Clear are MOUNT_ATTR_* bits for the mount itself; RecSet and
-	// RecClear the ones for the whole tree (rro, rnosuid, …; mount_setattr with
+	// RecClear those for the whole tree (rro, rnosuid, …; mount_setattr with
 	// AT_RECURSIVE, kernel 5.12).
 	Set, Clear       uint64
 	RecSet, RecClear uint64
@@ -172,56 +172,56 @@ type Mount struct {
 	IDMap IDMapMode
 	// UID and GID for IDMapExplicit.
 	UID, GID uidmap.Map
-	// Own: made by the container's init and so not locked by the kernel.
+	// Own: made by the container's init and therefore not locked by the kernel.
 	Own bool
-	// Links says what of a bind is done to symbolic links themselves.
+	// Links says how a bind treats symbolic links.
 	Links Links
-	// CopyUp: a tmpfs that is filled with what the image has there (tmpcopyup).
+	// CopyUp: a tmpfs that starts with a copy of what the image has there (tmpcopyup).
 	CopyUp bool
-	// Optional: left out without an error where the source or the kernel lacks it.
+	// Optional: skipped without an error if the source or the kernel lacks it.
 	Optional bool
-	// Origin says who asked: "spec", or the rule of this project that added it.
+	// Origin is "spec", or the rule of this project that added the mount.
 	Origin string
 }
 
 // Links are the options of a bind that do not follow a symbolic link.
 type Links struct {
-	// Copy makes a link such as the source instead of a mount, if that is one.
+	// Copy makes a copy of the source instead of a mount if the source is a link.
 	Copy bool
-	// Source and Destination mount the link, or on the link.
+	// Source and Destination mount the link itself, or on the link.
 	Source, Destination bool
 }
 
-// IDMapMode is how a bind's ids are shifted.
+// IDMapMode says how the ids of a bind are shifted.
 type IDMapMode string
 
 const (
 	// IDMapNone leaves ids as they are on the host.
 	IDMapNone IDMapMode = ""
-	// IDMapContainer shifts by the container's own mapping, unless the source
+	// IDMapContainer shifts by the mapping of the container, unless the source
 	// already belongs to the range.
 	IDMapContainer IDMapMode = "container"
-	// IDMapExplicit shifts by the mount's own mapping ("idmap", uidMappings).
+	// IDMapExplicit shifts by the mapping of the mount ("idmap", uidMappings).
 	IDMapExplicit IDMapMode = "explicit"
 	// IDMapExplicitRecursive is the same for the whole tree ("ridmap").
 	IDMapExplicitRecursive IDMapMode = "explicit-recursive"
 )
 
-// Storage is a folder that cannot live on overlayfs and gets one of its own on
-// the host, which follows the container's life.
+// Storage is a directory that cannot be on overlayfs. It gets a directory of its own on
+// the host, which is removed with the container.
 type Storage struct {
 	Path string // in the container
 	Mode uint32
 }
 
-// Setting is a name and a value.
+// Setting is a sysctl: its name and value.
 type Setting struct{ Name, Value string }
 
-// Cgroup says where the container's processes are counted and limited.
+// Cgroup says where the processes of the container are counted and limited.
 type Cgroup struct {
 	Path      string // linux.cgroupsPath as given, "" for the default
 	Resources *specs.LinuxResources
-	// Delegate gives the cgroup to the container's root.
+	// Delegate gives root of the container ownership of the cgroup.
 	Delegate bool
 }
 
@@ -233,11 +233,11 @@ type Capabilities struct {
 // Process is a process to be executed in the container: its init or another.
 type Process struct {
 	Args, Env []string
-	// Program is the file that is executed where that is not Args[0]: a hook's.
+	// Program is the file to execute if it is not Args[0]: that of a hook.
 	Program  string `json:",omitempty"`
 	Cwd      string
 	Terminal bool
-	// Width and Height of the terminal in characters; 0: the kernel's default.
+	// Width and Height of the terminal in characters; 0: the default of the kernel.
 	Width, Height uint16
 
 	UID, GID       uint32
@@ -256,20 +256,20 @@ type Process struct {
 	MemoryPolicy *MemoryPolicy
 	Scheduler    *Scheduler
 	IOPriority   *IOPriority
-	// CPUs are those that it may run on, where it is not init.
+	// CPUs are those that it may run on, if it is not init.
 	CPUs ExecCPUs
 
-	// Notes are sentences for the log, as in [Plan]; [Make] moves those of init
-	// there.
-	Notes []string
+	// Warnings are sentences for the log, as in [Plan]; [Make] moves those of init to
+	// the plan.
+	Warnings []string
 }
 
-// ExecCPUs are runtime-spec's execCPUAffinity as sorted lists of numbers: Initial
-// before the process is in the container's cgroup, Final from then on. Empty: as
+// ExecCPUs are execCPUAffinity of the spec as sorted lists of numbers: Initial applies until
+// the process is in the cgroup of the container, Final from then on. Empty: as
 // inherited.
 type ExecCPUs struct{ Initial, Final []int }
 
-// Rlimit is one limit: Type is RLIMIT_*'s number.
+// Rlimit is one limit: Type is the number of RLIMIT_*.
 type Rlimit struct {
 	Type       int
 	Name       string
@@ -298,9 +298,9 @@ type Scheduler struct {
 // IOPriority is the argument of ioprio_set(2): class << 13 | level.
 type IOPriority struct{ Value int }
 
-// Facts are what a plan may depend on besides the spec; gathered by the caller.
+// Facts are what a plan may depend on besides the spec; the caller gathers them.
 type Facts struct {
-	// KernelRelease as uname -r tells it, for /lib/modules/RELEASE.
+	// KernelRelease is that of uname -r, for /lib/modules/RELEASE.
 	KernelRelease string
 	// CapLast is the highest capability of the kernel (cap_last_cap).
 	CapLast int
@@ -311,14 +311,14 @@ type Facts struct {
 	SELinux          bool
 	BinfmtMiscNS     bool
 	Arch             string // GOARCH
-	// HostDirs has the optional host folders that exist, by path:
+	// HostDirs has the optional directories of the host that exist, by path:
 	// /lib/modules/RELEASE, /usr/src/linux-headers-RELEASE.
 	HostDirs map[string]bool
 	// OnlineCPUs for the check of affinity lists.
 	OnlineCPUs int
 }
 
-// Input is all that [Make] looks at.
+// Input is the complete input of [Make].
 type Input struct {
 	Namespace, ID, Bundle string
 	Spec                  *specs.Spec
@@ -326,15 +326,15 @@ type Input struct {
 	Terminal              bool
 	Facts                 Facts
 	// PodIDs is true if the pod already has a user namespace and ids: a
-	// container without a user namespace of its own then joins them.
+	// container without its own user namespace then joins them.
 	PodIDs bool
-	// AllowHostRoot lets mappings of the spec have the host's root.
+	// AllowHostRoot allows mappings of the spec that include root of the host.
 	AllowHostRoot bool
-	// Settings is what the administrator says of variables and annotations.
+	// Settings is the administrator's policy for variables and annotations.
 	Settings Policy
-	// BlockDevices are those that a container may be given.
+	// BlockDevices are those that a container may get.
 	BlockDevices map[DeviceNumber]bool
-	// WidenSeccomp turns a caller's profile into one for a system container
-	// (package seccomp). It must be pure. nil leaves profiles as they are.
+	// WidenSeccomp turns the profile of a caller into one for a system container
+	// (package seccomp). It must be pure. nil leaves profiles unchanged.
 	WidenSeccomp func(*specs.LinuxSeccomp) *specs.LinuxSeccomp
 }

@@ -4,7 +4,7 @@ import (
 	"strings"
 )
 
-// stripVariables takes SYSBOX_* out of an environment and hands each to seen.
+// stripVariables removes SYSBOX_* from an environment and passes each to seen.
 func stripVariables(env []string, seen func(name, value string)) ([]string, error) {
 	var rest []string
 	for _, e := range env {
@@ -20,7 +20,7 @@ func stripVariables(env []string, seen func(name, value string)) ([]string, erro
 					names = append(names, s.variable)
 				}
 			}
-			return nil, refuse("process.env", e, "no such variable is known", "known are "+strings.Join(names, ", "))
+			return nil, invalid("process.env", e, "unknown variable", "supported: "+strings.Join(names, ", "))
 		}
 		seen(name, value)
 	}

@@ -19,7 +19,7 @@ func toGRPC(err error) error {
 		return nil
 	}
 	// A specification that cannot be honoured, rather than a failure to honour it.
-	if refusal := (*plan.Refusal)(nil); errors.As(err, &refusal) {
+	if refusal := (*plan.ValidationError)(nil); errors.As(err, &refusal) {
 		return status.Error(codes.InvalidArgument, text.Line(err.Error()))
 	}
 	// Without the details that errgrpc adds for each further error that one wraps: callers

@@ -52,7 +52,7 @@ func kernel(major, minor int) bool {
 	return a > major || a == major && b >= minor
 }
 
-// disk is a disk of the host's, whose device number limits need.
+// disk is a disk of the host, whose device number limits need.
 func disk() (specs.LinuxBlockIODevice, string) {
 	names, _ := filepath.Glob("/sys/block/[sv]d*/dev")
 	if len(names) == 0 {

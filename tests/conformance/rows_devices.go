@@ -43,21 +43,21 @@ func deviceRows() []Row {
 	refused := func(field, kase string, d specs.LinuxDevice, message string) {
 		rows = append(rows, Row{Field: f + field, Case: kase, Set: addDevice(d), Refused: message})
 	}
-	const out = "leave it out, as no container is given it; if it came with --privileged, leave that out (a system container has all capabilities in its own user namespace; in CRI set privileged_without_host_devices)"
-	const outBlock = "leave it out, or have the administrator add it to block_devices in the configuration; if it came with --privileged, leave that out"
-	refused("type", "b", specs.LinuxDevice{Path: "/dev/sda", Type: "b", Major: 8}, `linux.devices[0] is "/dev/sda (b 8:0)": it is a disk of the host's; `+outBlock)
-	refused("type", "unknown", device("/dev/x", "x", 1), `linux.devices[0] is "/dev/x (x 240:1)": its type is not known; known are c (or u), b and p`)
+	const out = "remove it, since containers never get this device; if --privileged added it, drop --privileged (a system container has all capabilities in its own user namespace; in CRI set privileged_without_host_devices)"
+	const outBlock = "remove it or add it to block_devices in the configuration; if --privileged added it, drop --privileged"
+	refused("type", "b", specs.LinuxDevice{Path: "/dev/sda", Type: "b", Major: 8}, `linux.devices[0] is "/dev/sda (b 8:0)": it is a disk of the host; `+outBlock)
+	refused("type", "unknown", device("/dev/x", "x", 1), `linux.devices[0] is "/dev/x (x 240:1)": its type is unknown; supported: c (or u), b and p`)
 	refused("major", "the host's memory", specs.LinuxDevice{Path: "/dev/mem", Type: "c", Major: 1, Minor: 1}, `linux.devices[0] is "/dev/mem (c 1:1)": it is the host's memory; `+out)
-	refused("major", "beyond the kernel's", specs.LinuxDevice{Path: "/dev/x", Type: "c", Major: 4096}, `linux.devices[0] is "/dev/x (c 4096:0)": Linux has device numbers up to 4095:1048575; give one of them`)
+	refused("major", "beyond the kernel's", specs.LinuxDevice{Path: "/dev/x", Type: "c", Major: 4096}, `linux.devices[0] is "/dev/x (c 4096:0)": the largest device number of Linux is 4095:1048575`)
 	refused("minor", "of a FIFO", specs.LinuxDevice{Path: "/dev/x", Type: "p", Minor: 1}, `linux.devices[0] is "/dev/x (p 0:1)": a FIFO has no device number; remove it`)
-	refused("path", "/dev/ptmx", specs.LinuxDevice{Path: "/dev/ptmx", Type: "c", Major: 5, Minor: 2}, `linux.devices[0] is "/dev/ptmx (c 5:2)": the container has one of its own; leave it out`)
-	refused("path", "relative", device("x", "c", 1), `linux.devices[0] is "x (c 240:1)": its path is not an absolute path of a file; give one, like /dev/fuse`)
+	refused("path", "/dev/ptmx", specs.LinuxDevice{Path: "/dev/ptmx", Type: "c", Major: 5, Minor: 2}, `linux.devices[0] is "/dev/ptmx (c 5:2)": the container already has its own; remove it`)
+	refused("path", "relative", device("x", "c", 1), `linux.devices[0] is "x (c 240:1)": its path must be the absolute path of a file; use for example /dev/fuse`)
 	bad := device("/dev/x", "c", 1)
 	bad.FileMode = ptr(os.ModeSymlink | 0o666)
-	refused("fileMode", "more than permissions", bad, `linux.devices[0] is "/dev/x (c 240:1)": its fileMode 01000000666 has more than permission bits; give permission bits only`)
+	refused("fileMode", "more than permissions", bad, `linux.devices[0] is "/dev/x (c 240:1)": its fileMode 01000000666 has more than permission bits; use permission bits only`)
 	bad = device("/dev/x", "c", 1)
 	bad.UID = ptr(uint32(1<<32 - 1))
-	refused("uid", "4294967295", bad, `linux.devices[0] is "/dev/x (c 240:1)": its owner is no id at all; give an id below 4294967295`)
+	refused("uid", "4294967295", bad, `linux.devices[0] is "/dev/x (c 240:1)": its owner is not a valid id; use an id below 4294967295`)
 
 	// Rules: every device below is there, and what opening it answers tells the rule.
 	rule := func(r specs.LinuxDeviceCgroup) func(*specs.Spec) {
@@ -91,8 +91,8 @@ func deviceRows() []Row {
 		rows = append(rows, Row{Field: g + field, Case: kase, Set: rule(r), Refused: message})
 	}
 	no("allow", "everything", specs.LinuxDeviceCgroup{Allow: true, Access: "rwm"}, `linux.resources.devices[1] is "allow a *:* rwm": it allows every device, the host's memory included; `+out)
-	no("type", "b", specs.LinuxDeviceCgroup{Allow: true, Type: "b", Major: ptr(int64(8)), Access: "r"}, `linux.resources.devices[1] is "allow b 8:* r": it allows a disk of the host's; `+outBlock)
-	no("type", "unknown", specs.LinuxDeviceCgroup{Type: "x"}, `linux.resources.devices[1].type is "x": it is not known; known are a, b and c`)
-	no("access", "unknown", c(true, nil, "x"), `linux.resources.devices[1].access is "x": it has other letters than r, w and m; give some of these`)
+	no("type", "b", specs.LinuxDeviceCgroup{Allow: true, Type: "b", Major: ptr(int64(8)), Access: "r"}, `linux.resources.devices[1] is "allow b 8:* r": it allows a disk of the host; `+outBlock)
+	no("type", "unknown", specs.LinuxDeviceCgroup{Type: "x"}, `linux.resources.devices[1].type is "x": unknown value; supported: a, b and c`)
+	no("access", "unknown", c(true, nil, "x"), `linux.resources.devices[1].access is "x": it must consist of the letters r, w and m`)
 	return rows
 }

@@ -60,8 +60,8 @@ func hookRows() []Row {
 		refused := func(field, kase string, h specs.Hook, message string) {
 			rows = append(rows, Row{Field: f + field, Case: kase, Set: set(h), Refused: message})
 		}
-		refused("path", "relative", specs.Hook{Path: "hook"}, "hooks."+k.name+`[0].path is "hook": it is not an absolute path; give one`)
-		refused("timeout", "0", specs.Hook{Path: "/hook", Timeout: ptr(0)}, "hooks."+k.name+`[0].timeout is "0": it is not above 0; give seconds, or leave it out`)
+		refused("path", "relative", specs.Hook{Path: "hook"}, "hooks."+k.name+`[0].path is "hook": it must be an absolute path`)
+		refused("timeout", "0", specs.Hook{Path: "/hook", Timeout: ptr(0)}, "hooks."+k.name+`[0].timeout is "0": it must be above 0; set a number of seconds or remove it`)
 		fails := func(field, kase string, h specs.Hook, message string) {
 			rows = append(rows, Row{Field: f + field, Case: kase, Set: set(h), Fails: message})
 		}

@@ -57,11 +57,11 @@ func linuxRows() []Row {
 	sysctl := func(name, why string) {
 		rows = append(rows, Row{Field: "linux.sysctl", Case: name, Set: func(s *specs.Spec) { s.Linux.Sysctl = map[string]string{name: "1"} }, Refused: `linux.sysctl is "` + name + `": ` + why})
 	}
-	const hosts = "it is a setting of the whole host; set it on the host; a container can have net.*, fs.mqueue.*, and kernel's shm*, msg*, sem* and domainname"
-	sysctl("kernel.hostname", `the host name has a field of its own; use "hostname"`)
+	const hosts = "it applies to the whole host; set it on the host; a container can set net.*, fs.mqueue.*, and shm*, msg*, sem* and domainname of kernel"
+	sysctl("kernel.hostname", `the hostname has its own field; use "hostname"`)
 	sysctl("vm.swappiness", hosts)
 	sysctl("kernel.core_pattern", hosts)
-	sysctl("net..x", "it is not a name of a setting; give one like net.ipv4.ip_forward")
+	sysctl("net..x", "it is not the name of a sysctl; use a name such as net.ipv4.ip_forward")
 
 	path := func(name, p string) Row {
 		return Row{Field: "linux.cgroupsPath", Case: name, Set: func(s *specs.Spec) { s.Linux.CgroupsPath = p }}
@@ -84,11 +84,11 @@ func linuxRows() []Row {
 		Row{Field: "linux.maskedPaths", Case: "not there", Set: mask("/no/such"), Box: "ordinary:masks", Ask: "hostname", Want: "box"},
 		Row{Field: "linux.maskedPaths", Case: "in /proc", Box: "ordinary", Ask: "stat /proc/keys", Want: "c 1:3 0666 0:0"},
 		Row{Field: "linux.maskedPaths", Case: "/proc/kcore in a system container", Box: "system", Ask: "mounted /proc/kcore", Want: "no", Note: "lifted, as it belongs to nobody there"},
-		Row{Field: "linux.maskedPaths", Case: "relative", Set: mask("etc"), Refused: `linux.maskedPaths[5] is "etc": it is not an absolute path below the root; give one`},
+		Row{Field: "linux.maskedPaths", Case: "relative", Set: mask("etc"), Refused: `linux.maskedPaths[5] is "etc": it must be an absolute path below the root`},
 		Row{Field: "linux.readonlyPaths", Set: readonly("/srv"), Box: "ordinary:masks", Ask: "write /srv", Want: "EROFS"},
 		Row{Field: "linux.readonlyPaths", Case: "in /proc", Box: "ordinary:masks", Ask: "flag /proc/sys ro", Want: "ro"},
 		Row{Field: "linux.readonlyPaths", Case: "/proc/sys in a system container", Box: "system", Ask: "write /proc/sys/net/ipv4/ip_forward", Want: "works", Note: "lifted for the settings of its own namespaces"},
-		Row{Field: "linux.readonlyPaths", Case: "relative", Set: readonly("etc"), Refused: `linux.readonlyPaths[4] is "etc": it is not an absolute path below the root; give one`},
+		Row{Field: "linux.readonlyPaths", Case: "relative", Set: readonly("etc"), Refused: `linux.readonlyPaths[4] is "etc": it must be an absolute path below the root`},
 	)
 	for _, x := range []struct{ mode, want string }{
 		{"private", "private"}, {"rprivate", "private"}, {"slave", "slave"}, {"rslave", "slave"}, {"unbindable", "unbindable"}, {"runbindable", "unbindable"},
@@ -98,12 +98,12 @@ func linuxRows() []Row {
 	for _, mode := range []string{"shared", "rshared"} {
 		rows = append(rows, Row{
 			Field: "linux.rootfsPropagation", Case: mode, Set: func(s *specs.Spec) { s.Linux.RootfsPropagation = mode },
-			Refused: `linux.rootfsPropagation is "` + mode + `": mounts made in the container cannot appear on the host across user namespaces; use rslave (Kubernetes: HostToContainer) or rprivate (None) instead of Bidirectional`,
+			Refused: `linux.rootfsPropagation is "` + mode + `": mounts cannot propagate from the user namespace of the container to the host; use rslave (Kubernetes: HostToContainer) or rprivate (None) instead of Bidirectional`,
 		})
 	}
 	rows = append(rows, Row{
 		Field: "linux.rootfsPropagation", Case: "unknown", Set: func(s *specs.Spec) { s.Linux.RootfsPropagation = "x" },
-		Refused: `linux.rootfsPropagation is "x": it is not known; known are private, rprivate, rshared, rslave, runbindable, shared, slave, unbindable`,
+		Refused: `linux.rootfsPropagation is "x": unknown value; supported: private, rprivate, rshared, rslave, runbindable, shared, slave, unbindable`,
 	})
 
 	person := func(domain specs.LinuxPersonalityDomain, flags ...specs.LinuxPersonalityFlag) func(*specs.Spec) {
@@ -112,10 +112,10 @@ func linuxRows() []Row {
 	rows = append(rows,
 		Row{Field: "linux.personality.domain", Case: "LINUX", Set: person(specs.PerLinux), Box: "ordinary:linux", Ask: "personality", Want: " " + machine()},
 		Row{Field: "linux.personality.domain", Case: "LINUX32", Set: person(specs.PerLinux32), Box: "ordinary:linux32", Ask: "personality", Want: "8 " + machine32()},
-		Row{Field: "linux.personality.domain", Case: "unknown", Set: person("X"), Refused: `linux.personality.domain is "X": it is not known; known are LINUX and LINUX32`},
+		Row{Field: "linux.personality.domain", Case: "unknown", Set: person("X"), Refused: `linux.personality.domain is "X": unknown value; supported: LINUX and LINUX32`},
 		Row{Field: "linux.personality.flags", Set: person(specs.PerLinux, "X"), Refused: `linux.personality.flags is "X": runtime-spec 1.3 defines no flags; remove it`},
 		Row{Field: "linux.intelRdt", Set: func(s *specs.Spec) { s.Linux.IntelRdt = &specs.LinuxIntelRdt{} }, Refused: `linux.intelRdt: Intel RDT is not supported; remove it`},
-		Row{Field: "linux.mountLabel", When: noSELinux, Set: func(s *specs.Spec) { s.Linux.MountLabel = "system_u:object_r:x:s0" }, Refused: `linux.mountLabel is "system_u:object_r:x:s0": SELinux is not enabled on this host; enable it, or leave the label out`},
+		Row{Field: "linux.mountLabel", When: noSELinux, Set: func(s *specs.Spec) { s.Linux.MountLabel = "system_u:object_r:x:s0" }, Refused: `linux.mountLabel is "system_u:object_r:x:s0": SELinux is not enabled on this host; enable it or remove the label`},
 	)
 	const label = "system_u:object_r:container_file_t:s0:c1,c2"
 	for _, fs := range []string{"tmpfs", "ramfs", "devpts", "mqueue"} {
@@ -126,7 +126,7 @@ func linuxRows() []Row {
 	}
 	rows = append(rows,
 		Row{Field: "linux.mountLabel", Case: "a mount's own", When: seLinux, Set: mountAt("/m/own-label", "tmpfs", "tmpfs", `context="system_u:object_r:container_file_t:s0:c3,c4"`), Box: "ordinary:label", Ask: "label /m/own-label", Want: "system_u:object_r:container_file_t:s0:c3,c4"},
-		Row{Field: "linux.mountLabel", Case: "not in the policy", When: seLinux, Set: func(s *specs.Spec) { s.Linux.MountLabel = "system_u:object_r:nosuch_t:s0" }, Refused: `linux.mountLabel is "system_u:object_r:nosuch_t:s0": SELinux's policy on this host does not have it; give a user, role, type and level of the policy, or load one that has them`},
+		Row{Field: "linux.mountLabel", Case: "not in the policy", When: seLinux, Set: func(s *specs.Spec) { s.Linux.MountLabel = "system_u:object_r:nosuch_t:s0" }, Refused: `linux.mountLabel is "system_u:object_r:nosuch_t:s0": the SELinux policy of this host does not have it; use a user, role, type and level of the policy, or load one that has them`},
 	)
 	offset := func(clock string, o specs.LinuxTimeOffset) func(*specs.Spec) {
 		return func(s *specs.Spec) {
@@ -147,8 +147,8 @@ func linuxRows() []Row {
 		rows = append(rows, Row{Field: "linux.timeOffsets{}." + field, Set: both, Box: "ordinary:time", Ask: "offsets", Want: "monotonic 86400 5 boottime 172800 6"})
 	}
 	return append(rows,
-		Row{Field: "linux.timeOffsets{}.nanosecs", Case: "a second or more", Set: offset("monotonic", specs.LinuxTimeOffset{Nanosecs: 1e9}), Refused: `linux.timeOffsets monotonic is "1000000000": a second has less nanoseconds than that; raise secs instead`},
-		Row{Field: "linux.timeOffsets", Case: "another clock", Set: offset("realtime", specs.LinuxTimeOffset{Secs: 1}), Refused: `linux.timeOffsets is "realtime": no such clock has an offset; known are monotonic and boottime`},
+		Row{Field: "linux.timeOffsets{}.nanosecs", Case: "a second or more", Set: offset("monotonic", specs.LinuxTimeOffset{Nanosecs: 1e9}), Refused: `linux.timeOffsets monotonic is "1000000000": it must be less than one second; raise secs instead`},
+		Row{Field: "linux.timeOffsets", Case: "another clock", Set: offset("realtime", specs.LinuxTimeOffset{Secs: 1}), Refused: `linux.timeOffsets is "realtime": this clock has no offset; supported: monotonic and boottime`},
 		Row{
 			Field: "linux.timeOffsets", Case: "without a time namespace", Set: func(s *specs.Spec) { s.Linux.TimeOffsets = map[string]specs.LinuxTimeOffset{"boottime": {Secs: 1}} },
 			Refused: `linux.timeOffsets is "map[boottime:{1 0}]": offsets need a new time namespace; add {"type": "time"} without a path to linux.namespaces`,
@@ -179,11 +179,11 @@ func idRows() []Row {
 		refused := func(sub, kase, message string, ids ...specs.LinuxIDMapping) {
 			rows = append(rows, Row{Field: f + sub, Case: kase, Set: set(ids...), Refused: message})
 		}
-		refused("", "one without the other", `linux.uidMappings and gidMappings: one is given without the other; give both or none`)
-		refused("[].hostID", "0", f+` is "[{0 0 70000}]": it maps the host's root; use host ids that belong to nobody (or set ids.allow_host_root, and read in docs/configuration.md what that breaks)`, specs.LinuxIDMapping{Size: 70000})
-		refused("[].containerID", "without root", f+` is "[{1 3000000000 70000}]": container id 0 is not mapped, and a container has a root; map it`, specs.LinuxIDMapping{ContainerID: 1, HostID: firstID, Size: 70000})
+		refused("", "one without the other", `linux.uidMappings and gidMappings: only one of the two is set; set both or neither`)
+		refused("[].hostID", "0", f+` is "[{0 0 70000}]": it maps root of the host; use host ids that no user of the host has (or set ids.allow_host_root; docs/configuration.md says what that breaks)`, specs.LinuxIDMapping{Size: 70000})
+		refused("[].containerID", "without root", f+` is "[{1 3000000000 70000}]": it does not map container id 0, the root of the container; map it`, specs.LinuxIDMapping{ContainerID: 1, HostID: firstID, Size: 70000})
 		rows = append(rows, Row{Field: f + "[].size", Case: "few", Set: set(specs.LinuxIDMapping{HostID: firstID, Size: 9}), Box: "ordinary:few" + field, Ask: "read /proc/self/" + field + "_map", Want: fmt.Sprintf("%10d %10d %10d", 0, firstID, 9)})
-		refused("[].size", "0", f+`[0] is "{0 3000000000 0}": its size is 0; give a size`, specs.LinuxIDMapping{HostID: firstID})
+		refused("[].size", "0", f+`[0] is "{0 3000000000 0}": its size is 0; set a size`, specs.LinuxIDMapping{HostID: firstID})
 	}
 	return rows
 }

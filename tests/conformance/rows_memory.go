@@ -43,11 +43,11 @@ func policyRows() []Row {
 	refused := func(field, kase string, set func(*specs.Spec), message string) {
 		rows = append(rows, Row{Field: f + field, Case: kase, Set: set, Refused: message})
 	}
-	refused("mode", "unknown", set("X", ""), `linux.memoryPolicy.mode is "X": Linux has no such mode; known are MPOL_BIND, MPOL_DEFAULT, MPOL_INTERLEAVE, MPOL_LOCAL, MPOL_PREFERRED, MPOL_PREFERRED_MANY, MPOL_WEIGHTED_INTERLEAVE`)
-	refused("nodes", "none of MPOL_BIND", set(specs.MpolBind, ""), `linux.memoryPolicy.nodes: MPOL_BIND needs nodes; give some, "0" for instance`)
-	refused("nodes", "of MPOL_LOCAL", set(specs.MpolLocal, "0"), `linux.memoryPolicy.nodes is "0": MPOL_LOCAL has no nodes; remove them`)
+	refused("mode", "unknown", set("X", ""), `linux.memoryPolicy.mode is "X": Linux has no such mode; supported: MPOL_BIND, MPOL_DEFAULT, MPOL_INTERLEAVE, MPOL_LOCAL, MPOL_PREFERRED, MPOL_PREFERRED_MANY, MPOL_WEIGHTED_INTERLEAVE`)
+	refused("nodes", "none of MPOL_BIND", set(specs.MpolBind, ""), `linux.memoryPolicy.nodes: MPOL_BIND needs nodes; set some, for example "0"`)
+	refused("nodes", "of MPOL_LOCAL", set(specs.MpolLocal, "0"), `linux.memoryPolicy.nodes is "0": MPOL_LOCAL takes no nodes; remove them`)
 	refused("nodes", "not there", set(specs.MpolBind, "1023"), "linux.memoryPolicy: the host's kernel refuses it: invalid argument; use nodes that the host has and linux.resources.cpu.mems allows, and flags that fit the mode")
-	refused("flags[]", "unknown", set(specs.MpolBind, "0", "X"), `linux.memoryPolicy.flags[0] is "X": Linux has no such flag; known are MPOL_F_NUMA_BALANCING, MPOL_F_RELATIVE_NODES, MPOL_F_STATIC_NODES`)
-	refused("flags[]", "relative and static", set(specs.MpolBind, "0", specs.MpolFRelativeNodes, specs.MpolFStaticNodes), `linux.memoryPolicy.flags is "[MPOL_F_RELATIVE_NODES MPOL_F_STATIC_NODES]": nodes are either relative or static; give one of the two flags`)
+	refused("flags[]", "unknown", set(specs.MpolBind, "0", "X"), `linux.memoryPolicy.flags[0] is "X": Linux has no such flag; supported: MPOL_F_NUMA_BALANCING, MPOL_F_RELATIVE_NODES, MPOL_F_STATIC_NODES`)
+	refused("flags[]", "relative and static", set(specs.MpolBind, "0", specs.MpolFRelativeNodes, specs.MpolFStaticNodes), `linux.memoryPolicy.flags is "[MPOL_F_RELATIVE_NODES MPOL_F_STATIC_NODES]": nodes are either relative or static; use one of the two flags`)
 	return rows
 }

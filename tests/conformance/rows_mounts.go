@@ -42,32 +42,32 @@ func mountRows() []Row {
 		{Field: "mounts[].destination", Set: bind("place", "plain", "rbind"), Box: "system:mounts", Ask: "read /m/place/file", Want: "plain"},
 		{Field: "mounts[].destination", Case: "relative", Set: mountAt("m/relative", "bind", "plain", "rbind"), Box: "system:mounts", Ask: "read /m/relative/file", Want: "plain"},
 		{Field: "mounts[].destination", Case: "through a link of the image's", Set: mountAt("/link-to-host/x", "bind", "plain", "rbind"), Box: "system:mounts", Ask: "read /etc/x/file", Want: "plain"},
-		{Field: "mounts[].destination", Case: "none", Set: mountAt("", "tmpfs", ""), Refused: `mounts[7].destination: it is empty; give an absolute path`},
-		{Field: "mounts[].destination", Case: "the root", Set: mountAt("/", "tmpfs", ""), Refused: `mounts[7].destination is "/": nothing can be mounted over the container's root; use root.path`},
-		{Field: "mounts[].destination", Case: "a file of /proc", Set: mountAt("/proc/sys", "bind", "plain", "bind"), Refused: `mounts[7].destination is "/proc/sys": only resource views can be bound over files of /proc; allowed are /proc/cpuinfo, /proc/diskstats, /proc/loadavg, /proc/meminfo, /proc/slabinfo, /proc/stat, /proc/swaps, /proc/uptime, /proc/pressure/cpu, /proc/pressure/io, /proc/pressure/memory`},
+		{Field: "mounts[].destination", Case: "none", Set: mountAt("", "tmpfs", ""), Refused: `mounts[7].destination: it is empty; use an absolute path`},
+		{Field: "mounts[].destination", Case: "the root", Set: mountAt("/", "tmpfs", ""), Refused: `mounts[7].destination is "/": a mount cannot cover the root of the container; use root.path`},
+		{Field: "mounts[].destination", Case: "a file of /proc", Set: mountAt("/proc/sys", "bind", "plain", "bind"), Refused: `mounts[7].destination is "/proc/sys": only resource views can be bound over files of /proc; supported: /proc/cpuinfo, /proc/diskstats, /proc/loadavg, /proc/meminfo, /proc/slabinfo, /proc/stat, /proc/swaps, /proc/uptime, /proc/pressure/cpu, /proc/pressure/io, /proc/pressure/memory`},
 		{Field: "mounts[].destination", Case: "a view in /proc", Set: mountAt("/proc/uptime", "bind", "plain/file", "bind"), Box: "system:mounts", Ask: "read /proc/uptime", Want: "plain"},
-		{Field: "mounts[].destination", Case: "/dev by a bind", Set: mountAt("/dev", "bind", "plain", "bind"), Refused: `mounts[7].destination is "/dev": the container has its own /dev; leave the mount out, or bind single files below it`},
+		{Field: "mounts[].destination", Case: "/dev by a bind", Set: mountAt("/dev", "bind", "plain", "bind"), Refused: `mounts[7].destination is "/dev": the container has its own /dev; remove the mount or bind single files below it`},
 
 		{Field: "mounts[].destination", Case: "a file, of a folder", Set: mountAt("/etc/passwd", "bind", "plain", "bind"), Refused: `mount plain (bind) at /etc/passwd: /etc/passwd, or what leads to it, is a file in the image, and a folder is needed: not a directory`},
 		{Field: "mounts[].destination", Case: "a folder, of a file", Set: mountAt("/etc", "bind", "plain/file", "bind"), Refused: `mount plain/file (bind) at /etc: /etc is a folder in the image, but the source of the mount is a file: is a directory`},
 
 		{Field: "mounts[].source", Case: "in the bundle", Set: bind("source", "plain", "rbind"), Box: "system:mounts", Ask: "read /m/source/file", Want: "plain"},
 		{Field: "mounts[].source", Case: "a file", Set: bind("source-file", "plain/file", "bind"), Box: "system:mounts", Ask: "read /m/source-file", Want: "plain"},
-		{Field: "mounts[].source", Case: "none for a bind", Set: bind("x", "", "bind"), Refused: `mounts[7].source: a bind needs a source; give a path on the host`},
+		{Field: "mounts[].source", Case: "none for a bind", Set: bind("x", "", "bind"), Refused: `mounts[7].source: a bind needs a source; set a path on the host`},
 		{Field: "mounts[].source", Case: "not there", Set: bind("x", "/no/such", "bind"), Refused: `mount /no/such (bind) at /m/x: open_tree /no/such: no such file or directory; make the source on the host first (a relative one is looked for in the bundle)`},
 
 		{Field: "mounts[].type", Case: "none, with bind", Set: mountAt("/m/no-type", "", "plain", "bind"), Box: "system:mounts", Ask: "read /m/no-type/file", Want: "plain"},
-		{Field: "mounts[].type", Case: "none", Set: mountAt("/m/x", "", "plain"), Refused: `mounts[7].type: it is empty, and the options have no bind; give a type, or bind or rbind`},
-		{Field: "mounts[].type", Case: "ext4", Set: mountAt("/m/x", "ext4", "/dev/vda"), Refused: `mounts[7].type is "ext4": a user namespace cannot mount it; mount it on the host and bind it; possible here are bind, binfmt_misc, bpf, cgroup, cgroup2, devpts, mqueue, proc, ramfs, sysfs, tmpfs`},
+		{Field: "mounts[].type", Case: "none", Set: mountAt("/m/x", "", "plain"), Refused: `mounts[7].type: it is empty, and the options do not include bind; set a type, or the option bind or rbind`},
+		{Field: "mounts[].type", Case: "ext4", Set: mountAt("/m/x", "ext4", "/dev/vda"), Refused: `mounts[7].type is "ext4": it cannot be mounted in a user namespace; mount it on the host and bind it; supported: bind, binfmt_misc, bpf, cgroup, cgroup2, devpts, mqueue, proc, ramfs, sysfs, tmpfs`},
 
 		{Field: "mounts[].uidMappings", Set: mapped(true, true), Box: "ordinary:mapped", Ask: "stat /m/mapped/file", Want: "f 0644 7:7"},
-		{Field: "mounts[].uidMappings", Case: "without gidMappings", Set: mapped(true, false), Refused: `mounts[7].uidMappings and gidMappings: one is given without the other; give both or none`},
-		{Field: "mounts[].gidMappings", Case: "without uidMappings", Set: mapped(false, true), Refused: `mounts[7].uidMappings and gidMappings: one is given without the other; give both or none`},
+		{Field: "mounts[].uidMappings", Case: "without gidMappings", Set: mapped(true, false), Refused: `mounts[7].uidMappings and gidMappings: only one of the two is set; set both or neither`},
+		{Field: "mounts[].gidMappings", Case: "without uidMappings", Set: mapped(false, true), Refused: `mounts[7].uidMappings and gidMappings: only one of the two is set; set both or neither`},
 		{Field: "mounts[].gidMappings", Set: mapped(true, true), Box: "ordinary:mapped2", Ask: "stat /m/mapped/file", Want: "f 0644 7:7"},
 		{Field: "mounts[].uidMappings", Case: "not of a bind", Set: func(s *specs.Spec) {
 			ids := []specs.LinuxIDMapping{{HostID: firstID, Size: 1}}
 			s.Mounts = append(s.Mounts, specs.Mount{Destination: "/m/x", Type: "tmpfs", UIDMappings: ids, GIDMappings: ids})
-		}, Refused: `mounts[7] is "tmpfs": ids can be mapped for binds only; remove idmap and the mount's mappings`},
+		}, Refused: `mounts[7] is "tmpfs": only binds support id mappings; remove idmap and the mappings of the mount`},
 	}
 	for _, m := range mappingFields {
 		rows = append(rows,
@@ -170,21 +170,21 @@ func mountOptionRows() []Row {
 		}, Box: "ordinary:idmap", Ask: "stat /m/idmap/file", Want: "f 0644 7:8"},
 	)
 	for _, r := range []struct{ option, source, why string }{
-		{"remount", "plain", "a spec describes new mounts, not changes to old ones; give the option on the mount itself"},
-		{"shared", "plain", "mounts made in the container cannot appear on the host across user namespaces; use rslave (Kubernetes: HostToContainer) or rprivate (None) instead of Bidirectional"},
-		{"rshared", "plain", "mounts made in the container cannot appear on the host across user namespaces; use rslave (Kubernetes: HostToContainer) or rprivate (None) instead of Bidirectional"},
-		{"iversion", "plain", "Linux has no such option for a new mount any more; remove it"},
-		{"move", "plain", "moving a mount of the host's into a container is not supported; use rbind"},
-		{"sync", "plain", "it is no option of a bind, which cannot change those of the file system it shows; check its spelling, or leave it out"},
-		{"nosuch", "plain", "it is no option of a bind, which cannot change those of the file system it shows; check its spelling, or leave it out"},
-		{"tmpcopyup", "plain", "it is for tmpfs; remove it"},
-		{"idmap=1", "plain", "each mapping has three numbers; write idmap=uids=0-100000-65536;gids=0-100000-65536, or use uidMappings and gidMappings of the mount"},
+		{"remount", "plain", "a spec describes new mounts, not changes of existing ones; set the option on the mount itself"},
+		{"shared", "plain", "mounts cannot propagate from the user namespace of the container to the host; use rslave (Kubernetes: HostToContainer) or rprivate (None) instead of Bidirectional"},
+		{"rshared", "plain", "mounts cannot propagate from the user namespace of the container to the host; use rslave (Kubernetes: HostToContainer) or rprivate (None) instead of Bidirectional"},
+		{"iversion", "plain", "Linux no longer has this option for new mounts; remove it"},
+		{"move", "plain", "moving a mount of the host into a container is not supported; use rbind"},
+		{"sync", "plain", "it is not a bind option, and a bind cannot change the options of the file system that it shows; check its spelling or remove it"},
+		{"nosuch", "plain", "it is not a bind option, and a bind cannot change the options of the file system that it shows; check its spelling or remove it"},
+		{"tmpcopyup", "plain", "it only applies to tmpfs; remove it"},
+		{"idmap=1", "plain", "each mapping needs three numbers; write idmap=uids=0-100000-65536;gids=0-100000-65536, or use uidMappings and gidMappings of the mount"},
 	} {
 		rows = append(rows, Row{Field: f, Case: r.option + " of a bind", Set: bind("x", r.source, "bind", r.option), Refused: `mounts[7].options is "` + r.option + `": ` + r.why})
 	}
 	return append(rows,
-		Row{Field: f, Case: "copy-symlink of tmpfs", Set: tmpfs("x", "copy-symlink"), Refused: `mounts[7].options is "copy-symlink": copy-symlink, src-nofollow and dest-nofollow are for binds; remove them`},
-		Row{Field: f, Case: "idmap of tmpfs", Set: tmpfs("x", "idmap"), Refused: `mounts[7] is "tmpfs": ids can be mapped for binds only; remove idmap and the mount's mappings`},
+		Row{Field: f, Case: "copy-symlink of tmpfs", Set: tmpfs("x", "copy-symlink"), Refused: `mounts[7].options is "copy-symlink": copy-symlink, src-nofollow and dest-nofollow only apply to binds; remove them`},
+		Row{Field: f, Case: "idmap of tmpfs", Set: tmpfs("x", "idmap"), Refused: `mounts[7] is "tmpfs": only binds support id mappings; remove idmap and the mappings of the mount`},
 		Row{Field: f, Case: "what tmpfs does not know", Set: tmpfs("x", "nosuch=1"), Refused: `set option nosuch=1 of tmpfs at /m/x: fsconfig(fsopen("tmpfs", FSOPEN_CLOEXEC), FSCONFIG_SET_STRING, "nosuch", "1", 0): invalid argument`},
 	)
 }

@@ -51,18 +51,18 @@ func namespaceRows() []Row {
 					s.Hostname = ""
 				}
 			}, Box: "second:" + n.file, Look: "namespace " + n.file, Want: "the other container's"},
-				Row{Field: path, Case: string(n.kind) + " of the host's", Set: setNamespace(n.kind, "/proc/1/ns/"+n.file), Refused: `linux.namespaces[` + at(n.kind) + `].path is "/proc/1/ns/` + n.file + `": it is a namespace of the host's own; leave the path out to get a new one`},
+				Row{Field: path, Case: string(n.kind) + " of the host's", Set: setNamespace(n.kind, "/proc/1/ns/"+n.file), Refused: `linux.namespaces[` + at(n.kind) + `].path is "/proc/1/ns/` + n.file + `": it is a namespace of the host; remove the path to get a new one`},
 				Row{Field: path, Case: string(n.kind) + " of another kind", Set: setNamespace(n.kind, firstNS+wrong(n.file)), Box: "second", Refused: "linux.namespaces: path " + firstNS + wrong(n.file) + ` is no namespace of the kind "` + n.file + `"; give the path of one`})
 		case n.kind == specs.MountNamespace:
-			rows = append(rows, Row{Field: path, Case: "mount", Set: setNamespace(n.kind, "/run/ns/x"), Refused: `linux.namespaces mount path is "/run/ns/x": a container always gets a mount tree of its own, which is what guards its mounts; leave the path out`})
+			rows = append(rows, Row{Field: path, Case: "mount", Set: setNamespace(n.kind, "/run/ns/x"), Refused: `linux.namespaces mount path is "/run/ns/x": a container always gets its own mount namespace, which protects its mounts; remove the path`})
 		}
 	}
 	lacking := map[specs.LinuxNamespaceType]string{
-		specs.PIDNamespace:     "the container would see and signal the host's processes; leave out --pid=host (Kubernetes: hostPID)",
-		specs.NetworkNamespace: "the container would use the host's network, where its root has no rights; leave out --net=host (Kubernetes: hostNetwork) and publish ports instead",
-		specs.IPCNamespace:     "the container would share memory and queues with the host; leave out --ipc=host (Kubernetes: hostIPC)",
-		specs.UTSNamespace:     "the container would share the host's name; leave out --uts=host",
-		specs.MountNamespace:   `the container would see the host's mounts; add {"type": "mount"}`,
+		specs.PIDNamespace:     "the container would see and signal the processes of the host; remove --pid=host (Kubernetes: hostPID)",
+		specs.NetworkNamespace: "the container would use the network of the host, on which its root has no privileges; remove --net=host (Kubernetes: hostNetwork) and publish ports instead",
+		specs.IPCNamespace:     "the container would share memory and queues with the host; remove --ipc=host (Kubernetes: hostIPC)",
+		specs.UTSNamespace:     "the container would share the hostname of the host; remove --uts=host",
+		specs.MountNamespace:   `the container would see the mounts of the host; add {"type": "mount"}`,
 	}
 	for _, n := range namespaceKinds {
 		drop := func(s *specs.Spec) {
@@ -86,11 +86,11 @@ func namespaceRows() []Row {
 		rows = append(rows, Row{Field: typ, Case: "no " + string(n.kind), Set: drop, Box: "system:lacking", Look: "namespace " + n.file, Want: want, Note: note})
 	}
 	return append(rows,
-		Row{Field: typ, Case: "unknown", Set: setNamespace("x", ""), Refused: `linux.namespaces[5].type is "x": Linux has no such namespace; known are pid, network, ipc, uts, mount, user, cgroup and time`},
+		Row{Field: typ, Case: "unknown", Set: setNamespace("x", ""), Refused: `linux.namespaces[5].type is "x": Linux has no such namespace; supported: pid, network, ipc, uts, mount, user, cgroup and time`},
 		Row{Field: typ, Case: "twice", Set: func(s *specs.Spec) {
 			s.Linux.Namespaces = append(s.Linux.Namespaces, specs.LinuxNamespace{Type: "pid"})
-		}, Refused: `linux.namespaces[5].type is "pid": it comes twice; give each namespace once`},
-		Row{Field: path, Case: "relative", Set: setNamespace(specs.IPCNamespace, "x"), Refused: `linux.namespaces[1].path is "x": it is not an absolute path; give one`})
+		}, Refused: `linux.namespaces[5].type is "pid": it occurs twice; list each namespace once`},
+		Row{Field: path, Case: "relative", Set: setNamespace(specs.IPCNamespace, "x"), Refused: `linux.namespaces[1].path is "x": it must be an absolute path`})
 }
 
 // at is the place of a namespace in the list, where those that a container need not

@@ -23,12 +23,12 @@ func networkRows() []Row {
 		}
 	}
 	a, d := hostDevice("a"), hostDevice("d")
-	const box, short = "ordinary:network", `: a network device's name has at most 15 bytes; give `
+	const box, short = "ordinary:network", `: the name of a network device has at most 15 bytes; use `
 	return []Row{
 		{Field: f, Case: "with its addresses", Box: box, Set: device(a, ""), Ask: "device " + a, Want: "up 10.99.1.1/24"},
 		{Field: f, Case: "not there", Set: device("nosuch0", ""), Refused: `linux.netDevices is "nosuch0": the host has no such network device; give the name of one, as "ip link" shows it`},
 		{Field: f, Case: "lo", Set: device("lo", "lo1"), Refused: `linux.netDevices is "lo": it cannot leave the host's network namespace: invalid argument; give a device that can (lo cannot, for instance)`},
-		{Field: f, Case: "no name", Set: device("a/b", ""), Refused: `linux.netDevices is "a/b": a network device's name has no slash, colon, percent sign, space or NUL; give the name of a device of the host's, as "ip link" shows it`},
+		{Field: f, Case: "no name", Set: device("a/b", ""), Refused: `linux.netDevices is "a/b": the name of a network device cannot have a slash, colon, percent sign, space or NUL; use the name of a host device as shown by "ip link"`},
 		{Field: named, Case: "another", Box: box, Set: device(hostDevice("b"), "net0"), Ask: "device net0", Want: "up 10.99.2.1/24"},
 		{Field: named, Case: "eth%d", Box: box, Set: device(hostDevice("c"), "eth%d"), Ask: "device eth0", Want: "up 10.99.3.1/24"},
 		{Field: named, Case: "taken", Set: device(d, "lo"), Refused: `linux.netDevices.` + d + `.name is "lo": the container's network namespace has a device of this name; give another, or one with %d for a free number`},
@@ -36,6 +36,6 @@ func networkRows() []Row {
 		{Field: named, Case: "twice", Set: func(s *specs.Spec) {
 			device(a, "net0")(s)
 			device(hostDevice("b"), "net0")(s)
-		}, Refused: `linux.netDevices.` + hostDevice("b") + `.name is "net0": it is also the name that ` + a + ` gets; give each device a name of its own`},
+		}, Refused: `linux.netDevices.` + hostDevice("b") + `.name is "net0": ` + a + ` gets the same name; use a different name for each device`},
 	}
 }

@@ -70,20 +70,20 @@ func processRows() []Row {
 	both("process.user.additionalGids", "", user, "ordinary:user", "groups", "7 8")
 	both("process.user.umask", "", user, "ordinary:user", "umask", "0027")
 	rows = append(rows, Row{Field: "process.user.umask", Case: "none", Box: "system", Ask: "umask", Want: "0022"})
-	refused("process.user.umask", "more than 0777", func(p *specs.Process) { p.User.Umask = ptr(uint32(0o1000)) }, `process.user.umask is "01000": it is more than 0777; give permission bits only`)
-	refused("process.user.uid", "4294967295", func(p *specs.Process) { p.User.UID = 1<<32 - 1 }, `process.user.uid is "4294967295": it means no id at all; give an id below 4294967295`)
-	refused("process.user.uid", "beyond the mapping", func(p *specs.Process) { p.User.UID = 1 << 20 }, `process.user.uid is "1048576": the container's mappings, which end with 262143, do not have it; use one that they have, or map more ids (ids.range_size in the configuration, where the spec has no mappings)`)
+	refused("process.user.umask", "more than 0777", func(p *specs.Process) { p.User.Umask = ptr(uint32(0o1000)) }, `process.user.umask is "01000": it is more than 0777; use permission bits only`)
+	refused("process.user.uid", "4294967295", func(p *specs.Process) { p.User.UID = 1<<32 - 1 }, `process.user.uid is "4294967295": it is not a valid id; use an id below 4294967295`)
+	refused("process.user.uid", "beyond the mapping", func(p *specs.Process) { p.User.UID = 1 << 20 }, `process.user.uid is "1048576": the container does not map it (its last id is 262143); use a mapped id or map more ids (ids.range_size in the configuration if the spec has no mappings)`)
 
 	both("process.args", "", func(p *specs.Process) { p.Args = append([]string{"/bin/inside", "args"}, p.Args[1:]...) }, "system:args", "args", "/bin/inside args")
 	rows = append(rows, Row{Field: "process.args", Case: "looked up in PATH", Set: func(s *specs.Spec) { s.Process.Args[0] = "inside" }, Box: "system:path", Ask: "hostname", Want: "box"})
-	refused("process.args", "none", func(p *specs.Process) { p.Args = nil }, `process.args: it is empty, so there is nothing to run; give a program`)
+	refused("process.args", "none", func(p *specs.Process) { p.Args = nil }, `process.args: it is empty; set the program to run`)
 	refused("process.args", "not there", func(p *specs.Process) { p.Args = []string{"/no/such"} }, `exec: "/no/such": no such file or directory`)
 	both("process.env", "", func(p *specs.Process) { p.Env = append(p.Env, "A=1", "B=2", "A=3") }, "system:env", "env A", "3")
-	refused("process.env", "without a name", func(p *specs.Process) { p.Env = append(p.Env, "=x") }, `process.env is "=x": it is not of the form NAME=VALUE; give each variable a name and a value`)
-	refused("process.env", "an unknown SYSBOX_*", func(p *specs.Process) { p.Env = append(p.Env, "SYSBOX_X=1") }, `process.env is "SYSBOX_X=1": no such variable is known; known are SYSBOX_SYSCONT_MODE, SYSBOX_IGNORE_SYSFS_CHOWN, SYSBOX_ALLOW_TRUSTED_XATTR, SYSBOX_HONOR_CAPS, SYSBOX_SKIP_UID_SHIFT`)
+	refused("process.env", "without a name", func(p *specs.Process) { p.Env = append(p.Env, "=x") }, `process.env is "=x": it must have the form NAME=VALUE`)
+	refused("process.env", "an unknown SYSBOX_*", func(p *specs.Process) { p.Env = append(p.Env, "SYSBOX_X=1") }, `process.env is "SYSBOX_X=1": unknown variable; supported: SYSBOX_SYSCONT_MODE, SYSBOX_IGNORE_SYSFS_CHOWN, SYSBOX_ALLOW_TRUSTED_XATTR, SYSBOX_HONOR_CAPS, SYSBOX_SKIP_UID_SHIFT`)
 	both("process.cwd", "", func(p *specs.Process) { p.Cwd = "/etc" }, "system:cwd", "cwd", "/etc")
 	rows = append(rows, Row{Field: "process.cwd", Case: "not in the image", Set: func(s *specs.Spec) { s.Process.Cwd = "/srv/made/for/it" }, Box: "system:cwd2", Ask: "cwd", Want: "/srv/made/for/it"})
-	refused("process.cwd", "relative", func(p *specs.Process) { p.Cwd = "etc" }, `process.cwd is "etc": it is not an absolute path; give one, "/" for instance`)
+	refused("process.cwd", "relative", func(p *specs.Process) { p.Cwd = "etc" }, `process.cwd is "etc": it must be an absolute path; use for example "/"`)
 
 	caps := func(p *specs.Process) {
 		p.User.UID, p.Capabilities = 1000, &specs.LinuxCapabilities{}
@@ -122,22 +122,22 @@ func processRows() []Row {
 		both("process.rlimits[]."+f, "", limits, "ordinary:limits", "limit RLIMIT_CORE", fmt.Sprint(limit(4), " ", hard(4)))
 	}
 	refused("process.rlimits[].type", "unknown", func(p *specs.Process) { p.Rlimits = []specs.POSIXRlimit{{Type: "RLIMIT_NOSUCH"}} },
-		`process.rlimits[0].type is "RLIMIT_NOSUCH": Linux has no such limit; known are RLIMIT_AS, RLIMIT_CORE, RLIMIT_CPU, RLIMIT_DATA, RLIMIT_FSIZE, RLIMIT_LOCKS, RLIMIT_MEMLOCK, RLIMIT_MSGQUEUE, RLIMIT_NICE, RLIMIT_NOFILE, RLIMIT_NPROC, RLIMIT_RSS, RLIMIT_RTPRIO, RLIMIT_RTTIME, RLIMIT_SIGPENDING, RLIMIT_STACK`)
+		`process.rlimits[0].type is "RLIMIT_NOSUCH": Linux has no such limit; supported: RLIMIT_AS, RLIMIT_CORE, RLIMIT_CPU, RLIMIT_DATA, RLIMIT_FSIZE, RLIMIT_LOCKS, RLIMIT_MEMLOCK, RLIMIT_MSGQUEUE, RLIMIT_NICE, RLIMIT_NOFILE, RLIMIT_NPROC, RLIMIT_RSS, RLIMIT_RTPRIO, RLIMIT_RTTIME, RLIMIT_SIGPENDING, RLIMIT_STACK`)
 	refused("process.rlimits[].type", "twice", func(p *specs.Process) { p.Rlimits = []specs.POSIXRlimit{{Type: "RLIMIT_CORE"}, {Type: "RLIMIT_CORE"}} },
-		`process.rlimits[1].type is "RLIMIT_CORE": it comes twice; give each limit once`)
+		`process.rlimits[1].type is "RLIMIT_CORE": it occurs twice; list each limit once`)
 	refused("process.rlimits[].soft", "above hard", func(p *specs.Process) { p.Rlimits = []specs.POSIXRlimit{{Type: "RLIMIT_CORE", Soft: 2, Hard: 1}} },
-		`process.rlimits[0] is "RLIMIT_CORE soft 2 hard 1": the soft limit is above the hard one; lower it`)
+		`process.rlimits[0] is "RLIMIT_CORE soft 2 hard 1": the soft limit is above the hard limit; lower it`)
 
 	both("process.oomScoreAdj", "", func(p *specs.Process) { p.OOMScoreAdj = ptr(321) }, "system:oom", "read /proc/self/oom_score_adj", "321")
 	rows = append(rows,
 		Row{Field: "process.oomScoreAdj", Case: "-1000 of an ordinary container", Set: func(s *specs.Spec) { s.Process.OOMScoreAdj = ptr(-1000) }, Box: "ordinary:oom", When: powerful, Ask: "read /proc/self/oom_score_adj", Want: "-1000"},
-		Row{Field: "process.oomScoreAdj", Case: "-1000 of a system container", Set: func(s *specs.Spec) { s.Process.OOMScoreAdj = ptr(-1000) }, Box: "system:oom2", When: powerful, Ask: "read /proc/self/oom_score_adj", Want: "-999", Note: "no system container is exempt from the OOM killer; logged"})
+		Row{Field: "process.oomScoreAdj", Case: "-1000 of a system container", Set: func(s *specs.Spec) { s.Process.OOMScoreAdj = ptr(-1000) }, Box: "system:oom2", When: powerful, Ask: "read /proc/self/oom_score_adj", Want: "-999", Note: "a system container cannot be exempt from the OOM killer; logged"})
 	refused("process.rlimits[].hard", "above fs.nr_open", func(p *specs.Process) {
 		p.Rlimits = []specs.POSIXRlimit{{Type: "RLIMIT_NOFILE", Hard: 1 << 62}}
 	}, "process.rlimits: the host's kernel refuses to raise the hard limit of RLIMIT_NOFILE to 4611686018427387904: operation not permitted; for a limit above containerd's own the shim needs CAP_SYS_RESOURCE, and RLIMIT_NOFILE must not exceed the sysctl fs.nr_open")
 	refused("process.cwd", "a file", func(p *specs.Process) { p.Cwd = "/etc/passwd" },
 		`process.cwd is "/etc/passwd": make the folder /etc/passwd in the root: /etc/passwd, or what leads to it, is a file in the image, and a folder is needed: not a directory; give a folder of the container`)
-	refused("process.oomScoreAdj", "above 1000", func(p *specs.Process) { p.OOMScoreAdj = ptr(1001) }, `process.oomScoreAdj is "1001": it is not between -1000 and 1000; give a value within`)
+	refused("process.oomScoreAdj", "above 1000", func(p *specs.Process) { p.OOMScoreAdj = ptr(1001) }, `process.oomScoreAdj is "1001": it must be between -1000 and 1000`)
 
 	return append(rows, labelRows()...)
 }
@@ -188,13 +188,13 @@ func labelRows() []Row {
 	return []Row{
 		{Field: "process.apparmorProfile", Set: apparmor("unconfined"), When: appArmor, Box: "ordinary:apparmor", Ask: "first /proc/self/attr/current", Want: "unconfined", Note: "a profile that confines: package e2e, TestAppArmor"},
 		{Field: "process.apparmorProfile", Case: "unconfined", Set: apparmor("unconfined"), When: noAppArmor, Box: "ordinary:apparmor", Ask: "hostname", Want: "box"},
-		{Field: "process.apparmorProfile", Set: apparmor("some"), When: noAppArmor, Refused: `process.apparmorProfile is "some": AppArmor is not enabled on this host; enable it, or leave the profile out`},
-		{Field: "process.selinuxLabel", Set: selinux(known), When: noSELinux, Refused: `process.selinuxLabel is "` + known + `": SELinux is not enabled on this host; enable it, or leave the label out`},
+		{Field: "process.apparmorProfile", Set: apparmor("some"), When: noAppArmor, Refused: `process.apparmorProfile is "some": AppArmor is not enabled on this host; enable it or remove the profile`},
+		{Field: "process.selinuxLabel", Set: selinux(known), When: noSELinux, Refused: `process.selinuxLabel is "` + known + `": SELinux is not enabled on this host; enable it or remove the label`},
 		{Field: "process.selinuxLabel", Set: selinux(known), When: seLinux, Box: "ordinary:selinux", Ask: "read /proc/self/attr/current", Want: known},
 		{Field: "process.selinuxLabel", Case: "of the session keyring", Set: selinux(known), When: seLinux, Box: "ordinary:selinux", Ask: "keylabel", Want: known},
 		{Field: "process.selinuxLabel", Case: "of a system container", Set: selinux(known), When: seLinux, Box: "system:selinux", Ask: "read /proc/self/attr/current", Want: known},
 		{Field: "process.selinuxLabel", Case: "of exec", Exec: func(p *specs.Process) { p.SelinuxLabel = known }, When: seLinux, Ask: "read /proc/self/attr/current", Want: known},
-		{Field: "process.selinuxLabel", Case: "not in the policy", Set: selinux(unknown), When: seLinux, Refused: `process.selinuxLabel is "` + unknown + `": SELinux's policy on this host does not have it; give a user, role, type and level of the policy, or load one that has them`},
+		{Field: "process.selinuxLabel", Case: "not in the policy", Set: selinux(unknown), When: seLinux, Refused: `process.selinuxLabel is "` + unknown + `": the SELinux policy of this host does not have it; use a user, role, type and level of the policy, or load one that has them`},
 	}
 }
 
@@ -216,16 +216,16 @@ func schedulingRows() []Row {
 	row(f+"policy", "SCHED_BATCH", s(specs.Scheduler{Policy: specs.SchedBatch, Nice: 3}), "sched", "policy 3 flags 0 nice 3 priority 0")
 	row(f+"policy", "SCHED_IDLE", s(specs.Scheduler{Policy: specs.SchedIdle}), "sched", fmt.Sprintf("policy 5 flags 0 nice %d priority 0", inherited()))
 	row(f+"flags[]", "SCHED_FLAG_RESET_ON_FORK", s(specs.Scheduler{Policy: specs.SchedOther, Flags: []specs.LinuxSchedulerFlag{specs.SchedFlagResetOnFork}}), "sched", "policy 0 flags 1 nice 0 priority 0")
-	refused(f+"policy", "SCHED_ISO", s(specs.Scheduler{Policy: specs.SchedISO}), `process.scheduler.policy is "SCHED_ISO": Linux has no such policy; known are SCHED_OTHER, SCHED_FIFO, SCHED_RR, SCHED_BATCH, SCHED_IDLE and SCHED_DEADLINE`)
-	refused(f+"nice", "20", s(specs.Scheduler{Policy: specs.SchedOther, Nice: 20}), `process.scheduler.nice is "20": it is not between -20 and 19; give a value within`)
-	refused(f+"priority", "of SCHED_OTHER", s(specs.Scheduler{Policy: specs.SchedOther, Priority: 1}), `process.scheduler.priority is "1": SCHED_OTHER has no priorities; remove it, or give nice`)
-	refused(f+"priority", "0 of SCHED_RR", s(specs.Scheduler{Policy: specs.SchedRR}), `process.scheduler.priority is "0": a real-time policy has priorities from 1 to 99; give a value within`)
+	refused(f+"policy", "SCHED_ISO", s(specs.Scheduler{Policy: specs.SchedISO}), `process.scheduler.policy is "SCHED_ISO": Linux has no such policy; supported: SCHED_OTHER, SCHED_FIFO, SCHED_RR, SCHED_BATCH, SCHED_IDLE and SCHED_DEADLINE`)
+	refused(f+"nice", "20", s(specs.Scheduler{Policy: specs.SchedOther, Nice: 20}), `process.scheduler.nice is "20": it must be between -20 and 19`)
+	refused(f+"priority", "of SCHED_OTHER", s(specs.Scheduler{Policy: specs.SchedOther, Priority: 1}), `process.scheduler.priority is "1": SCHED_OTHER has no priorities; remove it or use nice`)
+	refused(f+"priority", "0 of SCHED_RR", s(specs.Scheduler{Policy: specs.SchedRR}), `process.scheduler.priority is "0": a real-time policy needs a priority from 1 to 99`)
 	for i, field := range []string{"runtime", "deadline", "period"} {
 		x := []specs.Scheduler{{Runtime: 1}, {Deadline: 1}, {Period: 1}}[i]
 		x.Policy = specs.SchedOther
-		refused(f+field, "of SCHED_OTHER", s(x), fmt.Sprintf(`process.scheduler is "runtime %d deadline %d period %d": SCHED_OTHER has none of these; remove them, or use SCHED_DEADLINE`, x.Runtime, x.Deadline, x.Period))
+		refused(f+field, "of SCHED_OTHER", s(x), fmt.Sprintf(`process.scheduler is "runtime %d deadline %d period %d": SCHED_OTHER does not use these; remove them or use SCHED_DEADLINE`, x.Runtime, x.Deadline, x.Period))
 		refused(f+field, "of SCHED_DEADLINE, 1", s(specs.Scheduler{Policy: specs.SchedDeadline, Runtime: x.Runtime, Deadline: x.Deadline, Period: x.Period}),
-			fmt.Sprintf(`process.scheduler is "runtime %d deadline %d period %d": SCHED_DEADLINE wants 1024 ≤ runtime ≤ deadline ≤ period, in nanoseconds; change them`, x.Runtime, x.Deadline, x.Period))
+			fmt.Sprintf(`process.scheduler is "runtime %d deadline %d period %d": SCHED_DEADLINE needs 1024 ≤ runtime ≤ deadline ≤ period, in nanoseconds`, x.Runtime, x.Deadline, x.Period))
 	}
 	// What the kernel says of these depends on its configuration and on the cgroups above.
 	either := func(field, kase string, set func(*specs.Process), ask, want, message string) {
@@ -247,7 +247,7 @@ func schedulingRows() []Row {
 		row(f+"flags[]", string(flag), s(specs.Scheduler{Policy: specs.SchedOther, Flags: []specs.LinuxSchedulerFlag{flag}}), "sched", want)
 	}
 	for _, flag := range []specs.LinuxSchedulerFlag{specs.SchedFlagUtilClampMin, specs.SchedFlagUtilClampMax} {
-		refused(f+"flags[]", string(flag), s(specs.Scheduler{Policy: specs.SchedOther, Flags: []specs.LinuxSchedulerFlag{flag}}), `process.scheduler.flags[0] is "`+string(flag)+`": the specification has no field for the value that it sets; remove it`)
+		refused(f+"flags[]", string(flag), s(specs.Scheduler{Policy: specs.SchedOther, Flags: []specs.LinuxSchedulerFlag{flag}}), `process.scheduler.flags[0] is "`+string(flag)+`": the runtime spec has no field for the value that it sets; remove it`)
 	}
 	refused(f+"flags[]", "unknown", s(specs.Scheduler{Policy: specs.SchedOther, Flags: []specs.LinuxSchedulerFlag{"X"}}), `process.scheduler.flags[0] is "X": Linux has no such flag; remove it`)
 
@@ -258,8 +258,8 @@ func schedulingRows() []Row {
 	row("process.ioPriority.priority", "", io(specs.IOPRIO_CLASS_BE, 1), "ioprio", "class 2 level 1")
 	row("process.ioPriority.class", "IOPRIO_CLASS_IDLE", io(specs.IOPRIO_CLASS_IDLE, 0), "ioprio", "class 3 level 0")
 	either("process.ioPriority.class", "IOPRIO_CLASS_RT", io(specs.IOPRIO_CLASS_RT, 2), "ioprio of init", "class 1 level 2", "process.ioPriority: the host's kernel refuses it: operation not permitted; for IOPRIO_CLASS_RT the shim needs CAP_SYS_NICE")
-	refused("process.ioPriority.class", "unknown", io("X", 0), `process.ioPriority.class is "X": Linux has no such class; known are IOPRIO_CLASS_RT, IOPRIO_CLASS_BE and IOPRIO_CLASS_IDLE`)
-	refused("process.ioPriority.priority", "8", io(specs.IOPRIO_CLASS_BE, 8), `process.ioPriority.priority is "8": it is not between 0 and 7; give a value within`)
+	refused("process.ioPriority.class", "unknown", io("X", 0), `process.ioPriority.class is "X": Linux has no such class; supported: IOPRIO_CLASS_RT, IOPRIO_CLASS_BE and IOPRIO_CLASS_IDLE`)
+	refused("process.ioPriority.priority", "8", io(specs.IOPRIO_CLASS_BE, 8), `process.ioPriority.priority is "8": it must be between 0 and 7`)
 
 	final := func(s string) func(*specs.Process) {
 		return func(p *specs.Process) { p.ExecCPUAffinity = &specs.CPUAffinity{Final: s} }
@@ -271,7 +271,7 @@ func schedulingRows() []Row {
 		Row{Field: a + "initial", Case: "of init", Set: func(s *specs.Spec) { initial(s.Process) }, Box: "ordinary:affinity2", Look: "cpus of init", Want: "as ours", Note: "ignored, as the specification says"},
 		Row{Field: a + "final", Case: "of exec", Exec: final("1"), Ask: "cpus", Want: "1"},
 		Row{Field: a + "final", Case: "of init", Set: func(s *specs.Spec) { final("1")(s.Process) }, Box: "ordinary:affinity", Look: "cpus of init", Want: "as ours", Note: "ignored, as the specification says"})
-	refused(a+"final", "no list", final("1-0"), `process.execCPUAffinity.final is "1-0": a range ends before it begins; write a list like "0-3,7"`)
-	refused(a+"initial", "no list", func(p *specs.Process) { p.ExecCPUAffinity = &specs.CPUAffinity{Initial: "x"} }, `process.execCPUAffinity.initial is "x": it is not a list of numbers and ranges; write a list like "0-3,7"`)
+	refused(a+"final", "no list", final("1-0"), `process.execCPUAffinity.final is "1-0": a range ends before it begins; use a list such as "0-3,7"`)
+	refused(a+"initial", "no list", func(p *specs.Process) { p.ExecCPUAffinity = &specs.CPUAffinity{Initial: "x"} }, `process.execCPUAffinity.initial is "x": it is not a list of numbers and ranges; use a list such as "0-3,7"`)
 	return rows
 }

@@ -125,15 +125,15 @@ func seccompRows() []Row {
 	agent := func(socket, metadata string) func(*specs.Spec) {
 		return with(profile(specs.ActNotify, nil, names), func(p *specs.LinuxSeccomp) { p.ListenerPath, p.ListenerMetadata = socket, metadata })
 	}
-	const asOrdinary = "make the container an ordinary one (SYSBOX_SYSCONT_MODE=FALSE in its environment), or use another action"
+	const asOrdinary = "create an ordinary container (SYSBOX_SYSCONT_MODE=FALSE in its environment) or use another action"
 	rows = append(rows,
 		Row{Field: f + "syscalls[].action", Case: string(specs.ActNotify), Set: agent(agentSocket, "metadata"), Box: "agent", Ask: "call getpgid 0", Want: "ENOTEMPTY"},
 		Row{Field: f + "listenerPath", Set: agent(agentSocket, "metadata"), Box: "agent", Look: "agent seccompFd", Want: "init's"},
 		Row{Field: f + "listenerMetadata", Set: agent(agentSocket, "metadata"), Box: "agent", Look: "agent metadata", Want: "metadata"},
-		Row{Field: f + "syscalls[].action", Case: "SCMP_ACT_NOTIFY in a system container", Set: agent(agentSocket, ""), Refused: `linux.seccomp is "SCMP_ACT_NOTIFY": the kernel allows a process one listener, and a system container's is this runtime's; ` + asOrdinary},
-		Row{Field: f + "listenerPath", Case: "none", Set: agent("", ""), Box: "ordinary", Refused: `linux.seccomp is "SCMP_ACT_NOTIFY": without listenerPath nobody would be notified; give the agent's socket, or use another action`},
-		Row{Field: f + "listenerPath", Case: "relative", Set: agent("agent", ""), Box: "ordinary", Refused: `linux.seccomp.listenerPath is "agent": it must be an absolute path of at most 107 bytes; give the agent's socket by such a path`},
-		Row{Field: f + "listenerMetadata", Case: "without listenerPath", Set: with(profile(specs.ActErrno, errno, names), func(p *specs.LinuxSeccomp) { p.ListenerMetadata = "x" }), Refused: `linux.seccomp.listenerMetadata is "x": there is no listenerPath; give the agent's socket, or remove it`},
+		Row{Field: f + "syscalls[].action", Case: "SCMP_ACT_NOTIFY in a system container", Set: agent(agentSocket, ""), Refused: `linux.seccomp is "SCMP_ACT_NOTIFY": the kernel allows one listener per process, and in a system container this runtime uses it; ` + asOrdinary},
+		Row{Field: f + "listenerPath", Case: "none", Set: agent("", ""), Box: "ordinary", Refused: `linux.seccomp is "SCMP_ACT_NOTIFY": it needs listenerPath; set it to the socket of the agent, or use another action`},
+		Row{Field: f + "listenerPath", Case: "relative", Set: agent("agent", ""), Box: "ordinary", Refused: `linux.seccomp.listenerPath is "agent": it must be an absolute path of at most 107 bytes`},
+		Row{Field: f + "listenerMetadata", Case: "without listenerPath", Set: with(profile(specs.ActErrno, errno, names), func(p *specs.LinuxSeccomp) { p.ListenerMetadata = "x" }), Refused: `linux.seccomp.listenerMetadata is "x": listenerPath is empty; set it to the socket of the agent, or remove listenerMetadata`},
 	)
 	rows = append(rows,
 		Row{Field: f + "syscalls[].action", Case: "in a process that is executed later", Exec: func(*specs.Process) {}, Ask: "call mlockall 0x40", Want: "ENOTEMPTY"},

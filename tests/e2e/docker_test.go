@@ -207,9 +207,9 @@ var asCaller = []row{
 	{name: "a device", script: "$RUN --device /dev/fuse busybox:test sh -c 'stat -c %u:%g /dev/fuse; : </dev/fuse && echo opens'", want: "0:0\nopens"},
 
 	{name: "refused: --privileged", script: "$RUN --privileged busybox:test true", status: 125, want: "if it came with --privileged, leave that out"},
-	{name: "refused: --net=host", script: "$RUN --net=host busybox:test true", status: 125, want: "leave out --net=host"},
-	{name: "refused: --pid=host", script: "$RUN --pid=host busybox:test true", status: 125, want: "leave out --pid=host"},
-	{name: "refused: --ipc=host", script: "$RUN --ipc=host busybox:test true", status: 125, want: "leave out --ipc=host"},
-	{name: "refused: --uts=host", script: "$RUN --uts=host busybox:test true", status: 125, want: "leave out --uts=host"},
+	{name: "refused: --net=host", script: "$RUN --net=host busybox:test true", status: 125, want: "remove --net=host"},
+	{name: "refused: --pid=host", script: "$RUN --pid=host busybox:test true", status: 125, want: "remove --pid=host"},
+	{name: "refused: --ipc=host", script: "$RUN --ipc=host busybox:test true", status: 125, want: "remove --ipc=host"},
+	{name: "refused: --uts=host", script: "$RUN --uts=host busybox:test true", status: 125, want: "remove --uts=host"},
 	{name: "refused: shared propagation", script: "$RUN -v /tmp:/x:rshared busybox:test true", status: 125, want: "use rslave"},
 }

@@ -155,8 +155,8 @@ func TestSudo(t *testing.T) {
 			log          string
 		}{
 			{"the README's line", "", []string{"--allow-new-privs"}, true, ""},
-			{"without the flag", "", nil, false, "process.noNewPrivileges is true, so that sudo, su and other setuid programs get no rights in this container"},
-			{"lifted", lift, nil, true, "process.noNewPrivileges is true and was left out"},
+			{"without the flag", "", nil, false, "process.noNewPrivileges is true, so sudo, su and other setuid programs gain no privileges in this container"},
+			{"lifted", lift, nil, true, "process.noNewPrivileges is true but not applied"},
 		} {
 			t.Run(c.name, func(t *testing.T) {
 				h.configure(t, c.config)

@@ -37,7 +37,7 @@ func TestSELinux(t *testing.T) {
 		return edit(func(s *specs.Spec) { s.Process.SelinuxLabel, s.Linux.MountLabel = process, mount })
 	}
 	if _, err := os.Stat("/sys/fs/selinux/enforce"); err != nil {
-		const off = "SELinux is not enabled on this host; enable it, or leave the label out"
+		const off = "SELinux is not enabled on this host; enable it or remove the label"
 		h.notCreated(t, fmt.Sprintf("process.selinuxLabel is %q: %s", labelOfProcess, off), label(labelOfProcess, ""))
 		h.notCreated(t, fmt.Sprintf("linux.mountLabel is %q: %s", labelOfFiles, off), label("", labelOfFiles))
 		if line, _ := os.ReadFile("/proc/cmdline"); slices.Contains(strings.Fields(string(line)), "security=selinux") {
@@ -140,7 +140,7 @@ func (h *host) confines(t *testing.T, labelled oci.SpecOpts) {
 }
 
 func notOfPolicy(field, label string) string {
-	return fmt.Sprintf("%s is %q: SELinux's policy on this host does not have it; give a user, role, type and level of the policy, or load one that has them", field, label)
+	return fmt.Sprintf("%s is %q: the SELinux policy of this host does not have it; use a user, role, type and level of the policy, or load one that has them", field, label)
 }
 
 // attr is a file of /proc/PID/attr, of which SELinux ends some with a NUL byte.
