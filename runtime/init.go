@@ -44,7 +44,7 @@ func (c *creation) startInit(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		defer func() { err = moved.Settle(err) }()
+		defer func() { err = moved.Finish(err) }()
 		if err := c.buildTree(ctx, h); err != nil {
 			return err
 		}

@@ -1,10 +1,10 @@
-// Package netdev moves network devices of the host into a container's network namespace
-// (runtime-spec 1.3, config-linux.md, "Network Devices"), and back where a Create fails.
+// Package netdev moves network devices of the host into the network namespace of a
+// container (runtime-spec 1.3, config-linux.md, "Network Devices"), and back if Create fails.
 //
-// What the kernel does with them afterwards is its own affair: when the namespace ends,
-// physical ones go back to the host, under a name that is free there, and virtual ones are
-// destroyed (default_device_exit_net, net/core/dev.c).
+// The kernel decides what happens to them afterwards: when the namespace ends, physical
+// devices return to the host under a free name, and virtual devices are destroyed
+// (default_device_exit_net, net/core/dev.c).
 //
-// What does not belong here: making devices, and what a network plugin does (addresses,
-// routes, names that others know).
+// What does not belong here: creating devices, and what a network plugin does (addresses,
+// routes, names that others use).
 package netdev

@@ -63,7 +63,7 @@ func namespace(t *testing.T) *os.File {
 }
 
 // move moves devices from one namespace to another.
-func move(host, ns *os.File, devices ...plan.NetDevice) (m *Moved, err error) {
+func move(host, ns *os.File, devices ...plan.NetDevice) (m *Transfer, err error) {
 	err = sys.Thread(func() error {
 		if err := sys.Setns(host, unix.CLONE_NEWNET); err != nil {
 			return err
@@ -143,7 +143,7 @@ func TestMove(t *testing.T) {
 	if left := ip(t, host, "-o link show"); strings.Contains(left, " ha@") || strings.Contains(left, " hc@") {
 		t.Errorf("the host has still\n%s", left)
 	}
-	if err := m.Back(); err != nil {
+	if err := m.Rollback(); err != nil {
 		t.Fatal(err)
 	}
 	if got := state(t, host, "ha"); got != kept {
@@ -195,7 +195,7 @@ func TestBackOfWhatIsGone(t *testing.T) {
 	}
 	defer m.Close()
 	ip(t, ns, "link del ha")
-	if err := m.Back(); !errors.Is(err, unix.ENODEV) || !strings.Contains(err.Error(), "give ha back to the host") {
+	if err := m.Rollback(); !errors.Is(err, unix.ENODEV) || !strings.Contains(err.Error(), "move ha back to the host") {
 		t.Errorf("got %v", err)
 	}
 	ip(t, host, "link show hc")

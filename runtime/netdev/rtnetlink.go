@@ -11,18 +11,18 @@ import (
 	"sysbox/runtime/sys"
 )
 
-// side is a network namespace and a socket that speaks rtnetlink(7) in it. These five
-// messages are all that is needed, which is less than a library's interface would be.
-type side struct {
+// netns is a network namespace and an rtnetlink(7) socket in it. It needs only five
+// messages, which is less code than the interface of a library.
+type netns struct {
 	ns  *os.File
 	fd  int
 	seq uint32
 }
 
-// openSide opens a socket in a namespace; the thread that called stays where it is. The
-// side owns ns.
-func openSide(ns *os.File) (*side, error) {
-	s := &side{ns: ns, fd: -1}
+// openNetns opens a socket in a namespace; the calling thread does not change its own. The
+// result owns ns.
+func openNetns(ns *os.File) (*netns, error) {
+	s := &netns{ns: ns, fd: -1}
 	err := sys.Thread(func() error {
 		if err := sys.Setns(ns, unix.CLONE_NEWNET); err != nil {
 			return err
@@ -37,14 +37,14 @@ func openSide(ns *os.File) (*side, error) {
 	return s, err
 }
 
-func (s *side) close() {
+func (s *netns) close() {
 	unix.Close(s.fd)
 	s.ns.Close()
 }
 
-// ask sends one message and returns the messages of the answer. The kernel has answered
-// when the sending returns, so that nothing is waited for.
-func (s *side) ask(kind, flags uint16, body ...[]byte) ([]syscall.NetlinkMessage, error) {
+// request sends one message and returns the messages of the answer. The kernel has answered
+// when the send returns, so request does not wait.
+func (s *netns) request(kind, flags uint16, body ...[]byte) ([]syscall.NetlinkMessage, error) {
 	s.seq++
 	msg := make([]byte, unix.SizeofNlMsghdr)
 	for _, b := range body {
@@ -69,7 +69,7 @@ func (s *side) ask(kind, flags uint16, body ...[]byte) ([]syscall.NetlinkMessage
 		}
 		part, err := syscall.ParseNetlinkMessage(append([]byte(nil), buf[:n]...))
 		if err != nil {
-			return nil, fmt.Errorf("read an answer of rtnetlink's: %w", err)
+			return nil, fmt.Errorf("read an rtnetlink answer: %w", err)
 		}
 		for _, m := range part {
 			switch {
@@ -82,7 +82,7 @@ func (s *side) ask(kind, flags uint16, body ...[]byte) ([]syscall.NetlinkMessage
 				}
 				return out, nil
 			case m.Header.Flags&unix.NLM_F_DUMP_INTR != 0:
-				return nil, unix.EAGAIN // others changed what is being listed
+				return nil, unix.EAGAIN // the list changed while it was read
 			default:
 				out = append(out, m)
 			}
@@ -90,7 +90,7 @@ func (s *side) ask(kind, flags uint16, body ...[]byte) ([]syscall.NetlinkMessage
 	}
 }
 
-// attr is a struct rtattr with its value, padded.
+// attr returns a struct rtattr with its value, padded.
 func attr(kind uint16, value []byte) []byte {
 	b := make([]byte, unix.SizeofRtAttr, (unix.SizeofRtAttr+len(value)+3)&^3)
 	binary.NativeEndian.PutUint16(b, uint16(unix.SizeofRtAttr+len(value)))
@@ -104,7 +104,7 @@ func number(kind uint16, n uint32) []byte {
 	return attr(kind, binary.NativeEndian.AppendUint32(nil, n))
 }
 
-// attributes are those of a message behind its fixed part, by their kind.
+// attributes returns those after the fixed part of a message, by type.
 func attributes(m syscall.NetlinkMessage) (map[uint16][]byte, error) {
 	list, err := syscall.ParseNetlinkRouteAttr(&m)
 	out := map[uint16][]byte{}
@@ -114,8 +114,8 @@ func attributes(m syscall.NetlinkMessage) (map[uint16][]byte, error) {
 	return out, err
 }
 
-// info is a struct ifinfomsg: device index (0: the attributes name it), and flags where
-// change has bits.
+// info returns a struct ifinfomsg: device index (0: the attributes name it), and flags
+// where change has bits set.
 func info(index int32, flags, change uint32) []byte {
 	b := make([]byte, unix.SizeofIfInfomsg)
 	binary.NativeEndian.PutUint32(b[4:], uint32(index))
