@@ -203,12 +203,12 @@ func (c *creation) openNamespaces(context.Context) (err error) {
 func (c *creation) prepare(context.Context) error {
 	cfg := c.cgroupConfig()
 	if c.rec.Cgroup.Unit != "" {
-		h, err := cgroup.HoldScope()
+		h, err := cgroup.NewScopePlaceholder()
 		if err != nil {
 			return err
 		}
 		c.after = append(c.after, h.Close) // when init has joined
-		cfg.HolderPID = h.Pid()
+		cfg.PlaceholderPID = h.Pid()
 	}
 	// None of these needs another's result, and together they are half of a
 	// Create's time.

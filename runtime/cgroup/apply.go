@@ -12,10 +12,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// apply writes settings. Some only fit after another one (a memory limit
-// above the old limit of memory plus swap, a quota below the old burst):
-// what the kernel refuses is tried again after the others as long as that
-// gets any further.
+// apply writes settings. Some only fit after another (a memory limit above the
+// old limit of memory plus swap, a quota below the old burst). So apply tries
+// those that the kernel rejects again after the others, as long as that
+// makes progress.
 func (c *Cgroup) apply(settings []setting) error {
 	for len(settings) > 0 {
 		var later []setting
@@ -41,7 +41,7 @@ func (c *Cgroup) apply(settings []setting) error {
 	return nil
 }
 
-// dir is the container's directory where a controller is; "" is the unified one.
+// dir is the container's directory in the hierarchy of a controller; "" is the unified one.
 func (c *Cgroup) dir(controller string) string {
 	if controller != "" {
 		if m := c.layout.v1(controller); m != "" {
@@ -54,7 +54,7 @@ func (c *Cgroup) dir(controller string) string {
 func (c *Cgroup) write(s *setting) error {
 	dir := c.dir(s.controller)
 	file, value := s.file, s.value
-	if s.way == checkUsage {
+	if s.hint == checkUsage {
 		if err := checkBelowUsage(dir, value); err != nil {
 			return fmt.Errorf("%s: %w", s.field, err)
 		}
@@ -72,9 +72,9 @@ func (c *Cgroup) write(s *setting) error {
 	}
 	err := writeFile(dir+"/"+file, value)
 	if errors.Is(err, unix.ENOENT) && c.layout.version(s.controller) == 2 && exists(dir) {
-		// A sibling may just be enabling the controller: it is in
-		// cgroup.subtree_control before its files are there. To enable it once
-		// more waits for that.
+		// A sibling may be enabling the controller right now: it is in
+		// cgroup.subtree_control before its files exist. Enabling it again waits for
+		// that.
 		if writeFile(path.Dir(dir)+"/cgroup.subtree_control", "+"+s.controller) == nil {
 			err = writeFile(dir+"/"+file, value)
 		}
@@ -82,35 +82,35 @@ func (c *Cgroup) write(s *setting) error {
 	switch {
 	case err == nil:
 		return nil
-	case errors.Is(err, unix.EOPNOTSUPP) && s.way != "" && s.way != checkUsage: // a disk that bfq does not serve
-		return fmt.Errorf("%s: %w: %s", s.field, err, s.way)
+	case errors.Is(err, unix.EOPNOTSUPP) && s.hint != "" && s.hint != checkUsage: // bfq does not schedule this disk
+		return fmt.Errorf("%s: %w: %s", s.field, err, s.hint)
 	case s.controller == "cpuset" && !errors.Is(err, unix.ENOENT):
-		return fmt.Errorf("%s: %w: give some of those that the cgroup above has (%s)", s.field, err, aboveHas(dir, file))
+		return fmt.Errorf("%s: %w; use some of those of the parent cgroup (%s)", s.field, err, aboveHas(dir, file))
 	case !errors.Is(err, unix.ENOENT):
 		return fmt.Errorf("%s: %w", s.field, err)
 	case !exists(dir):
 		return fmt.Errorf("%s: cgroup %s is gone: %w", s.field, dir, err)
 	case s.optional:
 		return nil
-	case s.way != "" && s.way != checkUsage:
-		return fmt.Errorf("%s: the kernel has no file %s: %s", s.field, file, s.way)
+	case s.hint != "" && s.hint != checkUsage:
+		return fmt.Errorf("%s: the kernel has no file %s: %s", s.field, file, s.hint)
 	}
-	return fmt.Errorf("%s: the kernel has no file %s here: leave the field out, or enable the %s controller in %s/cgroup.subtree_control",
+	return fmt.Errorf("%s: the kernel has no file %s here; remove the field or enable the %s controller in %s/cgroup.subtree_control",
 		s.field, file, s.controller, path.Dir(dir))
 }
 
-// aboveHas are the CPUs or memory nodes of the cgroup above one, from which it can have some.
+// aboveHas returns the CPUs or memory nodes of the parent cgroup, which limit those of its children.
 func aboveHas(dir, file string) string {
-	for _, name := range []string{file + ".effective", file} { // that of v2, which may have none of its own, and of v1
+	for _, name := range []string{file + ".effective", file} { // v2, where a cgroup may have none of its own; then v1
 		if v, err := readFile(path.Dir(dir) + "/" + name); err == nil {
 			return v
 		}
 	}
-	return "none can be read"
+	return "unknown"
 }
 
-// checkBelowUsage refuses a limit that's below what is used now. v1's kernel
-// does so by itself, v2's would kill processes.
+// checkBelowUsage rejects a limit below the current usage. The kernel does this for
+// v1; with v2 it would kill processes.
 func checkBelowUsage(dir, limit string) error {
 	now, err := readFile(dir + "/memory.current")
 	if errors.Is(err, unix.ENOENT) {
@@ -125,13 +125,13 @@ func checkBelowUsage(dir, limit string) error {
 		return err
 	}
 	if want < used {
-		return fmt.Errorf("%d bytes are in use and checkBeforeUpdate is set: free memory first or give a higher limit", used)
+		return fmt.Errorf("%d bytes are in use and checkBeforeUpdate is set; free memory first or use a higher limit", used)
 	}
 	return nil
 }
 
-// Update applies new limits to a running container. Fields left out stay as
-// they are; Devices, if any, replace the rules as a whole.
+// Update applies new limits to a running container. Unset fields keep their values;
+// Devices, if any, replace all rules.
 func (c *Cgroup) Update(r *specs.LinuxResources) (warnings []string, err error) {
 	if r == nil {
 		return nil, nil
@@ -159,8 +159,8 @@ func (c *Cgroup) Update(r *specs.LinuxResources) (warnings []string, err error) 
 }
 
 // enableControllers makes the v2 controllers available in the container's
-// directory: all there are on a v2 host, for statistics and delegation; on a
-// hybrid one only those that a setting needs.
+// directory: all of them on a v2 host, for statistics and delegation; on a
+// hybrid host only those that a setting needs.
 func enableControllers(l *Layout, p string, settings []setting) error {
 	want := l.V2Controllers
 	if l.Mode() == "hybrid" {
@@ -175,7 +175,7 @@ func enableControllers(l *Layout, p string, settings []setting) error {
 		return nil
 	}
 	parent := path.Dir(p)
-	// The usual case is one read: a sibling came before us.
+	// Usually one read is enough: a sibling has enabled them.
 	if has, err := readFile(l.Unified + parent + "/cgroup.subtree_control"); err == nil && containsAll(strings.Fields(has), want) {
 		return nil
 	}
@@ -205,8 +205,9 @@ func enableIn(dir string, want []string, settings []setting) error {
 	if len(missing) == 0 || writeFile(dir+"/cgroup.subtree_control", strings.Join(missing, " ")) == nil {
 		return nil
 	}
-	// All or nothing failed: one by one. A controller that no setting needs
-	// may be missing (it isn't enabled above, or real-time tasks hold cpu).
+	// The write of several is atomic, and it failed: write them one by one. A controller
+	// that no setting needs may be missing (the parent does not have it, or real-time
+	// tasks block cpu).
 	for _, m := range missing {
 		err := writeFile(dir+"/cgroup.subtree_control", m)
 		i := slices.IndexFunc(settings, func(s setting) bool { return s.controller == m[1:] })
@@ -214,8 +215,8 @@ func enableIn(dir string, want []string, settings []setting) error {
 			continue
 		}
 		if errors.Is(err, unix.EBUSY) {
-			return fmt.Errorf("%s: cgroup %s has processes of its own, so the kernel enables no controller for those below it: "+
-				"move the processes to a cgroup beside the container's or choose another linux.cgroupsPath: %w", settings[i].field, dir, err)
+			return fmt.Errorf("%s: cgroup %s contains processes, so the kernel enables no controllers below it;  "+
+				"move the processes to a cgroup beside that of the container or choose another linux.cgroupsPath: %w", settings[i].field, dir, err)
 		}
 		return fmt.Errorf("%s: %w", settings[i].field, err)
 	}

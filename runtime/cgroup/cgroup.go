@@ -12,30 +12,30 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 )
 
-// Config is what Create needs to know.
+// Config is the input of Create.
 type Config struct {
 	Path      string // linux.cgroupsPath of the OCI spec; "" is /sysbox/NAMESPACE/ID
 	Driver    Driver
-	Namespace string // containerd's, for the default path
-	ID        string // the container's
-	// Resources are linux.resources of the spec; nil is no limit but the
-	// default device rules.
+	Namespace string // the namespace in containerd, for the default path
+	ID        string // the id of the container
+	// Resources are linux.resources of the spec; nil means no limits but the default
+	// device rules.
 	Resources *specs.LinuxResources
-	// System: the cgroup is a system container's, to be delegated to its root
-	// with Delegate once the root's ids are known.
+	// System: the cgroup belongs to a system container. Delegate gives it to the root of
+	// the container once the ids of root are known.
 	System bool
-	// HolderPID is needed by the systemd driver alone: a process that systemd
-	// moves into the new scope, which can't exist without one. It must live
-	// until the container's init has joined; systemd ends it if Create fails.
-	HolderPID int
-	// Layout is the host's if nil.
+	// PlaceholderPID is for the systemd driver only: a process that systemd moves into the new
+	// scope, which cannot exist without one. It must live until init of the container has
+	// joined; systemd kills it if Create fails.
+	PlaceholderPID int
+	// Layout is the layout of the host if nil.
 	Layout *Layout
 }
 
-// Owner is the pair of host ids that a container's root is mapped to.
+// Owner is the pair of host ids that root of a container is mapped to.
 type Owner struct{ UID, GID uint32 }
 
-// State is what another process needs to find a container's cgroup again.
+// State is what another process needs to find the cgroup of a container again.
 type State struct {
 	Path   string  `json:"path"` // below each mount
 	Unit   string  `json:"unit,omitempty"`
@@ -43,22 +43,22 @@ type State struct {
 	Layout *Layout `json:"layout"`
 }
 
-// Cgroup is the control group of one container in all hierarchies. Its
-// methods may be called from several goroutines.
+// Cgroup is the control group of one container in all hierarchies. It is safe for
+// concurrent use.
 type Cgroup struct {
 	layout *Layout
 	path   string
 	unit   string
 	system bool // delegated
-	// descendants: the spec says how many cgroups there may be below.
+	// descendants: the spec limits the number of cgroups below.
 	descendants bool
 	warnings    []string
 
 	mu       sync.Mutex
-	oomKills uint64 // guarded by mu: the highest count of OOM kills seen
+	oomKills uint64 // guarded by mu: the highest count seen
 }
 
-// Locate tells where Create will make the container's directories, so that
+// Locate returns where Create will make the directories of the container, so that
 // the place can be recorded before.
 func Locate(cfg Config) (State, error) {
 	l, err := cfg.Layout, error(nil)
@@ -71,8 +71,8 @@ func Locate(cfg Config) (State, error) {
 	return State{Path: loc.path, Unit: loc.unit, System: cfg.System, Layout: l}, err
 }
 
-// Create makes the container's directories in all hierarchies and applies the
-// resources. Nothing is left behind if it fails.
+// Create makes the directories of the container in all hierarchies and applies the
+// resources. If it fails it leaves nothing behind.
 func Create(cfg Config) (*Cgroup, error) {
 	l, err := cfg.Layout, error(nil)
 	if l == nil {
@@ -103,11 +103,11 @@ func Create(cfg Config) (*Cgroup, error) {
 	done := false
 	defer func() {
 		if !done {
-			c.undo(made)
+			c.rollback(made)
 		}
 	}()
 	if loc.driver == Systemd {
-		if err := startScope(loc, l, res, rules, cfg.HolderPID); err != nil {
+		if err := startScope(loc, l, res, rules, cfg.PlaceholderPID); err != nil {
 			return nil, err
 		}
 	}
@@ -133,8 +133,8 @@ func Create(cfg Config) (*Cgroup, error) {
 		}
 	}
 	if l.Unified != "" {
-		// Only now: with the container's directory in them, the removal of a
-		// sibling can't take the parents away.
+		// Only now: while the parents contain the directory of the container, the removal
+		// of a sibling cannot remove them.
 		if err := enableControllers(l, loc.path, settings); err != nil {
 			return nil, err
 		}
@@ -149,12 +149,12 @@ func Create(cfg Config) (*Cgroup, error) {
 	return c, nil
 }
 
-// undo removes what a failed Create made. A directory it found in use isn't
-// removed: rmdir refuses.
-func (c *Cgroup) undo(mounts []string) {
+// rollback removes what a failed Create has made. It does not remove a directory that
+// others already used: rmdir fails.
+func (c *Cgroup) rollback(mounts []string) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
-	// What can't be undone is found by name later; the first error matters more.
+	// Reclaim finds later what cannot be removed now; the first error matters more.
 	if c.unit != "" {
 		_ = stopUnit(ctx, c.unit)
 	}
@@ -163,12 +163,12 @@ func (c *Cgroup) undo(mounts []string) {
 	}
 }
 
-// Load finds a container's cgroup again. It doesn't look whether it still exists.
+// Load finds the cgroup of a container again. It does not check whether it still exists.
 func Load(s State) (*Cgroup, error) {
 	if s.Layout == nil || s.Path == "" || s.Path == "/" || s.Path[0] != '/' {
-		return nil, fmt.Errorf("cgroup state with path %q isn't one that was saved", s.Path)
+		return nil, fmt.Errorf("the cgroup state with path %q was not saved by this package", s.Path)
 	}
-	l, err := s.Layout.here()
+	l, err := s.Layout.resolve()
 	if err != nil {
 		return nil, err
 	}
@@ -180,17 +180,17 @@ func (c *Cgroup) State() State {
 	return State{Path: c.path, Unit: c.unit, System: c.system, Layout: c.layout}
 }
 
-// Directories are those of one container's cgroup.
+// Directories are the directories of the cgroup of one container.
 type Directories struct {
-	// V1 has those of the version 1 hierarchies, by controller; empty on a host
+	// V1 has the directories of the version 1 hierarchies, by controller; empty on a host
 	// without any.
 	V1 map[string]string
-	// Unified is that of cgroup2, "" where it is not mounted.
+	// Unified is the directory in cgroup2, "" if that is not mounted.
 	Unified string
 }
 
-// Directories returns where the container's cgroup is, for those that read what the kernel
-// counts. A directory is gone when the cgroup is.
+// Directories returns where the cgroup of the container is, for code that reads what the
+// kernel counts. The directories disappear with the cgroup.
 func (c *Cgroup) Directories() Directories {
 	d := Directories{V1: map[string]string{}}
 	for _, h := range c.layout.V1 {
@@ -204,17 +204,17 @@ func (c *Cgroup) Directories() Directories {
 	return d
 }
 
-// Path is the container's path below the mount point of every hierarchy.
+// Path is the path of the container below the mount point of every hierarchy.
 func (c *Cgroup) Path() string { return c.path }
 
-// Warnings are sentences about fields of the spec that the kernel no longer
-// has and that the spec allows to be ignored.
+// Warnings are sentences about fields of the spec that the kernel no longer supports and that
+// the spec allows to ignore.
 func (c *Cgroup) Warnings() []string { return c.warnings }
 
-// Delete removes the container's cgroups, sub-cgroups included, in all
-// hierarchies, and the empty parents made for it. It waits for processes that
-// are just ending until ctx ends, five seconds if ctx has no deadline. A
-// cgroup already gone is a success.
+// Delete removes the cgroups of the container in all hierarchies, with sub-cgroups and
+// the empty parents made for it. It waits until ctx ends for processes that are exiting,
+// five seconds if ctx has no deadline. A cgroup that is gone already is a
+// success.
 func (c *Cgroup) Delete(ctx context.Context) error {
 	if _, ok := ctx.Deadline(); !ok {
 		var cancel context.CancelFunc

@@ -9,8 +9,8 @@ import (
 	"sync"
 )
 
-// delegatable are the files of a v2 cgroup that go to whom it's delegated to,
-// from the kernel's own list.
+// delegatable are the files of a v2 cgroup that its delegatee may own, from the list of the
+// kernel.
 var delegatable = sync.OnceValue(func() []string {
 	b, err := os.ReadFile("/sys/kernel/cgroup/delegate")
 	if err != nil {
@@ -20,45 +20,44 @@ var delegatable = sync.OnceValue(func() []string {
 })
 
 const (
-	// hostCgroups is how many memory cgroups the kernel has for all of a host
-	// (MEM_CGROUP_ID_MAX). With none left no container starts, and no service.
+	// hostCgroups is how many memory cgroups the kernel supports on a host
+	// (MEM_CGROUP_ID_MAX). Without a free one no container and no service starts.
 	hostCgroups = 65535
-	// ownCgroups are kept for the host: its services, the containers themselves, those of
-	// other runtimes.
+	// ownCgroups are reserved for the host: its services, the containers themselves, and
+	// containers of other runtimes.
 	ownCgroups = 8192
-	// mostCgroups is what a container gets at the most, and leastCgroups at the least. A
+	// mostCgroups and leastCgroups are the largest and the smallest share of a container. A
 	// booted Debian with Docker has 12, and one more for each container in it; a Kubernetes
 	// node has four or five for each pod, and can have 110.
 	mostCgroups, leastCgroups = 2048, 64
-	// sharers is how many containers could have the most before the shares fall.
+	// sharers is how many containers can get the largest share before the shares shrink.
 	sharers = 6
 )
 
-// Share is how many cgroups a container may have below its own when it comes to others, and
-// the version 2 hierarchy has used cgroups.
+// Share is how many cgroups a container may have below its own when others containers exist
+// and the version 2 hierarchy has used cgroups.
 //
-// Nobody is there to adjust it later, so the shares are such that all together are safe for
-// good. Of the containers that are there at one time, the one that was made first had met 0
-// others or more, the next 1 or more, and so on, and who meets more gets no more. So their
-// shares are at most Share(0) + Share(1) + …, whoever has come and gone in between: for 400
-// containers 57,220, which the host does not keep (TestShares). Beyond those each adds
-// leastCgroups.
+// Shares are never adjusted later, so any set of containers must be safe together. Among the
+// containers that exist at one time, the first to be made found 0 or more others, the next 1
+// or more, and so on, and a container that found more others got no larger share. So their
+// shares sum up to at most Share(0) + Share(1) + …, whatever was created and deleted in
+// between: for 400 containers that is 57,220, which is below what is not reserved for the host
+// (TestShares). Each further container adds leastCgroups.
 //
-// Where the rest of the host has taken more than is kept for it, a container gets an eighth
-// of what is left.
+// If the rest of the host uses more than its reserve, a container gets an eighth of what is
+// left.
 func Share(others, used int) int {
 	share := max(leastCgroups, mostCgroups*sharers/(others+sharers))
 	return max(0, min(share, (hostCgroups-ownCgroups-used)/8))
 }
 
-// Delegate gives the version 2 directory and its files that manage sub-cgroups to the
-// container's root, with a limit on their number: what the spec says
-// (linux.resources.unified, cgroup.max.descendants) or [Share]. others is how many
-// containers there are besides.
-// The warnings are for who runs the container.
+// Delegate gives root of the container the version 2 directory and its files that manage
+// sub-cgroups, and limits their number: to the value in the spec
+// (linux.resources.unified, cgroup.max.descendants) or to [Share]. others is the number of
+// other containers. The warnings are for the operator of the container.
 //
-// No version 1 hierarchy is delegated, not even name=systemd: they have no such limit, and
-// a cgroup takes 4 to 9 KB of the kernel's memory, which counts for nobody.
+// No version 1 hierarchy is delegated, not even name=systemd: version 1 has no such limit, and
+// a cgroup takes 4 to 9 KB of kernel memory that is charged to nobody.
 func (c *Cgroup) Delegate(o Owner, others int) (warnings []string, err error) {
 	var files []string
 	if c.layout.Unified != "" {
@@ -69,12 +68,12 @@ func (c *Cgroup) Delegate(o Owner, others int) (warnings []string, err error) {
 				used = c.layout.used()
 			}
 			share := Share(others, used)
-			// Without the right to, this process is below a limit of somebody else's.
+			// Without permission to write it, a limit set by others already applies to this process.
 			if err := writeFile(dir+"/cgroup.max.descendants", strconv.Itoa(share)); err != nil && !errors.Is(err, os.ErrPermission) {
 				return nil, fmt.Errorf("limit the cgroups of a container: %w", err)
 			}
 			if share < leastCgroups {
-				warnings = append(warnings, fmt.Sprintf("the host has few cgroups left of the kernel's %d: this container may have %d below its own; remove what the host does not need, or give a number as cgroup.max.descendants in linux.resources.unified", hostCgroups, share))
+				warnings = append(warnings, fmt.Sprintf("the host has few of its %d cgroups left, so this container may have %d below its own; remove unused cgroups or set cgroup.max.descendants in linux.resources.unified", hostCgroups, share))
 			}
 		}
 		files = append(files, dir)
@@ -91,11 +90,11 @@ func (c *Cgroup) Delegate(o Owner, others int) (warnings []string, err error) {
 	return warnings, nil
 }
 
-// used is how many cgroups the version 2 hierarchy has, as far as this process sees.
+// used is the number of cgroups in the version 2 hierarchy, as far as this process can see.
 func (l *Layout) used() int {
 	text, err := readFile(l.Unified + "/cgroup.stat")
 	if err != nil {
-		return 0 // before Linux 4.14, or a cgroup of somebody else's
+		return 0 // before Linux 4.14, or not readable
 	}
 	for line := range strings.Lines(text) {
 		if v, ok := strings.CutPrefix(line, "nr_descendants "); ok {

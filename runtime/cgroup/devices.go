@@ -9,7 +9,7 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 )
 
-// access is a set of what may be done to a device.
+// access is a set of permissions for a device.
 type access uint32
 
 // The bits are those of BPF_DEVCG_ACC_* in linux/bpf.h.
@@ -49,14 +49,14 @@ func (d device) String() string {
 	return fmt.Sprintf("%c %s:%s", d.kind, n(d.major), n(d.minor))
 }
 
-// overlaps says whether some device belongs to both sets.
+// overlaps reports whether some device is in both sets.
 func (d device) overlaps(o device) bool {
 	return (d.kind == 'a' || o.kind == 'a' || d.kind == o.kind) &&
 		(d.major < 0 || o.major < 0 || d.major == o.major) &&
 		(d.minor < 0 || o.minor < 0 || d.minor == o.minor)
 }
 
-// rule is one entry of linux.resources.devices; a later one wins.
+// rule is one entry of linux.resources.devices; a later entry wins.
 type rule struct {
 	device
 	allow  bool
@@ -71,11 +71,11 @@ func (r rule) String() string {
 	return fmt.Sprintf("%s %s %s", verb, r.device, r.access)
 }
 
-// defaultRules are added after the spec's own: the devices that the OCI
-// runtime spec promises every container (config-linux.md, "Default Devices"),
-// ptys, net/tun for VPNs and rootless networks, and making nodes, which gives no
-// right to open them. A system container gets fuse too, for overlays and
-// desktop files: the driver ties a mount to the user namespace that made it.
+// defaultRules are added after those of the spec: the devices that the OCI runtime
+// spec promises every container (config-linux.md, "Default Devices"), ptys, net/tun
+// for VPNs and rootless networks, and mknod, which does not allow opening the node. A
+// system container gets fuse too, for overlays and desktop files: the driver ties a
+// mount to the user namespace that made it.
 func defaultRules(system bool) []rule {
 	if system {
 		return append(slices.Clone(commonRules), rule{device{'c', 10, 229}, true, accessAll}) // fuse
@@ -98,8 +98,8 @@ var commonRules = []rule{
 	{device{'c', 10, 200}, true, accessAll}, // net/tun
 }
 
-// deviceRules checks the spec's rules and puts them between "deny all" and
-// the defaults.
+// deviceRules checks the rules of the spec and puts them between "deny all" and the
+// defaults.
 func deviceRules(list []specs.LinuxDeviceCgroup, system bool) ([]rule, error) {
 	rules := []rule{{device{'a', -1, -1}, false, accessAll}}
 	for i, d := range list {
@@ -121,7 +121,7 @@ func parseRule(d specs.LinuxDeviceCgroup) (rule, error) {
 	case "u":
 		r.kind = 'c'
 	default:
-		return r, fmt.Errorf(`type %q isn't a kind of device: use "a", "b" or "c"`, d.Type)
+		return r, fmt.Errorf(`unknown device type %q; use "a", "b" or "c"`, d.Type)
 	}
 	for _, n := range []struct {
 		name string
@@ -132,7 +132,7 @@ func parseRule(d specs.LinuxDeviceCgroup) (rule, error) {
 			continue
 		}
 		if *n.from < -1 || *n.from > math.MaxUint32 {
-			return r, fmt.Errorf("%s %d is out of range: leave it out to mean any", n.name, *n.from)
+			return r, fmt.Errorf("%s %d is out of range; remove it to match any", n.name, *n.from)
 		}
 		*n.to = *n.from
 	}
@@ -145,7 +145,7 @@ func parseRule(d specs.LinuxDeviceCgroup) (rule, error) {
 		case 'm':
 			r.access |= accessMknod
 		default:
-			return r, fmt.Errorf("access %q has a letter other than r, w and m", d.Access)
+			return r, fmt.Errorf("access %q must consist of the letters r, w and m", d.Access)
 		}
 	}
 	if d.Access == "" {
@@ -154,16 +154,16 @@ func parseRule(d specs.LinuxDeviceCgroup) (rule, error) {
 	return r, nil
 }
 
-// v1Rules is a device list as the v1 controller keeps it: a default, and
-// exceptions that are the opposite.
+// v1Rules is a device list in the form of the v1 controller: a default, and
+// exceptions to it.
 type v1Rules struct {
 	allow      bool
 	exceptions []rule
 }
 
-// toV1 finds the v1 list with the meaning of rules. v1 can't take back part of
-// an exception (deny one device of an allowed range); that's an error, since
-// the kernel would ignore it without a word.
+// toV1 converts rules to an equivalent v1 list. v1 cannot deny part of an exception
+// (one device of an allowed range); that is an error, since the kernel would
+// silently ignore it.
 func toV1(rules []rule) (v1Rules, error) {
 	var v v1Rules
 	for _, r := range rules {
@@ -171,7 +171,7 @@ func toV1(rules []rule) (v1Rules, error) {
 			v = v1Rules{allow: r.allow}
 			continue
 		}
-		// v1 knows no 'a' with numbers or partial access.
+		// v1 has no 'a' with numbers or partial access.
 		kinds := []byte{r.kind}
 		if r.kind == 'a' {
 			kinds = []byte{'c', 'b'}
@@ -207,7 +207,7 @@ func (v *v1Rules) add(r rule) error {
 		case e.within(r.device):
 			e.access &^= r.access
 		default:
-			return fmt.Errorf("linux.resources.devices: %q takes back a part of %q, which cgroup v1 can't: name the devices of the range one by one", r, e)
+			return fmt.Errorf("linux.resources.devices: %q denies a part of %q, which cgroup v1 cannot express; list the devices of the range one by one", r, e)
 		}
 		if e.access != 0 {
 			kept = append(kept, e)
@@ -217,8 +217,8 @@ func (v *v1Rules) add(r rule) error {
 	return nil
 }
 
-// widen lets exceptions inside one another share what they allow: the kernel
-// wants one that has all of what is asked, and adds nothing up.
+// widen merges the permissions of nested exceptions: the kernel looks for one exception that
+// grants the whole request, and does not combine several.
 func (v *v1Rules) widen(r *rule) {
 	for _, e := range v.exceptions {
 		if r.within(e.device) {
@@ -232,12 +232,12 @@ func (v *v1Rules) widen(r *rule) {
 	}
 }
 
-// within says whether d is a subset of o.
+// within reports whether d is a subset of o.
 func (d device) within(o device) bool {
 	return (o.kind == 'a' || d.kind == o.kind) && (o.major < 0 || d.major == o.major) && (o.minor < 0 || d.minor == o.minor)
 }
 
-// writes lists the (file, value) pairs that make a v1 directory's list so.
+// writes lists the (file, value) pairs that give a v1 directory this list.
 func (v v1Rules) writes() [][2]string {
 	reset, except := "devices.deny", "devices.allow"
 	if v.allow {

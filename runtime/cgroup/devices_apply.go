@@ -12,8 +12,8 @@ import (
 	"sysbox/runtime/sys"
 )
 
-// applyDevices sets the rules of a new cgroup: by the v1 controller where it
-// is mounted, else by a BPF program on the v2 directory (Linux 4.15).
+// applyDevices sets the rules of a new cgroup: through the v1 controller if it is
+// mounted, otherwise by a BPF program on the v2 directory (Linux 4.15).
 func (c *Cgroup) applyDevices(rules []rule) error {
 	if c.layout.v1("devices") == "" {
 		return c.attachDevices(rules)
@@ -39,7 +39,7 @@ func (c *Cgroup) applyDevices(rules []rule) error {
 		}
 		if err := writeFd(fd, dir+"/"+w[0], w[1]); err != nil {
 			if errors.Is(err, unix.EPERM) {
-				return fmt.Errorf("device rules: the parent cgroup %s forbids what this container is to be allowed: %w", path.Dir(dir), err)
+				return fmt.Errorf("device rules: the parent cgroup %s denies a device that this container is allowed: %w", path.Dir(dir), err)
 			}
 			return fmt.Errorf("device rules: %w", err)
 		}
@@ -47,9 +47,9 @@ func (c *Cgroup) applyDevices(rules []rule) error {
 	return nil
 }
 
-// replaceDevices changes the rules of a running container. On v1 the list is
-// rewritten entry by entry, so the container is frozen meanwhile and never
-// meets one half written.
+// replaceDevices changes the rules of a running container. With v1 the list is
+// rewritten entry by entry, so the container is frozen meanwhile and never runs
+// with half a list.
 func (c *Cgroup) replaceDevices(rules []rule) (err error) {
 	if c.layout.v1("devices") != "" {
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
@@ -66,8 +66,8 @@ func (c *Cgroup) replaceDevices(rules []rule) (err error) {
 		}
 		return c.applyDevices(rules)
 	}
-	// All programs of a directory must agree to an access: add the new one,
-	// then take the old ones off, and there's no moment without rules.
+	// All programs of a directory must allow an access. Attaching the new one before
+	// detaching the old ones leaves no moment without rules.
 	dir, err := openDir(c.layout.Unified + c.path)
 	if err != nil {
 		return err
@@ -85,7 +85,7 @@ func (c *Cgroup) replaceDevices(rules []rule) (err error) {
 		if err != nil {
 			return fmt.Errorf("device rules: old BPF program: %w", err)
 		}
-		if name == programName { // others, systemd's for one, look after their own
+		if name == programName { // programs of others, such as systemd, are theirs to remove
 			err = sys.DetachDeviceProgram(dir, prog)
 		}
 		prog.Close()
@@ -96,12 +96,12 @@ func (c *Cgroup) replaceDevices(rules []rule) (err error) {
 	return nil
 }
 
-// programName tells our BPF programs from others; the kernel keeps 15 bytes.
+// programName distinguishes our BPF programs from others; the kernel keeps 15 bytes.
 const programName = "sysbox_devices"
 
 func (c *Cgroup) attachDevices(rules []rule) error {
 	if c.layout.Unified == "" {
-		return errors.New("device rules: this host has neither the v1 devices controller nor cgroup2: mount one of them")
+		return errors.New("device rules: this host has neither the v1 devices controller nor cgroup2; mount one of them")
 	}
 	dir, err := openDir(c.layout.Unified + c.path)
 	if err != nil {
@@ -113,7 +113,7 @@ func (c *Cgroup) attachDevices(rules []rule) error {
 		return fmt.Errorf("device rules: load BPF program (needs CONFIG_CGROUP_BPF and CAP_BPF): %w", err)
 	}
 	defer prog.Close() // the attachment holds it
-	// The container's systemd may add programs below ours, and all must agree.
+	// The systemd of the container may add programs below ours; all of them must allow an access.
 	if err := sys.AttachDeviceProgram(dir, prog); err != nil {
 		return fmt.Errorf("device rules: attach BPF program to %s: %w", dir.Name(), err)
 	}

@@ -8,20 +8,20 @@ import (
 
 // The registers of the program.
 const (
-	regAnswer  = 0 // what it returns: 0 refuses
+	regAnswer  = 0 // the result: 0 denies
 	regContext = 1 // struct bpf_cgroup_dev_ctx { __u32 access_type; __u32 major; __u32 minor; }
 	regKind    = 2
-	regLeft    = 3 // what is still undecided of the access asked for
+	regLeft    = 3 // the requested access that is not decided yet
 	regMajor   = 4
 	regMinor   = 5
 )
 
 // deviceProgram compiles rules for BPF_PROG_TYPE_CGROUP_DEVICE.
 //
-// The last rule decides, so the program asks them from last to first: an allow rule
-// takes its bits away from what is left, and with none left the answer is yes; a deny
-// rule that meets one left says no. (The program of containerd/cgroups lets a rule for
-// reading admit an open for reading and writing, so it isn't used.)
+// The last rule that matches decides, so the program checks them from last to first. An
+// allow rule removes its bits from the undecided access; if none are left the program allows.
+// A deny rule that matches an undecided bit denies. (The program of containerd/cgroups lets a
+// rule for reading allow an open for reading and writing, so it is not used.)
 func deviceProgram(rules []rule) []sys.BPFInsn {
 	// access_type is (access << 16) | type.
 	p := []sys.BPFInsn{
@@ -66,7 +66,7 @@ func deviceProgram(rules []rule) []sys.BPFInsn {
 		}
 		p = append(p, block...)
 		if r.kind == 'a' && r.major < 0 && r.minor < 0 && r.access == accessAll {
-			break // nothing before matters
+			break // earlier rules do not matter
 		}
 	}
 	return append(p, answer(0)...)
@@ -77,7 +77,7 @@ func load(reg uint8, offset int16) sys.BPFInsn {
 	return sys.BPFInsn{Code: unix.BPF_LDX | unix.BPF_W | unix.BPF_MEM, Regs: regContext<<4 | reg, Off: offset}
 }
 
-// constant is 32-bit arithmetic with a constant.
+// constant is a 32-bit operation with a constant.
 func constant(op, reg uint8, v int32) sys.BPFInsn {
 	return sys.BPFInsn{Code: unix.BPF_ALU | op | unix.BPF_K, Regs: reg, Imm: v}
 }

@@ -31,10 +31,10 @@ func TestV1Devices(t *testing.T) {
 		{"one more", []specs.LinuxDeviceCgroup{dev(true, "c", 10, 229, "rw")}, "devices.deny=a;devices.allow=c 10:229 rwm;" + defaults},
 		{"access adds up", []specs.LinuxDeviceCgroup{dev(true, "c", 9, 9, "r"), dev(true, "c", 9, 9, "w")}, "devices.deny=a;devices.allow=c 9:9 rwm;" + defaults},
 		{"taken back", []specs.LinuxDeviceCgroup{dev(true, "c", 9, 9, "rw"), dev(false, "c", 9, -1, "w")}, "devices.deny=a;devices.allow=c 9:9 rm;" + defaults},
-		{"part of a range", []specs.LinuxDeviceCgroup{dev(true, "c", 9, -1, "rw"), dev(false, "c", 9, 1, "w")}, `!"deny c 9:1 w" takes back a part of "allow c 9:* rw"`},
+		{"part of a range", []specs.LinuxDeviceCgroup{dev(true, "c", 9, -1, "rw"), dev(false, "c", 9, 1, "w")}, `!"deny c 9:1 w" denies a part of "allow c 9:* rw"`},
 		{"both kinds", []specs.LinuxDeviceCgroup{dev(true, "a", 9, 9, "r")}, "devices.deny=a;devices.allow=c 9:9 rm;devices.allow=b 9:9 rm"},
 		{"all but one", []specs.LinuxDeviceCgroup{dev(true, "a", -1, -1, "rwm"), dev(false, "b", 8, 0, "w")}, "devices.allow=a;devices.deny=b 8:0 w"},
-		{"bad type", []specs.LinuxDeviceCgroup{dev(true, "x", 1, 1, "r")}, `!linux.resources.devices[0]: type "x"`},
+		{"bad type", []specs.LinuxDeviceCgroup{dev(true, "x", 1, 1, "r")}, `!linux.resources.devices[0]: unknown device type "x"`},
 		{"bad access", []specs.LinuxDeviceCgroup{dev(true, "c", 1, 1, "rx")}, `!access "rx"`},
 		{"bad number", []specs.LinuxDeviceCgroup{dev(true, "c", 1<<40, 1, "r")}, "!major 1099511627776 is out of range"},
 	} {

@@ -12,8 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ours marks a directory above a container's as made by this package.
-const ours = unix.S_ISVTX
+// createdHere marks a directory above that of a container as made by this package.
+const createdHere = unix.S_ISVTX
 
 func mkdir(dir string, mode uint32) error {
 	err := retry(func() error { return unix.Mkdir(dir, mode) })
@@ -23,8 +23,8 @@ func mkdir(dir string, mode uint32) error {
 	return nil
 }
 
-// makeLeaf makes mount+p and what is missing above it. made is true if there's
-// something to undo.
+// makeLeaf makes mount+p and its missing parents. made is true if there is something to
+// undo.
 func makeLeaf(mount, p string, cpuset bool) (made bool, err error) {
 	dir := mount + p
 	for try := 0; ; try++ {
@@ -33,14 +33,14 @@ func makeLeaf(mount, p string, cpuset bool) (made bool, err error) {
 		case err == nil:
 			return true, copyCpusetIf(cpuset, mount, dir[len(mount):])
 		case errors.Is(err, unix.ENOENT) && try < 100:
-			// Also when a sibling's removal took the parents away since.
+			// Retried, since the removal of a sibling may have removed the parents meanwhile.
 			if err := makeParents(mount, path.Dir(p), cpuset); err != nil && !gone(err) {
 				return false, err
 			}
 		case errors.Is(err, unix.EEXIST) && try < 3:
-			// What a dead shim left is removed with the limits it had.
+			// A directory of a dead shim is removed together with its limits.
 			if pids, err := pidsBelow(dir); err == nil && len(pids) > 0 {
-				return false, fmt.Errorf("cgroup %s is in use by %d processes, the first is %d: choose another linux.cgroupsPath or end them",
+				return false, fmt.Errorf("cgroup %s is in use by %d processes, the first is %d; choose another linux.cgroupsPath or kill them",
 					dir, len(pids), pids[0])
 			}
 			if err := removeTree(dir); err != nil && !gone(err) {
@@ -59,7 +59,7 @@ func makeParents(mount, p string, cpuset bool) error {
 			continue
 		}
 		dir += "/" + part
-		switch err := mkdir(dir, 0o755|ours); {
+		switch err := mkdir(dir, 0o755|createdHere); {
 		case err == nil:
 			if err := copyCpusetIf(cpuset, mount, dir[len(mount):]); err != nil {
 				return err
@@ -71,16 +71,16 @@ func makeParents(mount, p string, cpuset bool) error {
 	return nil
 }
 
-// copyCpusetIf gives a new v1 cpuset its parent's cpus and memory nodes. They
-// start empty, and a task can't join an empty set (ENOSPC). Parents that
-// somebody made and left empty are filled as well: nothing could run there.
+// copyCpusetIf gives a new v1 cpuset the CPUs and memory nodes of its parent. They
+// start empty, and a task cannot join an empty set (ENOSPC). Parents that others have
+// made and left empty are filled as well: nothing could run there.
 func copyCpusetIf(cpuset bool, mount, p string) error {
 	if !cpuset {
 		return nil
 	}
 	for _, f := range []string{"/cpuset.cpus", "/cpuset.mems"} {
-		// EACCES: the parent has less. Siblings that come and go may have made it
-		// anew since it was read.
+		// EACCES: the parent has fewer. A sibling may have removed and made it again since it
+		// was read.
 		err := error(unix.EACCES)
 		for try := 0; errors.Is(err, unix.EACCES) && try < 20; try++ {
 			var v string
@@ -102,7 +102,7 @@ func fillCpuset(mount, p, file string) (string, error) {
 		return v, err
 	}
 	if p == "/" || p == "" {
-		return "", fmt.Errorf("%s is empty: write the CPUs or memory nodes that containers may use to it", name)
+		return "", fmt.Errorf("%s is empty; write the CPUs or memory nodes to it that containers may use", name)
 	}
 	if v, err = fillCpuset(mount, path.Dir(p), file); err != nil {
 		return "", err
@@ -110,8 +110,8 @@ func fillCpuset(mount, p, file string) (string, error) {
 	return v, writeFile(name, v)
 }
 
-// removeLeaf removes mount+p with all below, waiting for processes that are
-// still on their way out, then the parents that carry our mark and are empty.
+// removeLeaf removes mount+p with everything below, and waits for processes that are
+// exiting. Then it removes the empty parents that carry the mark createdHere.
 func removeLeaf(ctx context.Context, mount, p string) error {
 	dir := mount + p
 	for wait := 50 * time.Microsecond; ; wait = min(2*wait, 20*time.Millisecond) {
@@ -136,9 +136,9 @@ func removeLeaf(ctx context.Context, mount, p string) error {
 			}
 			return nil
 		}
-		// Nlink > 2: a sibling is there. Asking first is cheaper than a failed rmdir,
-		// which takes the kernel's global cgroup lock.
-		if st.Mode&ours == 0 || st.Nlink > 2 || rmdir(mount+p) != nil {
+		// Nlink > 2: a sibling exists. This check is cheaper than a failed rmdir, which takes
+		// the global cgroup lock of the kernel.
+		if st.Mode&createdHere == 0 || st.Nlink > 2 || rmdir(mount+p) != nil {
 			return nil
 		}
 	}

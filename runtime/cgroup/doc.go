@@ -10,21 +10,21 @@
 //
 // # Delegation
 //
-// A system container manages sub-cgroups of its own. It gets its directory
-// and the few files the kernel lists in /sys/kernel/cgroup/delegate, in the v2
-// hierarchy; the directory is the root of its cgroup namespace. The files that
-// hold limits stay owned by the host, so one level of directory is enough: the
-// container can divide what it has and cannot raise it. No v1 hierarchy is delegated: v1 gives no protection there, and has no
-// limit on the number of cgroups.
+// A system container manages its own sub-cgroups. In the v2 hierarchy its root owns
+// the directory of the container, which is the root of its cgroup namespace, and the few
+// files that the kernel lists in /sys/kernel/cgroup/delegate. The host still owns the
+// files with limits, so one level of directory is enough: the container can divide its
+// limits but not raise them. No v1 hierarchy is delegated: v1 gives no protection there,
+// and has no limit on the number of cgroups.
 //
-// # Who removes parents
+// # Removal of parents
 //
-// Directories above a container's own that did not exist are made with the
-// sticky bit set (a mode bit that cgroupfs keeps and that changes nothing for
-// root). Whoever removes the last container below removes them; directories
-// without the mark belong to somebody else and stay.
+// Missing directories above that of a container are made with the sticky bit (cgroupfs
+// keeps this mode bit, and it changes nothing for root). The removal of the last
+// container below removes them; directories without the mark belong to others and
+// stay.
 //
-// What does not belong here: which cgroup a container gets (the caller reads
-// annotations and options), spawning the processes that join, and the mounts
-// that show cgroups inside the container.
+// What does not belong here: which cgroup a container gets (the caller reads annotations
+// and options), spawning the processes that join, and the mounts that show cgroups
+// inside the container.
 package cgroup

@@ -10,9 +10,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The files of cgroupfs can be polled, so os.OpenFile would add each to the
-// runtime's epoll set and make it non-blocking: two system calls more than
-// the write itself. These helpers use the bare calls.
+// The files of cgroupfs can be polled, so os.OpenFile would add each to the epoll set
+// of the Go runtime and make it non-blocking: two system calls more than the write
+// itself. These helpers use plain system calls.
 
 func retry(f func() error) error {
 	for {
@@ -35,7 +35,7 @@ func openBelow(dir int, name string, flags int) (fd int, err error) {
 	return fd, nil
 }
 
-// writeFile writes value in one system call, as cgroupfs needs it.
+// writeFile writes value in one system call, as cgroupfs requires.
 func writeFile(name, value string) error {
 	fd, err := openat(name, unix.O_WRONLY)
 	if err != nil {
@@ -93,8 +93,8 @@ func keyValue(name, key string) (uint64, error) {
 	return 0, nil
 }
 
-// gone says whether an error means that the cgroup was removed: ENOENT from
-// open, ENODEV from a file that was open when it happened.
+// gone reports whether an error means that the cgroup was removed: ENOENT from open,
+// ENODEV from a file that was open before.
 func gone(err error) bool {
 	return errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENODEV)
 }

@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// Freeze stops all processes of the container and returns when they have. If
-// ctx ends first, they're thawed again.
+// Freeze stops all processes of the container and returns when they have stopped. If
+// ctx ends first, it thaws them again.
 func (c *Cgroup) Freeze(ctx context.Context) error {
 	err := c.setFrozen(ctx, true)
 	if err != nil {
@@ -19,10 +19,10 @@ func (c *Cgroup) Freeze(ctx context.Context) error {
 	return nil
 }
 
-// Thaw lets the processes go on.
+// Thaw resumes the processes.
 func (c *Cgroup) Thaw(ctx context.Context) error { return c.setFrozen(ctx, false) }
 
-// Frozen says whether Freeze was the last that succeeded.
+// Frozen reports whether the container is frozen, or about to be.
 func (c *Cgroup) Frozen() (bool, error) {
 	if c.v2Freezer() {
 		n, err := keyValue(c.layout.Unified+c.path+"/cgroup.events", "frozen")
@@ -32,8 +32,8 @@ func (c *Cgroup) Frozen() (bool, error) {
 	return s == "FROZEN", err
 }
 
-// v2Freezer prefers the v2 freezer (Linux 5.2), on hybrid hosts too: a process
-// that it stopped can be killed, which v1's can't.
+// v2Freezer prefers the v2 freezer (Linux 5.2), also on hybrid hosts: a process that it
+// has stopped can be killed, unlike with v1.
 func (c *Cgroup) v2Freezer() bool {
 	return c.layout.Unified != "" && exists(c.layout.Unified+c.path+"/cgroup.freeze")
 }
@@ -47,10 +47,10 @@ func (c *Cgroup) setFrozen(ctx context.Context, want bool) error {
 	case c.layout.v1("freezer") != "":
 		file, value = c.dir("freezer")+"/freezer.state", map[bool]string{true: "FROZEN", false: "THAWED"}[want]
 	default:
-		return fmt.Errorf("%s: this host has no freezer: mount the v1 controller or use cgroup v2 with Linux 5.2", verb)
+		return fmt.Errorf("%s: this host has no freezer; mount the v1 controller or use cgroup v2 with Linux 5.2", verb)
 	}
 	for wait := 50 * time.Microsecond; ; wait = min(2*wait, 20*time.Millisecond) {
-		// v1 stays FREEZING if a process forks at the wrong moment and must be told again.
+		// v1 stays FREEZING if a process forks at the wrong moment, and needs another write.
 		if err := writeFile(file, value); err != nil {
 			return fmt.Errorf("%s: %w", verb, err)
 		}
@@ -58,7 +58,7 @@ func (c *Cgroup) setFrozen(ctx context.Context, want bool) error {
 			return err
 		}
 		if err := pause(ctx, wait); err != nil {
-			return fmt.Errorf("%s %s: not all processes did in time: %w", verb, c.path, err)
+			return fmt.Errorf("%s %s: not all processes followed in time: %w", verb, c.path, err)
 		}
 	}
 }

@@ -12,17 +12,16 @@ import (
 )
 
 // JoinFiles opens the v1 "tasks" files for writing, one per hierarchy; none on
-// a v2 host. A process with a single thread joins by writing "0" to each: the
-// move of one's own thread takes no write lock on cgroup_threadgroup_rwsem.
-// Any other way does, and waits for an RCU grace period: on Linux 6.18, 30 ms
-// after the last such move, "0" to tasks takes 50 µs, a pid to tasks and
-// either to cgroup.procs 5.9 ms (BenchmarkMove). The kernel checks the
-// permission of who opened the file, so the writer needs none. The caller
-// closes the files.
+// a v2 host. A process with a single thread joins by writing "0" to each: a thread that
+// moves itself takes no write lock on cgroup_threadgroup_rwsem. Any other way takes it
+// and waits for an RCU grace period: on Linux 6.18, 30 ms after the last such move,
+// "0" to tasks takes 50 µs; a pid to tasks, and either to cgroup.procs, takes 5.9 ms
+// (BenchmarkMove). The kernel checks the permissions of the process that opened the
+// file, so the writer needs none. The caller closes the files.
 //
-// A joined process counts for pids.limit: one that only joins to clone the
-// container's init makes a limit of 1 too low for the clone (EAGAIN). Then
-// init has to join that file, whose name is in the pids hierarchy, by itself.
+// A joined process counts for pids.limit: if a process joins only to clone init of the
+// container, a limit of 1 is too low for the clone (EAGAIN). Then init itself has to
+// join the file whose name is in the pids hierarchy.
 func (c *Cgroup) JoinFiles() ([]*os.File, error) {
 	files := make([]*os.File, 0, len(c.layout.V1))
 	for _, h := range c.layout.V1 {
@@ -39,8 +38,8 @@ func (c *Cgroup) JoinFiles() ([]*os.File, error) {
 	return files, nil
 }
 
-// UnifiedFD opens the v2 directory for CLONE_INTO_CGROUP (Linux 5.7), nil on a
-// host without cgroup2. The caller closes it.
+// UnifiedFD opens the v2 directory for CLONE_INTO_CGROUP (Linux 5.7); nil on a host
+// without cgroup2. The caller closes it.
 func (c *Cgroup) UnifiedFD() (*os.File, error) {
 	if c.layout.Unified == "" {
 		return nil, nil
@@ -48,10 +47,9 @@ func (c *Cgroup) UnifiedFD() (*os.File, error) {
 	return openDir(c.layout.Unified + c.path)
 }
 
-// ExecFD is UnifiedFD for a further process of a running container. If the
-// container enabled controllers for sub-cgroups of its own, its root may hold
-// no process any more (the kernel answers EBUSY), so the new one goes where
-// init is.
+// ExecFD is UnifiedFD for a further process of a running container. If the container
+// has enabled controllers for its sub-cgroups, its root cgroup can no longer hold
+// processes (EBUSY), so the new process goes to the cgroup of init.
 func (c *Cgroup) ExecFD(initPid int) (*os.File, error) {
 	if c.layout.Unified == "" {
 		return nil, nil
@@ -69,8 +67,8 @@ func (c *Cgroup) ExecFD(initPid int) (*os.File, error) {
 		return nil, err
 	}
 	for line := range strings.SplitSeq(at, "\n") {
-		// The path is relative to the root of our own cgroup namespace; it ends
-		// in the container's path and what the container added.
+		// The path is relative to the root of our own cgroup namespace; it ends in the path
+		// of the container and what the container has added.
 		p, ok := strings.CutPrefix(line, "0::")
 		if !ok {
 			continue
@@ -79,7 +77,7 @@ func (c *Cgroup) ExecFD(initPid int) (*os.File, error) {
 			return openDir(path.Clean(c.layout.Unified + p[i:]))
 		}
 	}
-	return nil, fmt.Errorf("process %d isn't in cgroup %s, where the container's init was put", initPid, c.path)
+	return nil, fmt.Errorf("process %d is not in cgroup %s, where the runtime has put init", initPid, c.path)
 }
 
 func openDir(dir string) (*os.File, error) {
@@ -90,8 +88,8 @@ func openDir(dir string) (*os.File, error) {
 	return os.NewFile(uintptr(fd), dir), nil
 }
 
-// Add moves a process with all its threads into the cgroup from outside. It's
-// slow (see JoinFiles): for tests and for callers that can't spawn inside.
+// Add moves a process with all its threads into the cgroup from outside. It is slow
+// (see JoinFiles): for tests and for callers that cannot spawn inside.
 func (c *Cgroup) Add(pid int) error {
 	for _, m := range c.layout.mounts() {
 		name := m + c.path + "/cgroup.procs"

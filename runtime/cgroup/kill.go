@@ -11,8 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Pids lists the host pids of all processes, those of sub-cgroups included.
-// A cgroup that's gone has none.
+// Pids lists the host pids of all processes, including those in sub-cgroups. A cgroup
+// that is gone has none.
 func (c *Cgroup) Pids() ([]int, error) {
 	pids, err := pidsBelow(c.procsDir())
 	if err != nil {
@@ -21,8 +21,8 @@ func (c *Cgroup) Pids() ([]int, error) {
 	return pids, nil
 }
 
-// procsDir is the hierarchy that a container's processes are read from: v2
-// holds all of them; in v1 one that's never delegated, so a flat one.
+// procsDir is the hierarchy that lists the processes of a container: v2 has all of them;
+// of v1 a hierarchy that is never delegated, and so has no sub-cgroups.
 func (c *Cgroup) procsDir() string {
 	if c.layout.Unified == "" {
 		for _, ctrl := range []string{"pids", "freezer", "memory", "devices"} {
@@ -37,7 +37,7 @@ func (c *Cgroup) procsDir() string {
 
 func pidsBelow(dir string) ([]int, error) { return idsBelow(dir, "cgroup.procs") }
 
-// idsBelow lists what files of this name have, of a cgroup and those below it.
+// idsBelow collects the ids in all files of this name in a cgroup and below.
 func idsBelow(dir, file string) ([]int, error) {
 	var ids []int
 	err := walk(dir, func(fd int) error {
@@ -59,7 +59,7 @@ func idsOf(fd int, file string) ([]int, error) {
 	case gone(err):
 		return nil, nil
 	case errors.Is(err, unix.EOPNOTSUPP):
-		// A threaded cgroup: its processes are in the list of one above.
+		// A threaded cgroup: a cgroup above lists its processes.
 		return nil, nil
 	default:
 		return nil, err
@@ -78,9 +78,9 @@ func idsOf(fd int, file string) ([]int, error) {
 	return ids, nil
 }
 
-// Threads lists the host's ids of all threads, those of sub-cgroups included. Among them is
-// one that waits for something while it ends after its process's leading thread has ended:
-// no list of processes of version 2 has that process then.
+// Threads lists the host ids of all threads, including those in sub-cgroups. If a process
+// whose leading thread has exited waits in the kernel while it exits, its threads are here,
+// but no process list of version 2 has the process.
 func (c *Cgroup) Threads() ([]int, error) {
 	file := "cgroup.threads"
 	if c.layout.Unified == "" {
@@ -93,11 +93,11 @@ func (c *Cgroup) Threads() ([]int, error) {
 	return ids, nil
 }
 
-// Populated tells whether anything of the container's has not ended: by the kernel's own
-// count, which has what the lists of processes lack; see [Cgroup.Threads].
+// Populated reports whether any task of the container has not exited. It uses the count of the
+// kernel, which includes what the process lists lack; see [Cgroup.Threads].
 func (c *Cgroup) Populated() (bool, error) {
 	if c.layout.Unified == "" {
-		// Version 1 does not tell. What keeps a cgroup from being removed is in these lists.
+		// Version 1 has no such count. These lists have every task that prevents the removal.
 		ids, err := c.Threads()
 		return len(ids) > 0, err
 	}
@@ -108,14 +108,14 @@ func (c *Cgroup) Populated() (bool, error) {
 	return n > 0, err
 }
 
-// SignalAll sends a signal to every process that's in the cgroup.
+// SignalAll sends a signal to every process in the cgroup.
 func (c *Cgroup) SignalAll(sig unix.Signal) error {
 	pids, err := c.Pids()
 	if err != nil || len(pids) == 0 {
 		return err
 	}
-	// A pid read from the list may be another process by now. One that's
-	// held by a pidfd and is still in the list is the right one.
+	// A pid from the list may belong to another process by now. A pidfd holds the process:
+	// if its pid is still in the list, it is the right one.
 	fds := make(map[int]int, len(pids))
 	defer func() {
 		for _, fd := range fds {
@@ -149,10 +149,10 @@ func (c *Cgroup) SignalAll(sig unix.Signal) error {
 	return errors.Join(errs...)
 }
 
-// Kill sends SIGKILL to every process, and thaws those of version 1, which do not die frozen.
+// Kill sends SIGKILL to every process, and thaws those of version 1, which do not die while frozen.
 func (c *Cgroup) Kill() error {
 	if c.layout.Unified != "" {
-		// Linux 5.14: one write, atomic against forks, frozen or not.
+		// Linux 5.14: one write, atomic against forks, whether frozen or not.
 		err := writeFile(c.layout.Unified+c.path+"/cgroup.kill", "1")
 		if err == nil || !gone(err) {
 			return err
@@ -160,20 +160,20 @@ func (c *Cgroup) Kill() error {
 	}
 	err := c.SignalAll(unix.SIGKILL)
 	if freezer := c.layout.v1("freezer"); freezer != "" {
-		_ = writeFile(c.dir("freezer")+"/freezer.state", "THAWED") // the signal is sent again with the next Kill
+		_ = writeFile(c.dir("freezer")+"/freezer.state", "THAWED") // the next Kill sends the signal again
 	}
 	return err
 }
 
-// killAgain is how often processes are killed that came after the last time.
-const killAgain = time.Second
+// killInterval is how often new processes are killed.
+const killInterval = time.Second
 
-// KillAll ends every process and returns when none is left, or when ctx ends.
+// KillAll kills every process and returns when none is left, or when ctx ends.
 func (c *Cgroup) KillAll(ctx context.Context) error {
 	atomic := c.layout.Unified != "" && exists(c.layout.Unified+c.path+"/cgroup.kill")
 	var killed time.Time
 	for wait := 50 * time.Microsecond; ; wait = min(2*wait, 20*time.Millisecond) {
-		if !atomic || time.Since(killed) > killAgain {
+		if !atomic || time.Since(killed) > killInterval {
 			if err := c.Kill(); err != nil {
 				return fmt.Errorf("kill processes: %w", err)
 			}
@@ -183,17 +183,17 @@ func (c *Cgroup) KillAll(ctx context.Context) error {
 			return err
 		}
 		if err := pause(ctx, wait); err != nil {
-			return fmt.Errorf("%s: %w", c.left(), err)
+			return fmt.Errorf("%s: %w", c.survivors(), err)
 		}
 	}
 }
 
-// left says what has been killed and has not ended.
-func (c *Cgroup) left() string {
+// survivors describes what was killed but has not exited.
+func (c *Cgroup) survivors() string {
 	tids, err := c.Threads()
 	if err != nil || len(tids) == 0 {
-		return fmt.Sprintf("processes of cgroup %s were killed and have not ended", c.path)
+		return fmt.Sprintf("processes of cgroup %s were killed but have not exited", c.path)
 	}
 	at, _ := readFile(fmt.Sprintf("/proc/%d/wchan", tids[0]))
-	return fmt.Sprintf("processes of cgroup %s were killed and have not ended: %d threads are left, and the first, %d, waits in the kernel (%s)", c.path, len(tids), tids[0], at)
+	return fmt.Sprintf("processes of cgroup %s were killed but have not exited: %d threads remain, and the first, %d, waits in the kernel (%s)", c.path, len(tids), tids[0], at)
 }

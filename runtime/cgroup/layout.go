@@ -21,20 +21,20 @@ type Hierarchy struct {
 	Controllers []string `json:"controllers"` // as mount options name them: "cpu", "cpuacct", "name=systemd"
 }
 
-// Layout is how the host's cgroup hierarchies are mounted.
+// Layout is how the cgroup hierarchies of the host are mounted.
 type Layout struct {
 	V1      []Hierarchy `json:"v1,omitempty"`
 	Unified string      `json:"unified,omitempty"` // mount point of cgroup2, "" if not mounted
-	// Own is true if the host has not mounted cgroup2, and Unified leads to a mount
-	// that only this process has.
+	// Own is true if the host has not mounted cgroup2; then Unified leads to a mount that
+	// only this process has.
 	Own bool `json:"own,omitempty"`
-	// V2Controllers are those in cgroup.controllers at Unified.
+	// V2Controllers is the content of cgroup.controllers at Unified.
 	V2Controllers []string `json:"v2_controllers,omitempty"`
 }
 
-// Host returns the layout of this host, read once per process. A host that has not
-// mounted cgroup2, where only version 1 controllers are in use, gets a mount of it that
-// nobody else sees: containers have trees of their own in it.
+// Host returns the layout of this host, read once per process. If the host has not mounted
+// cgroup2 and only uses version 1 controllers, this process gets a private mount of cgroup2:
+// containers have their trees in it.
 var Host = sync.OnceValues(func() (*Layout, error) {
 	f, err := os.Open("/proc/self/mountinfo")
 	if err != nil {
@@ -46,7 +46,7 @@ var Host = sync.OnceValues(func() (*Layout, error) {
 		return l, err
 	}
 	l.Own = true
-	if l, err = l.here(); err != nil {
+	if l, err = l.resolve(); err != nil {
 		return nil, fmt.Errorf("cgroup layout: %w", err)
 	}
 	if l.V2Controllers, err = controllers(l.Unified); err != nil {
@@ -55,8 +55,8 @@ var Host = sync.OnceValues(func() (*Layout, error) {
 	return l, nil
 })
 
-// ownUnified mounts cgroup2 for this process, for as long as the file is open. The
-// hierarchy is the kernel's one and only, whoever mounts it.
+// ownUnified mounts cgroup2 for this process as long as the file is open. The kernel has
+// only one such hierarchy, whichever process mounts it.
 var ownUnified = sync.OnceValues(func() (*os.File, error) {
 	fs, err := sys.Fsopen("cgroup2")
 	if err != nil {
@@ -69,8 +69,8 @@ var ownUnified = sync.OnceValues(func() (*os.File, error) {
 	return fs.Mount(unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV | unix.MOUNT_ATTR_NOEXEC)
 })
 
-// here returns the layout as this process finds it, given what another has saved.
-func (l *Layout) here() (*Layout, error) {
+// resolve returns a saved layout as this process can use it.
+func (l *Layout) resolve() (*Layout, error) {
 	if !l.Own {
 		return l, nil
 	}
@@ -92,10 +92,10 @@ func controllers(unified string) ([]string, error) {
 }
 
 // ParseLayout reads a layout from text in the form of /proc/PID/mountinfo
-// (proc_pid_mountinfo(5)) and from the cgroup.controllers file of the cgroup2
-// mount it names. Mounts that are not reached are left out: what lies on them
-// would be taken for a hierarchy. Of several mounts of one, that of its whole
-// tree is taken.
+// (proc_pid_mountinfo(5)) and from the file cgroup.controllers of the cgroup2 mount in
+// it. It ignores mounts that are not reachable: what is mounted over them would be
+// taken for a hierarchy. Of several mounts of one hierarchy it takes that of the whole
+// tree.
 func ParseLayout(mountinfo io.Reader, reached func(sys.MountInfo) bool) (*Layout, error) {
 	l := &Layout{}
 	var parts []sys.MountInfo
@@ -120,12 +120,12 @@ func ParseLayout(mountinfo io.Reader, reached func(sys.MountInfo) bool) (*Layout
 		}
 	}
 	if l.Unified == "" && len(l.V1) == 0 {
-		return nil, errors.New("no cgroup hierarchy is mounted: mount cgroup2 on /sys/fs/cgroup")
+		return nil, errors.New("no cgroup hierarchy is mounted; mount cgroup2 on /sys/fs/cgroup")
 	}
 	return l, nil
 }
 
-// add adds a hierarchy unless it's a further mount of one already there.
+// add adds a hierarchy unless another mount of it is there already.
 func (l *Layout) add(m sys.MountInfo) {
 	if m.Type == "cgroup2" {
 		if l.Unified == "" {
@@ -151,13 +151,13 @@ func (l *Layout) add(m sys.MountInfo) {
 	l.V1 = append(l.V1, Hierarchy{Mount: m.Point, Controllers: ctrls})
 }
 
-// v1Controllers are all that the kernel ever had (kernel/cgroup, 6.18).
+// v1Controllers are all that the kernel has ever had (kernel/cgroup, 6.18).
 var v1Controllers = []string{
 	"cpuset", "cpu", "cpuacct", "blkio", "memory", "devices", "freezer",
 	"net_cls", "perf_event", "net_prio", "hugetlb", "pids", "rdma", "misc", "debug",
 }
 
-// Mode names the layout as documents do: "v1", "hybrid" or "v2".
+// Mode is the name of the layout in documents: "v1", "hybrid" or "v2".
 func (l *Layout) Mode() string {
 	switch {
 	case l.Unified == "":
@@ -168,7 +168,7 @@ func (l *Layout) Mode() string {
 	return "v2"
 }
 
-// v1 returns the v1 mount of a controller, "" if there's none.
+// v1 returns the v1 mount of a controller, or "".
 func (l *Layout) v1(controller string) string {
 	for _, h := range l.V1 {
 		if slices.Contains(h.Controllers, controller) {
@@ -178,7 +178,7 @@ func (l *Layout) v1(controller string) string {
 	return ""
 }
 
-// version says where a controller lives: 1, 2, or 0 for nowhere.
+// version says which version has a controller: 1, 2, or 0 for neither.
 func (l *Layout) version(controller string) int {
 	if l.v1(controller) != "" {
 		return 1

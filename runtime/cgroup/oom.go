@@ -11,13 +11,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// WatchOOM calls f each time the kernel killed processes of the container for
-// want of memory, with the count of kills so far. stop ends the watch; before
-// it returns it looks a last time, so that a kill that ended the container is
-// reported before stop returns. f is never called twice at once, nor after stop;
-// it mustn't call stop itself.
+// WatchOOM calls f each time the kernel has killed processes of the container because memory
+// ran out, with the count of kills so far. stop ends the watch; before it returns it checks
+// once more, so that a kill that ended the container is reported before stop returns. f is
+// never called concurrently, nor after stop; it must not call stop
+// itself.
 //
-// A host without the memory controller has nothing to watch: errors.ErrUnsupported.
+// A host without the memory controller cannot watch: errors.ErrUnsupported.
 func (c *Cgroup) WatchOOM(f func(kills uint64)) (stop func(), err error) {
 	w := &oomWatch{c: c, f: f, done: make(chan struct{})}
 	switch c.layout.version("memory") {
@@ -35,13 +35,13 @@ func (c *Cgroup) WatchOOM(f func(kills uint64)) (stop func(), err error) {
 	return sync.OnceFunc(w.stop), nil
 }
 
-// OOMKills is the number of processes killed for want of memory, the highest
-// seen once the cgroup is gone.
+// OOMKills is the number of processes that the kernel has killed because memory ran out; once
+// the cgroup is gone, the highest number seen.
 func (c *Cgroup) OOMKills() uint64 {
 	var n uint64
 	var err error
 	if c.layout.version("memory") == 1 {
-		// Linux 4.13; v1 counts no kills of sub-cgroups, and there are none.
+		// Linux 4.13; v1 does not count kills in sub-cgroups, and there are none.
 		n, err = keyValue(c.dir("memory")+"/memory.oom_control", "oom_kill")
 	} else {
 		n, err = keyValue(c.layout.Unified+c.path+"/memory.events", "oom_kill")
@@ -58,15 +58,15 @@ type oomWatch struct {
 	c       *Cgroup
 	f       func(uint64)
 	events  *os.File // eventfd or inotify, in the netpoller
-	control *os.File // v1: the file that the eventfd is about
+	control *os.File // v1: the file that the eventfd reports on
 	done    chan struct{}
 
-	mu      sync.Mutex
-	told    uint64 // guarded by mu
-	stopped bool   // guarded by mu
+	mu       sync.Mutex
+	reported uint64 // guarded by mu
+	stopped  bool   // guarded by mu
 }
 
-// watchOOM1 ties an eventfd to memory.oom_control (Documentation/admin-guide/cgroup-v1/memory.rst).
+// watchOOM1 attaches an eventfd to memory.oom_control (Documentation/admin-guide/cgroup-v1/memory.rst).
 func (c *Cgroup) watchOOM1() (events, control *os.File, err error) {
 	dir := c.dir("memory")
 	name := dir + "/memory.oom_control"
@@ -110,14 +110,14 @@ func (w *oomWatch) loop() {
 			if ended(buf[:n]) {
 				return
 			}
-			w.look()
+			w.check()
 			continue
 		}
-		// v1 rings before it kills, so the count may rise only now. It also
-		// rings for a parent's OOM that hits a sibling, and when the cgroup
-		// is removed: then the count doesn't rise.
+		// v1 notifies before it kills, so the count may rise only now. It also notifies
+		// for an OOM of a parent that hits a sibling, and when the cgroup is removed:
+		// then the count does not rise.
 		for range 50 {
-			if w.look() || w.over() || !exists(w.c.dir("memory")) {
+			if w.check() || w.isStopped() || !exists(w.c.dir("memory")) {
 				break
 			}
 			time.Sleep(2 * time.Millisecond)
@@ -128,7 +128,7 @@ func (w *oomWatch) loop() {
 	}
 }
 
-// ended says whether the inotify events tell that the file is gone.
+// ended reports whether the inotify events say that the file is gone.
 func ended(b []byte) bool {
 	for len(b) >= unix.SizeofInotifyEvent {
 		mask, size := binary.NativeEndian.Uint32(b[4:]), binary.NativeEndian.Uint32(b[12:])
@@ -140,27 +140,27 @@ func ended(b []byte) bool {
 	return false
 }
 
-// look tells of new kills, and says whether there were any.
-func (w *oomWatch) look() bool {
+// check reports new kills to f, and returns whether there were any.
+func (w *oomWatch) check() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	n := w.c.OOMKills()
-	if n <= w.told || w.stopped {
+	if n <= w.reported || w.stopped {
 		return false
 	}
-	w.told = n
+	w.reported = n
 	w.f(n)
 	return true
 }
 
-func (w *oomWatch) over() bool {
+func (w *oomWatch) isStopped() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.stopped
 }
 
 func (w *oomWatch) stop() {
-	w.look()
+	w.check()
 	w.mu.Lock()
 	w.stopped = true
 	w.mu.Unlock()

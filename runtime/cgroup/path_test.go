@@ -21,7 +21,7 @@ func TestLocate(t *testing.T) {
 		{"/a:b:c/d", Auto, "/a:b:c/d", ""}, // colons, but a path
 		{"/", Auto, "", "root cgroup"},
 		{"/..", Auto, "", "root cgroup"},
-		{"..", Auto, "", "names no cgroup"},
+		{"..", Auto, "", "does not name a cgroup"},
 		{"/a\nb", Auto, "", "control character"},
 		{"kubepods-pod1.slice:cri-containerd:c1", Auto, "/kubepods.slice/kubepods-pod1.slice/cri-containerd-c1.scope kubepods-pod1.slice cri-containerd-c1.scope", ""},
 		{"a-b-c.slice:p:n", Systemd, "/a.slice/a-b.slice/a-b-c.slice/p-n.scope a-b-c.slice p-n.scope", ""},
@@ -34,11 +34,11 @@ func TestLocate(t *testing.T) {
 		{"x:p:n", Auto, "", "must end in .slice"},
 		{"a--b.slice:p:n", Auto, "", "name on both sides"},
 		{"-a.slice:p:n", Auto, "", "name on both sides"},
-		{".slice:p:n", Auto, "", "isn't a valid name of a slice"},
+		{".slice:p:n", Auto, "", "is not a valid name of a slice"},
 		{"x.slice:p:", Auto, "", "no name after the last colon"},
-		{"x.slice:p:n.slice", Auto, "", "only scopes"},
-		{"x.slice:p:n o", Auto, "", "isn't a valid name of a systemd unit"},
-		{"x.slice:p:" + strings.Repeat("n", 250), Auto, "", "isn't a valid name of a systemd unit"},
+		{"x.slice:p:n.slice", Auto, "", "use a scope"},
+		{"x.slice:p:n o", Auto, "", "is not a valid name of a systemd unit"},
+		{"x.slice:p:" + strings.Repeat("n", 250), Auto, "", "is not a valid name of a systemd unit"},
 	} {
 		l, err := locate(c.path, c.driver, "ns", "id")
 		if c.err != "" {

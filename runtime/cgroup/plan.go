@@ -13,15 +13,15 @@ type setting struct {
 	file       string
 	value      string
 	field      string // of the spec, for errors: "linux.resources.memory.limit 1024"
-	way        string // what the user can do if the file isn't there
-	// optional settings are skipped if the kernel hasn't got the file: what
-	// they ask for holds without it.
+	hint       string // what the user can do if the file does not exist
+	// optional settings are skipped if the kernel does not have the file: their value
+	// applies without it.
 	optional bool
-	// prefer is a file written instead of file if it exists.
+	// prefer is written instead of file if it exists.
 	prefer, preferValue string
 }
 
-// planner collects settings for a layout; it's pure.
+// planner collects settings for a layout; it is pure.
 type planner struct {
 	l        *Layout
 	settings []setting
@@ -29,7 +29,7 @@ type planner struct {
 	err      error // the first one
 }
 
-// plan turns resources into writes, in the order in which they're to be tried.
+// plan turns resources into writes, in the order in which they are tried.
 func plan(r *specs.LinuxResources, l *Layout) ([]setting, []string, error) {
 	p := &planner{l: l}
 	if r.CPU != nil {
@@ -53,26 +53,26 @@ func plan(r *specs.LinuxResources, l *Layout) ([]setting, []string, error) {
 	return p.settings, p.warnings, p.err
 }
 
-// refuse notes an error: field with its value, why not, and the way out.
+// refuse records an error: field with its value, reason and hint.
 func (p *planner) refuse(field string, value any, format string, args ...any) {
 	if p.err == nil {
 		p.err = fmt.Errorf("linux.resources.%s %v: %s", field, value, fmt.Sprintf(format, args...))
 	}
 }
 
-// controller says in which version a controller is here, and refuses the
-// field if in none.
+// controller returns the version that has a controller, and rejects the field if
+// neither has it.
 func (p *planner) controller(name, field string, value any) int {
 	v := p.l.version(name)
 	if v == 0 {
-		p.refuse(field, value, "the cgroup controller %q isn't mounted on this host (%s): leave the field out or enable the controller",
+		p.refuse(field, value, "the cgroup controller %q is not mounted on this host (%s); remove the field or enable the controller",
 			name, p.l.Mode())
 	}
 	return v
 }
 
-// set adds a write whose file is named per version; a version with no name
-// has no such control.
+// set adds a write whose file depends on the version; a version without a file name has
+// no such control.
 func (p *planner) set(controller, field string, value any, v1file, v1value, v2file, v2value string) *setting {
 	file, val := v1file, v1value
 	v := p.controller(controller, field, value)
@@ -83,7 +83,7 @@ func (p *planner) set(controller, field string, value any, v1file, v1value, v2fi
 		return &setting{}
 	}
 	if file == "" {
-		p.refuse(field, value, "cgroup v%d has no such control: leave the field out", v)
+		p.refuse(field, value, "cgroup v%d has no such control; remove the field", v)
 		return &setting{}
 	}
 	p.settings = append(p.settings, setting{
@@ -93,8 +93,8 @@ func (p *planner) set(controller, field string, value any, v1file, v1value, v2fi
 	return &p.settings[len(p.settings)-1]
 }
 
-// setOr is set, for a value that may ask for nothing but what the kernel does anyway: if it
-// does (holds), it is no matter that the host has no such control. Callers send defaults:
+// setOr is set for a value that may only ask for the default of the kernel. If it does
+// (holds), it does not matter that the host has no such control. Callers send defaults:
 // ctr 1,024 shares, Docker that the OOM killer is on, kubelet a period without a quota.
 func (p *planner) setOr(holds bool, controller, field string, value any, v1file, v1value, v2file, v2value string) *setting {
 	has := map[int]bool{1: v1file != "", 2: v2file != ""}
@@ -107,8 +107,8 @@ func (p *planner) setOr(holds bool, controller, field string, value any, v1file,
 }
 
 func (p *planner) pids(limit int64) {
-	// 0 is a real limit since runtime-spec 1.3; init itself counts as one, so
-	// that 1 is its smallest form that lets init start: no fork succeeds with either.
+	// Since runtime-spec 1.3, 0 is a real limit. init itself counts as one, so 1 is the
+	// smallest limit with which init starts: with either no fork succeeds.
 	s := itoa(max(limit, 1))
 	if limit < 0 {
 		s = "max"

@@ -6,14 +6,14 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 )
 
-// What the kernel has where nobody has set anything (kernel/sched/sched.h, rt.c).
+// The defaults of the kernel (kernel/sched/sched.h, rt.c).
 const (
 	defaultShares         = 1024
 	defaultRealtimePeriod = 1_000_000 // microseconds
 )
 
 // cpu plans linux.resources.cpu. Zero means unset for shares, quota and
-// period: that's what Docker and kubelet send for "no limit".
+// period: Docker and kubelet send it for "no limit".
 func (p *planner) cpu(c *specs.LinuxCPU) {
 	if c.Shares != nil && *c.Shares != 0 {
 		p.setOr(*c.Shares == defaultShares, "cpu", "cpu.shares", *c.Shares, "cpu.shares", utoa(*c.Shares),
@@ -21,7 +21,7 @@ func (p *planner) cpu(c *specs.LinuxCPU) {
 	}
 	if c.Idle != nil {
 		p.setOr(*c.Idle == 0, "cpu", "cpu.idle", *c.Idle, "cpu.idle", itoa(*c.Idle), "cpu.idle", itoa(*c.Idle)).
-			way = "Linux 5.15 or newer is needed"
+			hint = "Linux 5.15 or newer is needed"
 	}
 	quota := c.Quota != nil && *c.Quota != 0
 	period := c.Period != nil && *c.Period != 0
@@ -30,14 +30,14 @@ func (p *planner) cpu(c *specs.LinuxCPU) {
 	}
 	if c.Burst != nil {
 		p.setOr(*c.Burst == 0, "cpu", "cpu.burst", *c.Burst, "cpu.cfs_burst_us", utoa(*c.Burst), "cpu.max.burst", utoa(*c.Burst)).
-			way = "Linux 5.14 or newer is needed"
+			hint = "Linux 5.14 or newer is needed"
 	}
 	const rt = "the kernel is built without CONFIG_RT_GROUP_SCHED"
 	if c.RealtimePeriod != nil && *c.RealtimePeriod != 0 {
-		p.setOr(*c.RealtimePeriod == defaultRealtimePeriod, "cpu", "cpu.realtimePeriod", *c.RealtimePeriod, "cpu.rt_period_us", utoa(*c.RealtimePeriod), "", "").way = rt
+		p.setOr(*c.RealtimePeriod == defaultRealtimePeriod, "cpu", "cpu.realtimePeriod", *c.RealtimePeriod, "cpu.rt_period_us", utoa(*c.RealtimePeriod), "", "").hint = rt
 	}
 	if c.RealtimeRuntime != nil && *c.RealtimeRuntime != 0 {
-		p.set("cpu", "cpu.realtimeRuntime", *c.RealtimeRuntime, "cpu.rt_runtime_us", itoa(*c.RealtimeRuntime), "", "").way = rt
+		p.set("cpu", "cpu.realtimeRuntime", *c.RealtimeRuntime, "cpu.rt_runtime_us", itoa(*c.RealtimeRuntime), "", "").hint = rt
 	}
 	if c.Cpus != "" {
 		p.set("cpuset", "cpu.cpus", c.Cpus, "cpuset.cpus", c.Cpus, "cpuset.cpus", c.Cpus)
@@ -47,12 +47,12 @@ func (p *planner) cpu(c *specs.LinuxCPU) {
 	}
 }
 
-// keep in a v2 value stands for the word that's in the file now.
+// keep in a v2 value stands for the word that is in the file now.
 const keep = "\x00"
 
 func (p *planner) bandwidth(c *specs.LinuxCPU, quota, period bool) {
 	if p.l.version("cpu") != 2 {
-		// A period without a quota limits nothing.
+		// A period without a quota does not limit anything.
 		limited := quota && *c.Quota > 0
 		if period {
 			p.setOr(!limited, "cpu", "cpu.period", *c.Period, "cpu.cfs_period_us", utoa(*c.Period), "", "")
@@ -62,7 +62,7 @@ func (p *planner) bandwidth(c *specs.LinuxCPU, quota, period bool) {
 		}
 		return
 	}
-	// cpu.max holds both; with one word alone the kernel keeps the period.
+	// cpu.max holds both; if only one word is written the kernel keeps the period.
 	max, field, value := keep, "cpu.period", any(nil)
 	if period {
 		value = *c.Period
@@ -79,9 +79,9 @@ func (p *planner) bandwidth(c *specs.LinuxCPU, quota, period bool) {
 	p.set("cpu", field, value, "", "", "cpu.max", max)
 }
 
-// cpuWeight is cgroup2's weight (1 to 10,000, 100 by default) for shares of v1 (2 to
-// 262,144, 1,024 by default): the logarithms on the parabola through those three
-// pairs, as in runc 1.3.2, crun 1.23 and newer.
+// cpuWeight converts shares of v1 (2 to 262,144, default 1,024) to the weight of cgroup2 (1
+// to 10,000, default 100): the logarithms lie on the parabola through those three pairs, as in
+// runc 1.3.2, crun 1.23 and newer.
 func cpuWeight(shares uint64) uint64 {
 	switch {
 	case shares <= 2:

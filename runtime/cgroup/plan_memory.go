@@ -19,7 +19,7 @@ func (p *planner) memory(m *specs.LinuxMemory) {
 		check := m.CheckBeforeUpdate != nil && *m.CheckBeforeUpdate
 		s := p.setOr(limit < 0, "memory", "memory.limit", limit, "memory.limit_in_bytes", itoa(limit), "memory.max", v2max(limit))
 		if check && limit > 0 {
-			s.way = checkUsage
+			s.hint = checkUsage
 		}
 	}
 	if r := deref(m.Reservation); r != 0 {
@@ -45,27 +45,27 @@ func (p *planner) swap(limit, swap int64) {
 	const field = "memory.swap"
 	if p.l.version("memory") != 2 {
 		s := p.setOr(swap < 0, "memory", field, swap, "memory.memsw.limit_in_bytes", itoa(swap), "", "")
-		s.way, s.optional = "the kernel counts no swap: boot with swapaccount=1 or leave the field out", swap < 0
+		s.hint, s.optional = "the kernel does not count swap; boot with swapaccount=1 or remove the field", swap < 0
 		return
 	}
 	v := int64(-1)
 	switch {
 	case swap < 0:
 	case limit < 0:
-		p.refuse(field, swap, "memory.limit is unlimited, so the sum of memory and swap can't have a limit on cgroup v2: set memory.limit")
+		p.refuse(field, swap, "memory.limit is unlimited, so cgroup v2 cannot limit the sum of memory and swap; set memory.limit")
 		return
 	case limit == 0:
-		p.refuse(field, swap, "cgroup v2 limits swap alone, so memory.limit is needed to tell how much of the sum is swap: set memory.limit")
+		p.refuse(field, swap, "cgroup v2 limits swap alone, so the share of swap in the sum depends on memory.limit; set memory.limit")
 		return
 	case swap < limit:
-		p.refuse(field, swap, "it's the sum of memory and swap, so it can't be less than memory.limit %d", limit)
+		p.refuse(field, swap, "it is the sum of memory and swap, so it cannot be less than memory.limit %d", limit)
 		return
 	default:
 		v = swap - limit
 	}
 	s := p.set("memory", field, swap, "", "", "memory.swap.max", v2max(v))
-	// A kernel without the file has no swap, or doesn't count it.
-	s.way, s.optional = "the kernel counts no swap: boot with swapaccount=1 or leave the field out", v < 0
+	// A kernel without the file has no swap or does not count it.
+	s.hint, s.optional = "the kernel does not count swap; boot with swapaccount=1 or remove the field", v < 0
 }
 
 func (p *planner) oomAndHierarchy(m *specs.LinuxMemory) {
@@ -76,7 +76,7 @@ func (p *planner) oomAndHierarchy(m *specs.LinuxMemory) {
 		}
 		p.setOr(!*m.DisableOOMKiller, "memory", "memory.disableOOMKiller", *m.DisableOOMKiller, "memory.oom_control", v, "", "")
 	}
-	// Linux 5.11 made the hierarchy the only way; v2 always was.
+	// Linux 5.11 made the hierarchy mandatory, as v2 always had it.
 	if m.UseHierarchy != nil {
 		v := "0"
 		if *m.UseHierarchy {
@@ -86,17 +86,17 @@ func (p *planner) oomAndHierarchy(m *specs.LinuxMemory) {
 	}
 }
 
-// hostSwappiness is vm.swappiness, which holds where no cgroup has its own.
+// hostSwappiness is vm.swappiness, the value of cgroups without their own.
 var hostSwappiness = sync.OnceValue(func() uint64 {
 	s, err := readFile("/proc/sys/vm/swappiness")
 	if err != nil {
-		return 60 // the kernel's default
+		return 60 // the default of the kernel
 	}
 	n, _ := strconv.ParseUint(s, 10, 64)
 	return n
 })
 
-// checkUsage in setting.way asks that the limit be compared with the usage first.
+// checkUsage in setting.hint asks for a comparison of the limit with the usage first.
 const checkUsage = "check usage"
 
 func v2max(v int64) string {

@@ -50,7 +50,7 @@ func TestPlan(t *testing.T) {
 			"memory.limit_in_bytes=-1 memory.memsw.limit_in_bytes=-1", "memory.max=max memory.swap.max=max",
 		},
 		{"memory no swap", specs.LinuxResources{Memory: &specs.LinuxMemory{Limit: ptr(int64(9)), Swap: ptr(int64(9))}}, "memory.limit_in_bytes=9 memory.memsw.limit_in_bytes=9", "memory.max=9 memory.swap.max=0"},
-		{"swap below limit", specs.LinuxResources{Memory: &specs.LinuxMemory{Limit: ptr(int64(9)), Swap: ptr(int64(8))}}, "memory.limit_in_bytes=9 memory.memsw.limit_in_bytes=8", "!linux.resources.memory.swap 8: it's the sum"},
+		{"swap below limit", specs.LinuxResources{Memory: &specs.LinuxMemory{Limit: ptr(int64(9)), Swap: ptr(int64(8))}}, "memory.limit_in_bytes=9 memory.memsw.limit_in_bytes=8", "!linux.resources.memory.swap 8: it is the sum"},
 		{"swap alone", specs.LinuxResources{Memory: &specs.LinuxMemory{Swap: ptr(int64(8))}}, "memory.memsw.limit_in_bytes=8", "!set memory.limit"},
 		{"swappiness", specs.LinuxResources{Memory: &specs.LinuxMemory{Swappiness: ptr(uint64(0))}}, "memory.swappiness=0", "!linux.resources.memory.swappiness 0"},
 		{"no oom killer", specs.LinuxResources{Memory: &specs.LinuxMemory{DisableOOMKiller: ptr(true)}}, "memory.oom_control=1", "!linux.resources.memory.disableOOMKiller true"},
@@ -84,7 +84,7 @@ func TestPlan(t *testing.T) {
 		{
 			"network",
 			specs.LinuxResources{Network: &specs.LinuxNetwork{ClassID: ptr(uint32(3)), Priorities: []specs.LinuxInterfacePriority{{Name: "eth0", Priority: 2}}}},
-			"net_cls.classid=3 net_prio.ifpriomap=eth0 2", "!linux.resources.network.classID 3: the cgroup controller \"net_cls\" isn't mounted",
+			"net_cls.classid=3 net_prio.ifpriomap=eth0 2", "!linux.resources.network.classID 3: the cgroup controller \"net_cls\" is not mounted",
 		},
 		{
 			"rdma",
@@ -98,7 +98,7 @@ func TestPlan(t *testing.T) {
 		},
 		{"unified procs", specs.LinuxResources{Unified: map[string]string{"cgroup.procs": "1"}}, "!v1", "!moves or stops processes"},
 		{"unified path", specs.LinuxResources{Unified: map[string]string{"../memory.max": "1"}}, "!v1", "!must be the name of a cgroup v2 file"},
-		{"unified unknown", specs.LinuxResources{Unified: map[string]string{"nope.max": "1"}}, "!v1", `!controller "nope" isn't mounted`},
+		{"unified unknown", specs.LinuxResources{Unified: map[string]string{"nope.max": "1"}}, "!v1", `!controller "nope" is not mounted`},
 	} {
 		for i, l := range []*Layout{all1, all2} {
 			want := []string{c.v1, c.v2}[i]
@@ -122,7 +122,7 @@ func TestPlan(t *testing.T) {
 
 func TestPlanOnHybrid(t *testing.T) {
 	_, _, err := plan(&specs.LinuxResources{Memory: &specs.LinuxMemory{Limit: ptr(int64(1024))}}, few)
-	want := `linux.resources.memory.limit 1024: the cgroup controller "memory" isn't mounted on this host (hybrid): leave the field out or enable the controller`
+	want := `linux.resources.memory.limit 1024: the cgroup controller "memory" is not mounted on this host (hybrid); remove the field or enable the controller`
 	if err == nil || err.Error() != want {
 		t.Errorf("got  %v\nwant %s", err, want)
 	}

@@ -233,7 +233,7 @@ func TestFailedCreateLeavesNothing(t *testing.T) {
 	if l.version("cpuset") != 0 {
 		cpus, err2 := os.ReadFile("/sys/devices/system/cpu/online")
 		_, err := Create(Config{Path: p, Resources: &specs.LinuxResources{CPU: &specs.LinuxCPU{Cpus: "8191"}}})
-		if want := "the cgroup above has (" + strings.TrimSpace(string(cpus)) + ")"; err2 != nil || err == nil || !strings.Contains(err.Error(), want) {
+		if want := "of the parent cgroup (" + strings.TrimSpace(string(cpus)) + ")"; err2 != nil || err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("CPUs that there are not: %v %v; want %s", err2, err, want)
 		}
 	}

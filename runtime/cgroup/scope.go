@@ -8,40 +8,40 @@ import (
 	"sysbox/runtime/program"
 )
 
-// ScopeHolder is a process that systemd puts in a new scope, which cannot exist without
-// one, until the container's init has joined. It ends with this process as well.
-type ScopeHolder struct {
+// ScopePlaceholder is a process that systemd puts into a new scope, which cannot exist without
+// a process, until init of the container has joined. It exits when this process exits.
+type ScopePlaceholder struct {
 	child *program.Child
-	end   *os.File // closed, ends it
+	end   *os.File // closing it ends the process
 }
 
-// holderPipe is the number of the read end.
-const holderPipe = 4
+// placeholderPipe is the fd of the read end.
+const placeholderPipe = 4
 
-// Pid is that of the process, for Config.HolderPID.
-func (h *ScopeHolder) Pid() int { return h.child.Pid }
+// Pid is the pid of the process, for Config.PlaceholderPID.
+func (h *ScopePlaceholder) Pid() int { return h.child.Pid }
 
-// HoldScope starts one.
-func HoldScope() (*ScopeHolder, error) {
+// NewScopePlaceholder starts a ScopePlaceholder.
+func NewScopePlaceholder() (*ScopePlaceholder, error) {
 	r, w, err := program.Pipe()
 	if err != nil {
 		return nil, err
 	}
 	defer r.Close()
 	child, err := program.Start(program.Program{
-		{Name: "hold the scope", Nr: unix.SYS_READ, Args: []program.Arg{program.Int(holderPipe), &program.Buffer{Name: "buffer", N: 1}, program.Int(1)}},
+		{Name: "hold the scope", Nr: unix.SYS_READ, Args: []program.Arg{program.Int(placeholderPipe), &program.Buffer{Name: "buffer", N: 1}, program.Int(1)}},
 		program.Exit(0),
-	}, program.Options{Name: "sysbox-holder", Files: []program.File{{File: r, At: holderPipe}}})
+	}, program.Options{Name: "sysbox-holder", Files: []program.File{{File: r, At: placeholderPipe}}})
 	if err != nil {
 		w.Close()
 		return nil, err
 	}
-	return &ScopeHolder{child, w}, nil
+	return &ScopePlaceholder{child, w}, nil
 }
 
-// Close ends it and waits for its end.
-func (h *ScopeHolder) Close() {
+// Close ends the process and waits for its exit.
+func (h *ScopePlaceholder) Close() {
 	h.end.Close()
-	_, _ = h.child.Wait() // nothing depends on how it ended
+	_, _ = h.child.Wait() // its exit status does not matter
 	h.child.Close()
 }

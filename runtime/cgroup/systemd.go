@@ -13,26 +13,26 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 )
 
-// The systemd driver asks the host's systemd for a transient scope with
-// Delegate=yes and then writes the limits itself, as with cgroupfs. What
-// systemd has a property for is set there too, since it writes its own values
-// again on daemon-reload.
+// The systemd driver asks the systemd of the host for a transient scope with
+// Delegate=yes and then writes the limits itself, as with cgroupfs. Limits for
+// which systemd has a property are also set there, since systemd writes its own
+// values again on daemon-reload.
 
-// startScope makes the scope and waits until systemd has. holder is moved into
-// it, and ends with it if the scope is stopped.
+// startScope makes the scope and waits until systemd has finished. systemd moves holder
+// into it, and kills it if the scope is stopped.
 func startScope(loc location, l *Layout, r *specs.LinuxResources, rules []rule, holder int) error {
 	if holder <= 0 {
-		return fmt.Errorf("scope %s: systemd needs a process to put in it", loc.unit)
+		return fmt.Errorf("scope %s: systemd needs a process for it", loc.unit)
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
 	conn, err := systemd.NewSystemConnectionContext(ctx)
 	if err != nil {
-		return fmt.Errorf("the systemd cgroup driver can't reach systemd's D-Bus: use the cgroupfs driver on hosts without it: %w", err)
+		return fmt.Errorf("the systemd cgroup driver cannot reach systemd over D-Bus; use the cgroupfs driver on hosts without systemd: %w", err)
 	}
 	defer conn.Close()
-	// A failed scope of the same name, left by a crash, would be in the way.
-	_ = conn.ResetFailedUnitContext(ctx, loc.unit) // usually there's none
+	// A failed scope of the same name, left by a crash, would prevent the start.
+	_ = conn.ResetFailedUnitContext(ctx, loc.unit) // usually there is none
 	done := make(chan string, 1)
 	if _, err := conn.StartTransientUnitContext(ctx, loc.unit, "fail", scopeProperties(loc, l, r, rules, holder), done); err != nil {
 		return fmt.Errorf("start scope %s: %w", loc.unit, err)
@@ -48,7 +48,7 @@ func startScope(loc location, l *Layout, r *specs.LinuxResources, rules []rule, 
 	}
 }
 
-// stopUnit ends a scope; one that isn't there is a success.
+// stopUnit stops a scope; a scope that does not exist is a success.
 func stopUnit(ctx context.Context, unit string) error {
 	conn, err := systemd.NewSystemConnectionContext(ctx)
 	if err != nil {
@@ -68,11 +68,11 @@ func stopUnit(ctx context.Context, unit string) error {
 	case <-ctx.Done():
 		return fmt.Errorf("stop scope %s: no answer from systemd: %w", unit, ctx.Err())
 	}
-	_ = conn.ResetFailedUnitContext(ctx, unit) // it's gone unless it failed
+	_ = conn.ResetFailedUnitContext(ctx, unit) // it is gone unless it failed
 	return nil
 }
 
-// updateUnit tells systemd of new limits.
+// updateUnit sends new limits to systemd.
 func updateUnit(unit string, l *Layout, r *specs.LinuxResources, rules []rule) error {
 	props := resourceProperties(l, r)
 	if len(r.Devices) > 0 {
@@ -115,7 +115,7 @@ func scopeProperties(loc location, l *Layout, r *specs.LinuxResources, rules []r
 	return append(p, deviceProperties(rules)...)
 }
 
-// resourceProperties are the limits that systemd writes by itself.
+// resourceProperties are the limits that systemd also writes.
 func resourceProperties(l *Layout, r *specs.LinuxResources) []systemd.Property {
 	var p []systemd.Property
 	v2 := l.Mode() == "v2"
@@ -155,13 +155,13 @@ func resourceProperties(l *Layout, r *specs.LinuxResources) []systemd.Property {
 }
 
 // quotaProperties rounds up to whole percents, as systemd does when it writes
-// cpu.max, so that the limit written by us afterwards fits below.
+// cpu.max, so that the limit that we write afterwards fits below.
 func quotaProperties(quota int64, period uint64) []systemd.Property {
 	if quota == 0 {
 		return nil
 	}
 	if period == 0 {
-		period = 100_000 // the kernel's default
+		period = 100_000 // the default of the kernel
 	}
 	perSec := uint64(math.MaxUint64)
 	if quota > 0 {
@@ -169,7 +169,7 @@ func quotaProperties(quota int64, period uint64) []systemd.Property {
 		perSec = (uint64(quota)*1_000_000/period + percent - 1) / percent * percent
 	}
 	p := []systemd.Property{property("CPUQuotaPerSecUSec", perSec)}
-	if period != 100_000 { // systemd before 242 doesn't know the property
+	if period != 100_000 { // systemd before 242 does not have the property
 		p = append(p, property("CPUQuotaPeriodUSec", period))
 	}
 	return p
@@ -178,8 +178,8 @@ func quotaProperties(quota int64, period uint64) []systemd.Property {
 // deviceAllow is one entry of DeviceAllow, D-Bus type (ss).
 type deviceAllow struct{ Path, Access string }
 
-// deviceProperties keep systemd from opening all devices on daemon-reload (v1).
-// Rules it has no words for are only in what we write ourselves.
+// deviceProperties keep systemd from allowing all devices on daemon-reload (v1).
+// Rules that they cannot express are only in what we write ourselves.
 func deviceProperties(rules []rule) []systemd.Property {
 	var allow []deviceAllow
 	v, err := toV1(rules)
@@ -194,7 +194,7 @@ func deviceProperties(rules []rule) []systemd.Property {
 		case e.major < 0 && e.minor < 0:
 			allow = append(allow, deviceAllow{kind + "-*", e.access.String()})
 		case e.minor < 0:
-			// systemd 255 takes a number here; older ones want the driver's name.
+			// systemd 255 accepts a number here; older versions need the name of the driver.
 			if name := driverName(kind, e.major); name != "" {
 				allow = append(allow, deviceAllow{kind + "-" + name, e.access.String()})
 			}
@@ -205,7 +205,7 @@ func deviceProperties(rules []rule) []systemd.Property {
 	return []systemd.Property{property("DevicePolicy", "strict"), property("DeviceAllow", allow)}
 }
 
-// driverName looks a major number up in /proc/devices.
+// driverName finds the name for a major number in /proc/devices.
 func driverName(kind string, major int64) string {
 	s, err := readFile("/proc/devices")
 	if err != nil {

@@ -31,7 +31,7 @@ func TestScope(t *testing.T) {
 			t.Errorf("systemctl stop %s.slice: %v: %s", slice, err, out)
 		}
 	})
-	c := create(t, Config{Path: path, HolderPID: holder.Process.Pid, Resources: &specs.LinuxResources{
+	c := create(t, Config{Path: path, PlaceholderPID: holder.Process.Pid, Resources: &specs.LinuxResources{
 		Memory: &specs.LinuxMemory{Limit: ptr(int64(64 << 20))},
 		CPU:    &specs.LinuxCPU{Quota: ptr(int64(25000)), Period: ptr(uint64(100000))},
 		Pids:   &specs.LinuxPids{Limit: ptr(int64(100))},

@@ -2,8 +2,8 @@ package cgroup
 
 import "strconv"
 
-// Memory is the container's limit of memory and what it uses, in bytes. A limit
-// of 0 is none, or unknown.
+// Memory returns the memory limit and usage of the container, in bytes. A limit of 0
+// means no limit, or unknown.
 func (c *Cgroup) Memory() (limit, used uint64) {
 	switch c.layout.version("memory") {
 	case 1:
@@ -14,7 +14,7 @@ func (c *Cgroup) Memory() (limit, used uint64) {
 	return 0, 0
 }
 
-// Tasks is how many threads the container has; 0 if that is unknown.
+// Tasks is the number of threads of the container; 0 if unknown.
 func (c *Cgroup) Tasks() uint64 {
 	switch c.layout.version("pids") {
 	case 1:
@@ -25,7 +25,7 @@ func (c *Cgroup) Tasks() uint64 {
 	return 0
 }
 
-// number reads a file with a number; "max" and what cannot be read is 0.
+// number reads a file with a number; it returns 0 for "max" and on errors.
 func number(name string) uint64 {
 	s, err := readFile(name)
 	if err != nil {

@@ -6,14 +6,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// removeTree removes a cgroup and those below it, which the container may
-// have made, deepest first. EBUSY if one holds a process.
+// removeTree removes a cgroup and all cgroups below, which the container may have
+// made, deepest first. EBUSY if one holds a process.
 func removeTree(dir string) error {
 	err := rmdir(dir)
 	if err == nil || gone(err) {
 		return err
 	}
-	// Neither EBUSY nor ENOTEMPTY tells a process from a sub-cgroup.
+	// EBUSY and ENOTEMPTY do not distinguish a process from a sub-cgroup.
 	some := false
 	werr := walk(dir, func(int) error { return nil }, func(parent int, name string) error {
 		some = true
@@ -40,20 +40,20 @@ func rmdir(dir string) error {
 	return nil
 }
 
-// walk visits a cgroup and those below it: down is called with each, open, before
-// those below it; up with the parent of each but the first, and its name, after
-// them. What goes away meanwhile is left out.
+// walk visits a cgroup and all cgroups below. It calls down with each, open, before those
+// below it; and up with the parent of each but the first, and its name, after them. It
+// skips cgroups that are removed meanwhile.
 //
-// It goes by open folders, one at a time: who makes cgroups below its own names them,
-// and sixteen names are a path too long to be opened (PATH_MAX).
+// It keeps one directory open at a time: the container chooses the names of its
+// sub-cgroups, and sixteen long names are more than a path can hold (PATH_MAX).
 func walk(dir string, down func(fd int) error, up func(parent int, name string) error) error {
 	at, err := openat(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW)
 	if err != nil {
 		return err
 	}
 	defer func() { unix.Close(at) }()
-	var way []string    // names from dir to at
-	var left [][]string // for dir and each of way, those below it that are not visited yet
+	var way []string    // the names from dir to at
+	var left [][]string // for dir and each directory in way, its subdirectories to visit
 	enter := func() error {
 		if err := down(at); err != nil {
 			return err
@@ -90,7 +90,7 @@ func walk(dir string, down func(fd int) error, up func(parent int, name string) 
 		if depth == 0 {
 			return nil
 		}
-		// cgroups cannot be moved to another parent.
+		// A cgroup cannot be moved to another parent.
 		parent, err := openBelow(at, "..", unix.O_RDONLY|unix.O_DIRECTORY)
 		if err != nil {
 			return err
@@ -104,13 +104,13 @@ func walk(dir string, down func(fd int) error, up func(parent int, name string) 
 	}
 }
 
-// subdirs lists the names of the cgroups directly below an open one.
+// subdirs lists the names of the cgroups directly below an open cgroup.
 func subdirs(fd int) ([]string, error) {
 	var st unix.Stat_t
 	if err := retry(func() error { return unix.Fstat(fd, &st) }); err != nil {
 		return nil, err
 	}
-	if st.Nlink == 2 { // kernfs counts sub-directories as links
+	if st.Nlink == 2 { // kernfs counts subdirectories as links
 		return nil, nil
 	}
 	own, err := openBelow(fd, ".", unix.O_RDONLY|unix.O_DIRECTORY)

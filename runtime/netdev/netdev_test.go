@@ -161,9 +161,9 @@ func TestMove(t *testing.T) {
 func TestMoveFails(t *testing.T) {
 	for _, c := range []struct{ host, name, want string }{
 		{"nosuch", "nosuch", `linux.netDevices is "nosuch": the host has no such network device`},
-		{"lo", "lo7", `linux.netDevices is "lo": it cannot leave the host's network namespace: invalid argument`},
-		{"hc", "lo", `linux.netDevices.hc.name is "lo": the container's network namespace has a device of this name`},
-		{"hc", "net7", `linux.netDevices.hc.name is "net7": the container's network namespace has a device of this name`},
+		{"lo", "lo7", `linux.netDevices is "lo": it cannot be moved to another network namespace: invalid argument`},
+		{"hc", "lo", `linux.netDevices.hc.name is "lo": the network namespace of the container already has a device of this name`},
+		{"hc", "net7", `linux.netDevices.hc.name is "net7": the network namespace of the container already has a device of this name`},
 	} {
 		host := withDevices(t)
 		before := state(t, host, "ha")

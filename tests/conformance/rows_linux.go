@@ -72,7 +72,7 @@ func linuxRows() []Row {
 	sys.When = &Condition{"no systemd", func() bool { return !exists("/run/systemd/system") }}
 	sys.Refused = madeCgroup + "the systemd cgroup driver can't reach systemd's D-Bus: use the cgroupfs driver on hosts without it: system bus not found"
 	root := path("the root", "/")
-	root.Refused = `linux.cgroupsPath "/" is the root cgroup of the host: give a path below it`
+	root.Refused = `linux.cgroupsPath "/" is the root cgroup of the host; use a path below it`
 	none := path("none", "")
 	none.Box, none.Look, none.Want = "system:nopath", "cgroup path", "/sysbox/conformance/c1"
 	rows = append(rows, abs, rel, none, sys, root)

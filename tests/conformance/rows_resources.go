@@ -43,8 +43,8 @@ const madeCgroup = "make the cgroup: "
 
 const (
 	mib     = int64(1) << 20
-	noV2    = "cgroup v2 has no such control: leave the field out"
-	unified = "the field is for hosts with cgroup v2 alone and this one is hybrid: use the fields memory, cpu, pids… instead"
+	noV2    = "cgroup v2 has no such control; remove the field"
+	unified = "the field only works on hosts with pure cgroup v2, and this one is hybrid; use the fields memory, cpu, pids… instead"
 )
 
 // resourceRows are linux.resources but for devices and block devices.
@@ -71,7 +71,7 @@ func resourceRows() []Row {
 	swap := memory(func(m *specs.LinuxMemory) { limit(m); m.Swap = ptr(768 * mib) })
 	in("memory.swap", "memory", swap, "memory.memsw.limit_in_bytes", "805306368", "memory.swap.max", "268435456")
 	rows = append(rows,
-		Row{Field: f + "memory.swap", Case: "without limit", Set: memory(func(m *specs.LinuxMemory) { m.Swap = ptr(mib) }), When: v2("memory"), Refused: madeCgroup + "linux.resources.memory.swap 1048576: cgroup v2 limits swap alone, so memory.limit is needed to tell how much of the sum is swap: set memory.limit"},
+		Row{Field: f + "memory.swap", Case: "without limit", Set: memory(func(m *specs.LinuxMemory) { m.Swap = ptr(mib) }), When: v2("memory"), Refused: madeCgroup + "linux.resources.memory.swap 1048576: cgroup v2 limits swap alone, so the share of swap in the sum depends on memory.limit; set memory.limit"},
 		Row{Field: f + "memory.kernel", Set: memory(func(m *specs.LinuxMemory) { m.Kernel = ptr(mib) }), Box: "system:kernel-memory", Look: "notes memory.kernel", Want: "linux.resources.memory.kernel 1048576 is ignored, as the runtime spec allows: Linux 5.16 dropped the limit", Note: "ignored, as the specification allows; logged"},
 	)
 	onlyV1("memory.kernelTCP", "memory", 512*mib, memory(func(m *specs.LinuxMemory) { m.KernelTCP = ptr(512 * mib) }), "memory.kmem.tcp.limit_in_bytes", "536870912")
@@ -120,7 +120,7 @@ func resourceRows() []Row {
 	rows = append(rows,
 		Row{Field: f + "hugepageLimits[].pageSize", Case: "not the host's", Set: resources(func(r *specs.LinuxResources) {
 			r.HugepageLimits = []specs.LinuxHugepageLimit{{Pagesize: "3MB", Limit: 1}}
-		}), When: v2("hugetlb"), Refused: madeCgroup + "linux.resources.hugepageLimits 3MB=1: the kernel has no file hugetlb.3MB.max: the host has no huge pages of this size: see /sys/kernel/mm/hugepages"})
+		}), When: v2("hugetlb"), Refused: madeCgroup + "linux.resources.hugepageLimits 3MB=1: the kernel has no file hugetlb.3MB.max: the host has no huge pages of this size; see /sys/kernel/mm/hugepages"})
 
 	class := resources(func(r *specs.LinuxResources) { r.Network = &specs.LinuxNetwork{ClassID: ptr(uint32(0x100001))} })
 	rows = append(rows,
@@ -148,7 +148,7 @@ func resourceRows() []Row {
 	return append(rows,
 		Row{Field: f + "unified", Set: set("memory.high", "536870912"), When: onlyV2, Box: "system:unified", Look: "cgroup memory memory.high", Want: "536870912"},
 		Row{Field: f + "unified", Set: set("memory.high", "536870912"), When: notOnlyV2, Refused: madeCgroup + f + "unified.memory.high 536870912: " + unified},
-		Row{Field: f + "unified", Case: "what moves processes", Set: set("cgroup.procs", "1"), When: onlyV2, Refused: madeCgroup + f + "unified.cgroup.procs 1: this file moves or stops processes, which is the runtime's work: leave it out"},
+		Row{Field: f + "unified", Case: "what moves processes", Set: set("cgroup.procs", "1"), When: onlyV2, Refused: madeCgroup + f + "unified.cgroup.procs 1: this file moves or stops processes, which only the runtime may do; remove it"},
 	)
 }
 
@@ -167,7 +167,7 @@ func absent(field, value, controller string) string {
 	if onlyV2.Met() {
 		mode = "v2"
 	}
-	return madeCgroup + fmt.Sprintf("linux.resources.%s %s: the cgroup controller %q isn't mounted on this host (%s): leave the field out or enable the controller", field, value, controller, mode)
+	return madeCgroup + fmt.Sprintf("linux.resources.%s %s: the cgroup controller %q is not mounted on this host (%s); remove the field or enable the controller", field, value, controller, mode)
 }
 
 // blockRows are linux.resources.blockIO, with the disk of the host.
@@ -204,8 +204,8 @@ func blockRows() []Row {
 		}
 	}
 	// The controls of weight come and go with the I/O scheduler.
-	const bfq = "the I/O scheduler with this control isn't there: load bfq or leave the field out"
-	const cfq = "Linux 5.0 dropped it with the CFQ scheduler: leave the field out"
+	const bfq = "no I/O scheduler with this control is loaded; load bfq or remove the field"
+	const cfq = "Linux 5.0 dropped it with the CFQ scheduler; remove the field"
 	missing := func(field, value, file, why string) string {
 		return madeCgroup + fmt.Sprintf("%s%s %s: the kernel has no file %s: %s", f, field, value, file, why)
 	}
