@@ -1,6 +1,6 @@
 // Package hooks runs the hooks of the OCI runtime spec (config.md, "POSIX-platform
-// Hooks"): programs that the spec's author wants run at six points of a
-// container's life.
+// Hooks"): programs that the author of the spec wants to run at six points in the life
+// of a container.
 //
 // Where each kind runs, and where its path is looked up:
 //
@@ -11,12 +11,12 @@
 //	poststart        host namespaces       host path       after the process was executed
 //	poststop         host namespaces       host path       after the container was deleted
 //
-// [Run] serves those in the host's namespaces. The two others are executed by
-// a process that is in the container's already; it takes [Argv], [Env] and
+// [Run] runs those in the namespaces of the host. A process inside the container
+// executes the two others; it takes [Argv], [Env] and
 // [Encode] from here.
 //
 // If a hook of the first four kinds fails, the container is not started and is
-// removed; after a failed poststart hook it's stopped. A failed poststop hook
+// removed; after a failed poststart hook it is stopped. A failed poststop hook
 // changes nothing, and the others still run.
 //
 // What does not belong here: when in the life of a container a kind runs, and
@@ -39,7 +39,7 @@ import (
 	"sysbox/runtime/text"
 )
 
-// Kind is a point in a container's life, by the name that it has in the spec.
+// Kind is a point in the life of a container, by its name in the spec.
 type Kind string
 
 // The kinds, in the order in which they run.
@@ -59,7 +59,7 @@ func Of(h *specs.Hooks, kind Kind) []specs.Hook {
 	}
 	switch kind {
 	case Prestart:
-		return h.Prestart //nolint:staticcheck // deprecated in the spec, but to be run
+		return h.Prestart //nolint:staticcheck // deprecated in the spec, but still run
 	case CreateRuntime:
 		return h.CreateRuntime
 	case CreateContainer:
@@ -74,9 +74,9 @@ func Of(h *specs.Hooks, kind Kind) []specs.Hook {
 	return nil
 }
 
-// RunAll runs hooks of one kind, one after the other. It stops at the first
-// that fails, but for poststop, where all are run and all errors returned. An
-// error reads "hook #1 of createRuntime /path: exit status 3: what it wrote".
+// RunAll runs hooks of one kind in order. It stops at the first that fails, except for
+// poststop: there it runs all of them and returns all errors. An error
+// reads "hook #1 of createRuntime /path: exit status 3: what it wrote".
 func RunAll(ctx context.Context, kind Kind, list []specs.Hook, state *specs.State, dir string) error {
 	var errs []error
 	for i, h := range list {
@@ -92,16 +92,16 @@ func RunAll(ctx context.Context, kind Kind, list []specs.Hook, state *specs.Stat
 	return errors.Join(errs...)
 }
 
-// Name says which hook an error is about; i counts from 0.
+// Name adds to an error which hook it is about; i counts from 0.
 func Name(kind Kind, i int, h specs.Hook, err error) error {
 	return fmt.Errorf("hook #%d of %s %s: %w", i+1, kind, h.Path, err)
 }
 
-// Run executes one hook in the caller's namespaces, with dir as its working
-// directory and the state on its standard input; its standard output is
-// discarded. A hook that exceeds its timeout, or ctx, is killed with its whole
-// process group. A hook may leave processes behind; what these still write to
-// standard error after its end is lost.
+// Run executes one hook in the namespaces of the caller, with dir as its working
+// directory and the state on its standard input; it discards its standard output. If a hook
+// exceeds its timeout, or ctx ends, it is killed with its whole process group. A hook may
+// leave processes behind; what these write to standard error after the hook has exited
+// is lost.
 func Run(ctx context.Context, h specs.Hook, state *specs.State, dir string) error {
 	input, err := Encode(state)
 	if err != nil {
@@ -109,8 +109,8 @@ func Run(ctx context.Context, h specs.Hook, state *specs.State, dir string) erro
 	}
 	ctx, cancel := Limit(ctx, h)
 	defer cancel()
-	// The pipes are ours, since os/exec would wait for everybody who holds an
-	// end, and a hook's background processes do.
+	// The pipes are ours, since os/exec would wait until all copies of an end are closed, and
+	// background processes of a hook have copies.
 	inR, inW, err := os.Pipe()
 	if err != nil {
 		return err
@@ -124,7 +124,7 @@ func Run(ctx context.Context, h specs.Hook, state *specs.State, dir string) erro
 	defer errR.Close()
 
 	cmd := exec.CommandContext(ctx, h.Path)
-	cmd.Path, cmd.Err = h.Path, nil // exactly this file, no search in PATH
+	cmd.Path, cmd.Err = h.Path, nil // exactly this file, without a search in PATH
 	cmd.Args, cmd.Env, cmd.Dir = Argv(h), Env(h), dir
 	cmd.Stdin, cmd.Stderr = inR, errW
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
@@ -136,14 +136,14 @@ func Run(ctx context.Context, h specs.Hook, state *specs.State, dir string) erro
 		return err
 	}
 	go func() {
-		_, _ = inW.Write(input) // a hook needn't read it: EPIPE
+		_, _ = inW.Write(input) // a hook need not read it: EPIPE
 		inW.Close()
 	}()
 	said := make(chan string, 1)
 	go func() { said <- Tail(errR) }()
 
 	err = cmd.Wait()
-	// Whoever still holds the other ends doesn't hold us up for long.
+	// Processes that still hold the other ends do not delay the return for long.
 	_ = inW.SetWriteDeadline(time.Now())
 	_ = errR.SetReadDeadline(time.Now().Add(50 * time.Millisecond))
 	text := <-said
@@ -159,12 +159,12 @@ func Run(ctx context.Context, h specs.Hook, state *specs.State, dir string) erro
 	return err
 }
 
-// tailSize is how much of a hook's standard error an error quotes: enough for
-// a stack trace's last lines, little enough for an event in kubectl describe.
+// tailSize is how much of a hook's standard error an error quotes: enough for the last
+// lines of a stack trace, short enough for an event in kubectl describe.
 const tailSize = 1024
 
-// Tail reads what a hook writes to its standard error, to the end, and returns the last
-// of it in one line of text.
+// Tail reads the standard error of a hook to the end, and returns the last part of it as one
+// line of text.
 func Tail(r io.Reader) string {
 	var kept []byte
 	cut := false
@@ -185,7 +185,7 @@ func Tail(r io.Reader) string {
 	}
 }
 
-// Limit ends a context after the hook's timeout, if it has one, with that as the cause.
+// Limit ends a context after the timeout of the hook, if it has one, with that as the cause.
 func Limit(ctx context.Context, h specs.Hook) (context.Context, context.CancelFunc) {
 	if h.Timeout == nil {
 		return context.WithCancel(ctx)
@@ -194,7 +194,7 @@ func Limit(ctx context.Context, h specs.Hook) (context.Context, context.CancelFu
 	return context.WithTimeoutCause(ctx, limit, fmt.Errorf("killed after its timeout of %v", limit))
 }
 
-// Encode gives the bytes for a hook's standard input.
+// Encode returns the bytes for the standard input of a hook.
 func Encode(state *specs.State) ([]byte, error) {
 	b, err := json.Marshal(state)
 	if err != nil {
@@ -203,7 +203,7 @@ func Encode(state *specs.State) ([]byte, error) {
 	return b, nil
 }
 
-// Argv is the hook's argument vector; without args it's the path alone.
+// Argv is the argument vector of the hook; without args it is the path alone.
 func Argv(h specs.Hook) []string {
 	if len(h.Args) == 0 {
 		return []string{h.Path}
@@ -211,7 +211,7 @@ func Argv(h specs.Hook) []string {
 	return h.Args
 }
 
-// Env is the hook's environment: what the spec says and nothing of ours.
+// Env is the environment of the hook: that of the spec and nothing else.
 func Env(h specs.Hook) []string {
-	return append([]string{}, h.Env...) // nil would mean our own to os/exec
+	return append([]string{}, h.Env...) // nil would make os/exec pass our own
 }

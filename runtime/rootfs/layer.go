@@ -107,7 +107,7 @@ func ParkUpper(ctx context.Context, dir string, folders []string) (warnings []st
 		if err != nil {
 			continue
 		}
-		if err := whiteout.Park(ctx, folder, &left); err != nil {
+		if err := whiteout.Stash(ctx, folder, &left); err != nil {
 			warnings = append(warnings, fmt.Sprintf("the storage folder /%s is not ready for a commit: %v; the container's next task has it as it was, but a commit fails at what inner overlays have deleted, or is without it", below, err))
 		}
 		folder.Close()

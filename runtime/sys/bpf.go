@@ -10,7 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// BPF programs of type BPF_PROG_TYPE_CGROUP_DEVICE, which decide on the devices of a
+// BPF programs of type BPF_PROG_TYPE_CGROUP_DEVICE, which decide about access to devices in a
 // cgroup2 directory (bpf(2), Linux 4.15).
 
 // BPFInsn is one instruction, struct bpf_insn of linux/bpf.h on a little-endian machine.
@@ -21,8 +21,8 @@ type BPFInsn struct {
 	Imm  int32
 }
 
-// LoadDeviceProgram has the kernel check and keep a program until its file and its
-// attachments are gone. Of the name 15 bytes are kept.
+// LoadDeviceProgram loads a program into the kernel, which checks it and keeps it until its
+// file and its attachments are gone. The kernel keeps 15 bytes of the name.
 func LoadDeviceProgram(name string, insns []BPFInsn) (*os.File, error) {
 	license := []byte("Apache-2.0\x00")
 	attr := struct {
@@ -41,7 +41,7 @@ func LoadDeviceProgram(name string, insns []BPFInsn) (*os.File, error) {
 	pin.Pin(&license[0])
 	attr.insns, attr.license = uint64(uintptr(unsafe.Pointer(&insns[0]))), uint64(uintptr(unsafe.Pointer(&license[0])))
 	return open(func() (fd int, err error) {
-		// The verifier gives up at a signal (EAGAIN), of which Go's scheduler sends many.
+		// The verifier stops at a signal (EAGAIN), and the Go scheduler sends many.
 		e := WithoutSignals(func() {
 			fd, err = bpf(unix.BPF_PROG_LOAD, unsafe.Pointer(&attr), unsafe.Sizeof(attr))
 		})
@@ -49,11 +49,11 @@ func LoadDeviceProgram(name string, insns []BPFInsn) (*os.File, error) {
 	}, "BPF program "+name, "bpf", "BPF_PROG_LOAD, %q, %d instructions", name, len(insns))
 }
 
-// attachment is what BPF_PROG_ATTACH and _DETACH take.
+// attachment is the argument of BPF_PROG_ATTACH and _DETACH.
 type attachment struct{ target, program, kind, flags, replace uint32 }
 
-// AttachDeviceProgram attaches a program to a cgroup2 directory beside those that are
-// there and those below: all must agree to an access (BPF_F_ALLOW_MULTI).
+// AttachDeviceProgram attaches a program to a cgroup2 directory, next to existing ones
+// and those below: all of them must allow an access (BPF_F_ALLOW_MULTI).
 func AttachDeviceProgram(dir, program *os.File) error {
 	return attach(unix.BPF_PROG_ATTACH, "BPF_PROG_ATTACH", dir, program, unix.BPF_F_ALLOW_MULTI)
 }
@@ -75,7 +75,7 @@ func attach(cmd int, what string, dir, program *os.File, flags uint32) error {
 	})
 }
 
-// maxPrograms is what a cgroup directory can have (BPF_CGROUP_MAX_PROGS, kernel/bpf/cgroup.c).
+// maxPrograms is the maximum for a cgroup directory (BPF_CGROUP_MAX_PROGS, kernel/bpf/cgroup.c).
 const maxPrograms = 64
 
 // DevicePrograms are the numbers of the programs attached to a cgroup2 directory.
@@ -103,7 +103,7 @@ func DevicePrograms(dir *os.File) ([]uint32, error) {
 	return ids[:min(attr.count, maxPrograms)], nil
 }
 
-// OpenProgram opens a program by its number and tells its name.
+// OpenProgram opens a program by its number and returns its name, too.
 func OpenProgram(id uint32) (f *os.File, programName string, err error) {
 	get := struct{ id, next, flags uint32 }{id: id}
 	f, err = open(func() (int, error) {
@@ -112,7 +112,7 @@ func OpenProgram(id uint32) (f *os.File, programName string, err error) {
 	if err != nil {
 		return nil, "", err
 	}
-	// The start of struct bpf_prog_info, up to the name.
+	// The beginning of struct bpf_prog_info, up to the name.
 	var info struct {
 		_    [64]byte
 		name [16]byte

@@ -6,9 +6,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Openat2 opens path below dir (nil: the working directory). how.Flags gets O_CLOEXEC.
-// EAGAIN, the answer to a rename that races with RESOLVE_IN_ROOT or RESOLVE_BENEATH, is
-// tried again a few times.
+// Openat2 opens path below dir (nil: the working directory). how.Flags gets O_CLOEXEC. It
+// retries a few times on EAGAIN, the answer if a rename races with RESOLVE_IN_ROOT or
+// RESOLVE_BENEATH.
 func Openat2(dir *os.File, path string, how unix.OpenHow) (*os.File, error) {
 	how.Flags |= unix.O_CLOEXEC
 	var out *os.File
@@ -26,8 +26,8 @@ func Openat2(dir *os.File, path string, how unix.OpenHow) (*os.File, error) {
 	return out, err
 }
 
-// PidfdOpen returns a pidfd. It is the caller's business that the pid is still that of
-// the process meant: its own unreaped child, or check after opening.
+// PidfdOpen returns a pidfd. The caller makes sure that the pid still belongs to the process
+// it means: its own unreaped child, or a check after opening.
 func PidfdOpen(pid int) (*os.File, error) {
 	return open(func() (int, error) { return unix.PidfdOpen(pid, 0) }, "pidfd", "pidfd_open", "%d", pid)
 }
@@ -42,7 +42,7 @@ func PidfdGetfd(pidfd *os.File, fd int) (*os.File, error) {
 	return out, err
 }
 
-// PidfdSendSignal sends a signal; ESRCH if the process has ended.
+// PidfdSendSignal sends a signal; ESRCH if the process has exited.
 func PidfdSendSignal(pidfd *os.File, sig unix.Signal) error {
 	return control(pidfd, func(p int) error {
 		return call(func() error { return unix.PidfdSendSignal(p, sig, nil, 0) }, "pidfd_send_signal", "%s, %s", name(pidfd), unix.SignalName(sig))
@@ -56,11 +56,11 @@ func Pipe() (r, w *os.File, err error) {
 	if err := call(func() error { return unix.Pipe2(fds[:], unix.O_CLOEXEC) }, "pipe2", "O_CLOEXEC"); err != nil {
 		return nil, nil, err
 	}
-	return os.NewFile(uintptr(fds[0]), "pipe's read end"), os.NewFile(uintptr(fds[1]), "pipe's write end"), nil
+	return os.NewFile(uintptr(fds[0]), "read end of a pipe"), os.NewFile(uintptr(fds[1]), "write end of a pipe"), nil
 }
 
-// Pollable returns the file anew as one that the runtime's poller serves,
-// non-blocking; f is closed.
+// Pollable duplicates a file as a non-blocking one in the poller of the Go runtime,
+// and closes f.
 func Pollable(f *os.File, name string) (*os.File, error) {
 	defer f.Close()
 	var out *os.File
@@ -77,7 +77,7 @@ func Pollable(f *os.File, name string) (*os.File, error) {
 	return out, err
 }
 
-// Exists reports whether path leads to anything, links followed.
+// Exists reports whether path leads to an object, following links.
 func Exists(path string) bool {
 	_, err := os.Stat(path)
 	return err == nil

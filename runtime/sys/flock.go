@@ -13,14 +13,14 @@ import (
 const lockPoll = 10 * time.Millisecond
 
 // Flock locks or unlocks an open file with flock(2); how is LOCK_SH, LOCK_EX or LOCK_UN,
-// with LOCK_NB where the caller does not wait: the error then wraps EWOULDBLOCK.
+// with LOCK_NB to return instead of waiting: the error then wraps EWOULDBLOCK.
 func Flock(f *os.File, how int) error {
 	return control(f, func(fd int) error {
 		return call(func() error { return unix.Flock(fd, how) }, "flock", "%s, %#x", name(f), how)
 	})
 }
 
-// FlockContext waits for an exclusive lock until ctx ends; the error is then ctx's.
+// FlockContext waits for an exclusive lock until ctx ends; then it returns the error of ctx.
 func FlockContext(ctx context.Context, f *os.File) error {
 	for {
 		err := Flock(f, unix.LOCK_EX|unix.LOCK_NB)
@@ -35,15 +35,15 @@ func FlockContext(ctx context.Context, f *os.File) error {
 	}
 }
 
-// Unlock gives a lock up and closes the file. Closing alone does not unlock it while a
-// child is between fork and execve, which has the same open file (flock(2)).
+// Unlock unlocks and closes the file. Closing alone does not unlock it while a child is
+// between fork and execve, since the child shares the open file (flock(2)).
 func Unlock(f *os.File) {
 	_ = Flock(f, unix.LOCK_UN)
 	f.Close()
 }
 
 // SameFile reports whether path still leads to an open file, without following a link at
-// its end. After a lock was waited for, the holder before may have removed the file.
+// its end. A previous holder of a lock may have removed the file during the wait.
 func SameFile(f *os.File, path string) bool {
 	a, err := f.Stat()
 	if err != nil {

@@ -8,13 +8,13 @@ import (
 )
 
 // FS is a file system context, fsopen(2) (Linux 5.2): a file system that is being
-// configured. Errors of its methods end in the kernel's message, if it left one.
+// configured. Errors of its methods end with the message of the kernel, if it left one.
 type FS struct {
 	f      *os.File
 	fstype string
 }
 
-// Fsopen begins to make a file system of a type such as "tmpfs".
+// Fsopen starts to create a file system of a type such as "tmpfs".
 func Fsopen(fstype string) (*FS, error) {
 	f, err := open(func() (int, error) { return unix.Fsopen(fstype, unix.FSOPEN_CLOEXEC) },
 		"file system context of "+fstype, "fsopen", "%q", fstype)
@@ -24,7 +24,7 @@ func Fsopen(fstype string) (*FS, error) {
 	return &FS{f, fstype}, nil
 }
 
-// Fspick begins to reconfigure the file system that is mounted at path.
+// Fspick starts to reconfigure the file system that is mounted at path.
 func Fspick(path string) (*FS, error) {
 	f, err := open(func() (int, error) { return unix.Fspick(unix.AT_FDCWD, path, unix.FSPICK_CLOEXEC) },
 		"file system context of "+path, "fspick", "%q", path)
@@ -34,7 +34,7 @@ func Fspick(path string) (*FS, error) {
 	return &FS{f, "the file system at " + path}, nil
 }
 
-// SetFlag sets an option that has no value, such as "ro".
+// SetFlag sets an option without a value, such as "ro".
 func (c *FS) SetFlag(key string) error {
 	return c.config(func(fd int) error { return unix.FsconfigSetFlag(fd, key) }, "FSCONFIG_SET_FLAG, %q", key)
 }
@@ -44,15 +44,15 @@ func (c *FS) SetString(key, value string) error {
 	return c.config(func(fd int) error { return unix.FsconfigSetString(fd, key, value) }, "FSCONFIG_SET_STRING, %q, %q", key, value)
 }
 
-// SetFD gives an option an open file, such as overlay's "lowerdir+" (Linux 6.13) or
-// proc's "pidns" (Linux 6.17).
+// SetFD sets an option to an open file, such as "lowerdir+" of overlay (Linux 6.13) or
+// "pidns" of proc (Linux 6.17).
 func (c *FS) SetFD(key string, f *os.File) error {
 	return c.config(func(fd int) error {
 		return control(f, func(value int) error { return unix.FsconfigSetFd(fd, key, value) })
 	}, "FSCONFIG_SET_FD, %q, %s", key, name(f))
 }
 
-// Create makes the file system, or finds the one that exists with these options.
+// Create creates the file system, or finds the existing one with these options.
 func (c *FS) Create() error {
 	return c.config(unix.FsconfigCreate, "FSCONFIG_CMD_CREATE")
 }
@@ -73,7 +73,7 @@ func (c *FS) Mount(attr int) (*os.File, error) {
 	return out, c.explain(err)
 }
 
-// Close ends the configuration. Mounts stay.
+// Close closes the context. Mounts stay.
 func (c *FS) Close() error { return c.f.Close() }
 
 func (c *FS) config(f func(fd int) error, format string, args ...any) error {
@@ -82,8 +82,8 @@ func (c *FS) config(f func(fd int) error, format string, args ...any) error {
 	}))
 }
 
-// explain adds the messages of the context's log to a failure. Reading one removes it;
-// ENODATA ends them. Each begins with e (error), w (warning) or i, and a space.
+// explain adds the messages in the log of the context to an error. Reading a message removes
+// it; ENODATA ends the log. Each starts with e (error), w (warning) or i, and a space.
 func (c *FS) explain(err error) error {
 	e, ok := err.(*Error)
 	if !ok {

@@ -8,8 +8,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// OpenTree makes a detached copy of the mount at path, below the folder at (nil: the
-// working directory; path "": at itself); of all mounts below it, too, if recursive.
+// OpenTree makes a detached copy of the mount at path below the directory at (nil: the
+// working directory; path "": at itself), with all mounts below it if recursive.
 func OpenTree(at *os.File, path string, recursive bool) (*os.File, error) {
 	fl := uint(unix.OPEN_TREE_CLONE | unix.OPEN_TREE_CLOEXEC)
 	if recursive {
@@ -27,9 +27,9 @@ func OpenTree(at *os.File, path string, recursive bool) (*os.File, error) {
 	return out, err
 }
 
-// OpenTreeAttr is [OpenTree] with the copy's attributes changed before anyone can see
-// it (Linux 6.15). It can give the copy of an idmapped mount another mapping: the old
-// one is replaced.
+// OpenTreeAttr is [OpenTree], but changes the attributes of the copy before anything can
+// access it (Linux 6.15). It can give the copy of an idmapped mount another mapping, which
+// replaces the old one.
 func OpenTreeAttr(at *os.File, path string, recursive bool, attr Attr) (*os.File, error) {
 	fl := unix.OPEN_TREE_CLONE | unix.OPEN_TREE_CLOEXEC
 	if recursive {
@@ -73,7 +73,7 @@ func treeFlags(recursive bool) string {
 	return "OPEN_TREE_CLONE"
 }
 
-// MoveMount attaches the mount fd, detached or not, on what at has open.
+// MoveMount attaches the mount fd, detached or not, to the object that at has open.
 func MoveMount(fd, at *os.File) error {
 	return control(fd, func(from int) error {
 		return control(at, func(to int) error {
@@ -84,8 +84,8 @@ func MoveMount(fd, at *os.File) error {
 	})
 }
 
-// MountID is the id of the mount that path leads to, below the folder at (nil: the
-// working directory; path "": of at itself), as in proc_pid_mountinfo(5) (Linux 5.8).
+// MountID returns the id of the mount at path below the directory at (nil: the working
+// directory; path "": of at itself), as in proc_pid_mountinfo(5) (Linux 5.8).
 func MountID(at *os.File, path string) (uint64, error) {
 	var st unix.Statx_t
 	err := control(at, func(fd int) error {
@@ -95,14 +95,14 @@ func MountID(at *os.File, path string) (uint64, error) {
 	return st.Mnt_id, err
 }
 
-// Attr is a change of a mount's attributes, mount_setattr(2) (Linux 5.12).
+// Attr is a change of the attributes of a mount, mount_setattr(2) (Linux 5.12).
 type Attr struct {
 	// Set and Clear are MOUNT_ATTR_* bits.
 	Set, Clear uint64
 	// Propagation is MS_SHARED, MS_SLAVE, MS_PRIVATE, MS_UNBINDABLE or 0 for no change.
 	Propagation uint64
-	// IDMap is the user namespace whose mapping the mount gets; MOUNT_ATTR_IDMAP is
-	// set with it.
+	// IDMap is the user namespace whose mapping the mount gets; it also sets
+	// MOUNT_ATTR_IDMAP.
 	IDMap *os.File
 }
 

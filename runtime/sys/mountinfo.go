@@ -12,32 +12,32 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// MountInfo is one line of /proc/PID/mountinfo (proc_pid_mountinfo(5)), its octal escapes
-// undone.
+// MountInfo is one line of /proc/PID/mountinfo (proc_pid_mountinfo(5)), without its octal
+// escapes.
 type MountInfo struct {
 	ID, Parent uint64
-	// Dev is the file system's device number, as stat(2) gives it in st_dev. On btrfs
-	// files have their subvolume's instead.
+	// Dev is the device number of the file system, as in st_dev of stat(2). On btrfs files
+	// have the number of their subvolume instead.
 	Dev uint64
-	// Root is the directory of the file system that the mount shows, and Point where it
-	// is mounted, as seen from the root directory of the process.
+	// Root is the directory of the file system that the mount shows, and Point its mount
+	// point, as seen from the root directory of the process.
 	Root, Point string
 	// Options are those of the mount, such as "rw,nosuid".
 	Options string
 	// Propagation has the optional fields, such as "shared:7" and "master:3".
 	Propagation []string
-	// Type is the file system's type, such as "overlay" or "fuse.sshfs".
+	// Type is the type of the file system, such as "overlay" or "fuse.sshfs".
 	Type string
-	// Source is what the file system was mounted from; "" or "none" where it has none.
+	// Source is what the file system was mounted from; "" or "none" if it has none.
 	Source string
 	// SuperOptions are those of the file system.
 	SuperOptions string
 }
 
-// Reached tells whether the mount's point leads to it, for this thread. It does not if a later
-// mount covers it, on its point or on a directory above: mountinfo lists what is covered as
-// well, in the order in which it was mounted and not in that of lookups. No server of a file
-// system is waited for (STATX_MNT_ID, Linux 5.8).
+// Reached reports whether the mount point leads to the mount, for this thread. It does not if a
+// later mount covers it, at the mount point or at a parent directory: mountinfo also lists
+// covered mounts, in the order of mounting and not of lookup. Reached does not wait for the
+// server of a file system (STATX_MNT_ID, Linux 5.8).
 func (m MountInfo) Reached() bool {
 	var st unix.Statx_t
 	err := call(func() error {
@@ -46,8 +46,8 @@ func (m MountInfo) Reached() bool {
 	return err == nil && st.Mask&unix.STATX_MNT_ID != 0 && st.Mnt_id == m.ID
 }
 
-// maxMountLine bounds a line. An overlay's options have at most one page for mount(2), and
-// layers that were given one by one by fsconfig(2) up to 500 paths.
+// maxMountLine bounds a line. The options of an overlay take at most one page with mount(2),
+// and with fsconfig(2) up to 500 paths of layers.
 const maxMountLine = 4 << 20
 
 // Mounts reads text in the form of mountinfo, one mount at a time. The last value has the
@@ -106,8 +106,8 @@ func parseMountInfo(line string) (MountInfo, error) {
 	return m, nil
 }
 
-// unescapeOctal undoes what the kernel does to white space, backslashes and, in types
-// and sources, "#": three octal digits behind a backslash.
+// unescapeOctal undoes how the kernel escapes white space, backslashes and, in types and
+// sources, "#": as a backslash and three octal digits.
 func unescapeOctal(s string) string {
 	if !strings.Contains(s, `\`) {
 		return s

@@ -7,10 +7,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// OpenTerminal opens a new terminal on the devpts instance whose root is the O_PATH
-// handle pts, and its slave by TIOCGPTPEER (Linux 4.13). No path is looked up but the
-// node's own name, across no mount: EXDEV where somebody has mounted something over it.
-// The slave belongs to the thread's fsuid. The master is non-blocking, the slave is not.
+// OpenTerminal opens a new terminal on the devpts instance whose root is the O_PATH handle
+// pts, and its slave by TIOCGPTPEER (Linux 4.13). It looks up only the name of the node,
+// and crosses no mount: EXDEV if something is mounted over it. The slave belongs to the
+// fsuid of the thread. The master is non-blocking, the slave is not.
 func OpenTerminal(pts *os.File) (master, slave *os.File, err error) {
 	master, err = Openat2(pts, "ptmx", unix.OpenHow{
 		Flags:   unix.O_RDWR | unix.O_NOCTTY | unix.O_NONBLOCK,

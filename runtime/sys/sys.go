@@ -1,13 +1,13 @@
-// Package sys wraps the system calls that change the kernel's state and that Go's
+// Package sys wraps the system calls that change the state of the kernel and that Go's
 // standard library does not make: mounts, namespaces, credentials of a thread.
 //
 // Every call is repeated on EINTR, takes open files instead of numbers, and returns an
 // [Error] that names the call and its arguments. Files that it returns are
 // close-on-exec.
 //
-// What does not belong here: decisions. A function makes one call, or the few that
-// only make sense together. Calls that a child makes are package program's, processes
-// too; probing is package feature's.
+// What does not belong here: decisions. A function makes one call, or the few that only
+// make sense together. Package program makes the calls of a child and starts processes;
+// package feature probes the kernel.
 package sys
 
 import (
@@ -21,10 +21,10 @@ import (
 
 // Error is a failed system call. It unwraps to its errno.
 type Error struct {
-	// Call and Args are as strace shows them, for example "mount_setattr" and
+	// Call and Args are in the form of strace, for example "mount_setattr" and
 	// `"/dev", MOUNT_ATTR_RDONLY`.
 	Call, Args string
-	// Detail is the kernel's own message, where it gives one (file system contexts).
+	// Detail is the message of the kernel, if it gives one (file system contexts).
 	Detail string
 	Err    error
 }
@@ -40,8 +40,8 @@ func (e *Error) Error() string {
 // Unwrap returns the errno.
 func (e *Error) Unwrap() error { return e.Err }
 
-// Errno is what the failed call of an [Error] has answered, without the call: for messages
-// that name in their own words what was attempted. Another error it returns as it is.
+// Errno returns the errno of an [Error] without the call, for messages that say themselves
+// what was attempted. It returns other errors unchanged.
 func Errno(err error) error {
 	if e := (*Error)(nil); errors.As(err, &e) {
 		return e.Err
@@ -49,7 +49,7 @@ func Errno(err error) error {
 	return err
 }
 
-// call makes a system call until it is not interrupted, and names its failure.
+// call repeats a system call until it is not interrupted, and adds its name to an error.
 func call(f func() error, name, format string, args ...any) error {
 	err := retry(f)
 	if err == nil {
@@ -58,7 +58,7 @@ func call(f func() error, name, format string, args ...any) error {
 	return &Error{Call: name, Args: fmt.Sprintf(format, args...), Err: err}
 }
 
-// open is call for calls that return a file, which is named name.
+// open is call for calls that return a file; it gives the file a name.
 func open(f func() (int, error), name, call, format string, args ...any) (*os.File, error) {
 	var fd int
 	err := retry(func() (err error) {
@@ -79,7 +79,7 @@ func retry(f func() error) error {
 	}
 }
 
-// control lends f's number, or AT_FDCWD for nil, without f.Fd's side effect (blocking mode).
+// control lends the number of f, or AT_FDCWD for nil, without the side effect of f.Fd (blocking mode).
 func control(f *os.File, use func(fd int) error) error {
 	if f == nil {
 		return use(unix.AT_FDCWD)
@@ -95,7 +95,7 @@ func control(f *os.File, use func(fd int) error) error {
 	return failed
 }
 
-// name is how errors show a file.
+// name is the form of a file in errors.
 func name(f *os.File) string {
 	if f == nil {
 		return "AT_FDCWD"
@@ -103,7 +103,7 @@ func name(f *os.File) string {
 	return f.Name()
 }
 
-// flags writes a bit set with names, and what has none in hex.
+// flags names the bits of a set; bits without a name are in hex.
 func flags[T ~int | ~uint64 | ~uint32](v T, names ...flagName) string {
 	var out []string
 	rest := uint64(v)
@@ -124,8 +124,8 @@ type flagName struct {
 	name string
 }
 
-// Unsupported tells whether an error means that the kernel lacks a call or one of its
-// flags, as opposed to refusing it: ENOSYS, EOPNOTSUPP or EINVAL.
+// Unsupported reports whether an error means that the kernel lacks a call or one of its
+// flags, rather than denying it: ENOSYS, EOPNOTSUPP or EINVAL.
 func Unsupported(err error) bool {
 	return errors.Is(err, unix.ENOSYS) || errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EINVAL)
 }

@@ -9,17 +9,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Thread runs f on an operating system thread of its own, which ends with f: f may
-// change what belongs to the thread (namespaces after [Unshare] of CLONE_FS, root,
-// credentials) and need restore nothing. Children that have asked for a parent-death
-// signal get it when the thread ends.
+// Thread runs f on its own operating system thread, which exits with f: f may change
+// what belongs to the thread (namespaces after [Unshare] of CLONE_FS, root, credentials)
+// without restoring it. A child that has asked for a parent-death signal gets it when the
+// thread exits.
 func Thread(f func() error) error {
 	done := make(chan error, 1)
 	go func() {
-		// A goroutine that ends locked takes its thread with it. That holds for all
-		// but the process's first thread, which the runtime parks for ever: what f did
-		// to it is then gone from the program as well, but not from /proc/self, which
-		// is the first thread's. So that one is not used.
+		// The thread of a goroutine that ends locked exits with it. The first thread of
+		// the process is an exception: the Go runtime parks it forever, and /proc/self,
+		// which shows the first thread, would keep what f has changed. So it is not
+		// used.
 		runtime.LockOSThread()
 		if unix.Gettid() == unix.Getpid() {
 			done <- Thread(f)
@@ -29,7 +29,7 @@ func Thread(f func() error) error {
 		finished := false
 		defer func() {
 			if !finished {
-				done <- fmt.Errorf("the function that runs on a thread of its own has called runtime.Goexit")
+				done <- fmt.Errorf("a function called runtime.Goexit on its own thread")
 			}
 		}()
 		err := f()
@@ -40,12 +40,12 @@ func Thread(f func() error) error {
 }
 
 // Unshare gives this thread its own namespaces; CLONE_FS its own root and working
-// directory, which CLONE_NEWNS demands. The thread must be locked.
+// directory, which CLONE_NEWNS requires. The thread must be locked.
 func Unshare(fl int) error {
 	return call(func() error { return unix.Unshare(fl) }, "unshare", "%s", flags(fl, cloneFlags...))
 }
 
-// Setns joins this thread to the namespaces fl of a process (pidfd) or to one namespace.
+// Setns moves this thread to the namespaces fl of a process (pidfd) or to one namespace.
 // The thread must be locked.
 func Setns(ns *os.File, fl int) error {
 	return control(ns, func(fd int) error {
@@ -66,9 +66,9 @@ var cloneFlags = []flagName{
 	{unix.CLONE_NEWTIME, "CLONE_NEWTIME"},
 }
 
-// WithoutSignals runs f on a thread that no signal interrupts but SIGKILL and SIGSTOP; those
-// that come for the process go to other threads, those for this one wait for f's end. Where
-// they could not be blocked f is not run, and that is the error.
+// WithoutSignals runs f on a thread that only SIGKILL and SIGSTOP interrupt. Other threads
+// get the signals for the process; those for this thread wait until f returns. If the
+// signals cannot be blocked it returns the error and does not run f.
 func WithoutSignals(f func()) error {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
@@ -93,18 +93,18 @@ func Prctl(option int, args ...uintptr) error {
 	return call(func() error { return unix.Prctl(option, a[0], a[1], a[2], a[3]) }, "prctl", "%d, %v", option, args)
 }
 
-// NoDumpable keeps others of the same ids out of this process: its memory, its
-// descriptors, its executable, its core. A shim calls it first of all.
+// NoDumpable protects this process from others with the same ids: its memory, descriptors,
+// executable and core. A shim calls it first.
 func NoDumpable() error { return Prctl(unix.PR_SET_DUMPABLE, 0) }
 
 const noSetuidFixup = 1 << 2 // SECBIT_NO_SETUID_FIXUP, linux/securebits.h
 
-// AsFSID runs f with these ids for file access and ownership, all capabilities kept,
-// on one thread; it restores ids and securebits after. An overlay whose upper layer is
-// idmapped must be made so, by ids that are mapped, or it is read-only.
+// AsFSID runs f on one thread with these ids for file access and ownership, and with all
+// capabilities; it restores ids and securebits afterwards. An overlay with an idmapped upper
+// layer must be made like this, by mapped ids, or it is read-only.
 //
 // Errors: those of f, or that the ids could not be set. A thread whose ids cannot be
-// restored is thrown away.
+// restored is discarded.
 func AsFSID(uid, gid int, f func() error) (err error) {
 	runtime.LockOSThread()
 	unlock := true
@@ -121,7 +121,7 @@ func AsFSID(uid, gid int, f func() error) (err error) {
 		return err
 	}
 	oldGID, oldUID := setFSID(unix.SYS_SETFSGID, gid), setFSID(unix.SYS_SETFSUID, uid)
-	// f may be left by a panic or by Goexit (a test's Fatal), too.
+	// f may also end by a panic or by Goexit (Fatal in a test).
 	defer func() {
 		setFSID(unix.SYS_SETFSUID, oldUID)
 		setFSID(unix.SYS_SETFSGID, oldGID)
@@ -137,22 +137,22 @@ func AsFSID(uid, gid int, f func() error) (err error) {
 			}
 		}
 	}()
-	// setfsuid tells no error, but the id that was in force before.
+	// setfsuid returns no error, only the previous id.
 	if setFSID(unix.SYS_SETFSUID, -1) != uid || setFSID(unix.SYS_SETFSGID, -1) != gid {
-		return fmt.Errorf("set fsuid to %d and fsgid to %d: the kernel refused; CAP_SETUID and CAP_SETGID are needed, and both ids mapped in this user namespace", uid, gid)
+		return fmt.Errorf("set fsuid to %d and fsgid to %d: permission denied; this needs CAP_SETUID and CAP_SETGID, and both ids mapped in this user namespace", uid, gid)
 	}
 	return f()
 }
 
-// SetEffectiveIDs gives this locked thread effective ids, all capabilities
-// kept; for a thread that is thrown away.
+// SetEffectiveIDs gives this locked thread effective ids and keeps all capabilities; for a
+// thread that will be discarded.
 func SetEffectiveIDs(uid, gid int) error {
 	if err := Prctl(unix.PR_SET_SECUREBITS, noSetuidFixup); err != nil {
 		return err
 	}
 	same := ^uintptr(0)
 	return call(func() error {
-		// The raw calls, as Go's own set the ids of all threads.
+		// Raw calls: those of package syscall set the ids of all threads.
 		if _, _, e := unix.RawSyscall(unix.SYS_SETRESGID, same, uintptr(gid), same); e != 0 {
 			return e
 		}
@@ -163,14 +163,14 @@ func SetEffectiveIDs(uid, gid int) error {
 	}, "setresuid", "-1, %d, -1; setresgid(-1, %d, -1)", uid, gid)
 }
 
-// setFSID sets this thread's id, -1 being no id, and returns the one before.
+// setFSID sets an id of this thread and returns the previous one; -1 changes nothing.
 func setFSID(nr uintptr, id int) int {
 	old, _, _ := unix.RawSyscall(nr, uintptr(uint32(id)), 0, 0)
 	return int(uint32(old))
 }
 
 // Seccomp installs a filter of struct sock_filter instructions (8 bytes each) on this
-// thread, which must be locked, and returns the listener where fl asks for one
+// thread, which must be locked. It returns the listener if fl asks for one
 // (SECCOMP_FILTER_FLAG_NEW_LISTENER), otherwise nil.
 func Seccomp(insns []byte, fl uint64) (*os.File, error) {
 	if len(insns) == 0 || len(insns)%8 != 0 || len(insns)/8 > 4096 {

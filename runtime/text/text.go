@@ -1,5 +1,5 @@
-// Package text makes text that a container controls, as the names of its files and what
-// its programs write, fit for errors and logs.
+// Package text makes text that a container controls, such as file names and the output of
+// its programs, fit for errors and logs.
 //
 // What does not belong here: what errors say, and where they go.
 package text
@@ -11,9 +11,9 @@ import (
 	"unicode/utf8"
 )
 
-// Line is s as one line of printable characters: lines are joined by "; ", and whatever a
-// terminal would obey, not show, or show in another order is written as in Go's strings,
-// as \x1b. So are bytes that are no UTF-8, which an answer of the shim's cannot hold.
+// Line returns s as one line of printable characters. It joins lines by "; ", and escapes as in
+// Go strings (\x1b) whatever a terminal would interpret, not show, or show in another order. It
+// also escapes bytes that are not UTF-8, which an answer of the shim cannot hold.
 func Line(s string) string {
 	var lines []string
 	for line := range strings.SplitSeq(s, "\n") {

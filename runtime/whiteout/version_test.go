@@ -15,7 +15,7 @@ func TestListOfLaterVersion(t *testing.T) {
 			t.Fatal(err)
 		}
 		before := shown(t, dir)
-		for what, err := range map[string]error{"Restore": Restore(t.Context(), dir, ptr(Max)), "Park": Park(t.Context(), dir, ptr(Max))} {
+		for what, err := range map[string]error{"Restore": Restore(t.Context(), dir, ptr(Max)), "Park": Stash(t.Context(), dir, ptr(Max))} {
 			if err == nil || !strings.Contains(err.Error(), list) || !strings.Contains(err.Error(), "use the version that wrote it") {
 				t.Errorf("%q: %s: %v", text, what, err)
 			}
@@ -50,7 +50,7 @@ func TestListOfNoVersion(t *testing.T) {
 // any other.
 func TestListForFirstVersion(t *testing.T) {
 	dir := folder(t)
-	if err := Park(t.Context(), dir, ptr(Max)); err != nil {
+	if err := Stash(t.Context(), dir, ptr(Max)); err != nil {
 		t.Fatal(err)
 	}
 	got, err := os.ReadFile(dir.Name() + "/" + list)

@@ -1,20 +1,20 @@
-// Package whiteout takes the marks of overlays that a container has mounted out of
-// a folder while no task uses it, and puts them back before the next one does.
+// Package whiteout removes the marks of overlays that a container has mounted from a
+// directory while no task uses it, and restores them before the next task does.
 //
-// The folder lies in the upper layer of the container's own root. What an inner
-// overlay (Docker's in the container) has there as a whiteout, a character device
-// 0:0, is one for the outer overlay as well: its listing has the name, and any look
-// at it fails, with which a commit by containerd fails as a whole. And what a layer's
-// archive cannot hold (whiteouts, the attribute user.overlay.opaque) an image made of
-// the container would lack. So both are written to a list, a plain file that any
-// archive holds, and the whiteouts removed.
+// The directory is in the upper layer of the container's root. A whiteout of an inner
+// overlay (that of Docker in the container) is a character device 0:0, and so also a
+// whiteout of the outer overlay: the outer listing has the name, but opening it fails, and a
+// commit by containerd fails as a whole. In addition, the archive of a layer cannot hold
+// whiteouts or the attribute user.overlay.opaque, so an image made of the container would
+// lack them. So both are written to a list, a plain file that any archive holds, and the
+// whiteouts are removed.
 //
-// The list is read back from what a container or an image has there: it can make
-// whiteouts and opaque folders in that folder, in places where nothing is, and no more.
-// [Max] bounds how many, and a whiteout costs a name, no inode. A list that a later version
-// of this program wrote is left as it is, with an error.
+// The list is read back from a file that a container or an image controls: it can make
+// whiteouts and opaque directories in that directory, where nothing else is, and no
+// more. [Max] bounds their number, and a whiteout costs a name but no inode. A list that a
+// later version of this program wrote stays unchanged, with an error.
 //
-// What does not belong here: when this is done, and where such folders are, which
+// What does not belong here: when this happens and where such directories are, which
 // packages runtime and mount know.
 package whiteout
 
@@ -37,17 +37,18 @@ import (
 )
 
 const (
-	// list is the file's name, in the folder itself.
+	// list is the name of the file, in the directory itself.
 	list = ".sysbox-overlays"
-	// heading is the file's first record; each ends with a NUL byte. The others are a
-	// letter and a path below the folder. The version of the form is its last word. The
-	// first versions of this program take any heading but that of form 1 for no list, and
-	// remove the file: a form that they would lose is to have another name as well.
+	// heading is the first record of the file; each record ends with a NUL byte. The other
+	// records are a letter and a path below the directory. The last word of the heading is
+	// the version of the form. The first versions of this program ignore and remove a file
+	// with any heading but that of form 1: a form that they must not lose needs another
+	// file name, too.
 	heading = title + "1"
 	title   = "whiteouts and opaque folders of inner overlays, "
-	// version is that of lists that are written, and the highest that is read.
+	// version is the version of lists written, and the highest one read.
 	version = 1
-	// maxList bounds the file, in bytes; a whiteout has some hundred.
+	// maxList bounds the file, in bytes; a whiteout takes about a hundred.
 	maxList = 32 << 20
 
 	isWhiteout, isOpaque = 'w', 'o'
@@ -55,25 +56,25 @@ const (
 	opaque = "user.overlay.opaque"
 )
 
-// Max is how many records the lists of one container have together. An image that is built
-// in the container has a whiteout for each file or folder that one of its steps removes, a
-// few dozen for a cache of packages, some thousands where a distribution is replaced; Max is
-// some hundred such images. To restore as many takes half a second.
+// Max bounds the records in all lists of one container. An image built in the container has a
+// whiteout for each file or directory that one of its steps removes: a few dozen for a cache
+// of packages, some thousands if a distribution is replaced. Max is some hundred such images.
+// Restoring as many takes half a second.
 const Max = 1 << 16
 
-// ErrTooMany is the error of lists that together are too long. Nothing was changed then.
-var ErrTooMany = errors.New("too many whiteouts and opaque folders of inner overlays")
+// ErrTooMany is the error of lists that together have too many records. Nothing was changed.
+var ErrTooMany = errors.New("too many whiteouts and opaque directories of inner overlays")
 
-// below is how paths of a list are resolved.
+// below is how the paths of a list are resolved.
 const below = unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_XDEV
 
-// Park writes the list of a folder that no process uses, and then removes the
-// whiteouts. A crash at any point leaves a folder that Restore makes whole. It ends
-// early with ctx, or with [ErrTooMany], nothing being changed. The records are taken from
+// Stash writes the list of a directory that no process uses, and then removes the
+// whiteouts. After a crash at any point Restore completes the directory. If ctx ends, or with
+// [ErrTooMany], it returns without changes. It subtracts the number of records from
 // left.
-func Park(ctx context.Context, dir *os.File, left *int) error {
+func Stash(ctx context.Context, dir *os.File, left *int) error {
 	again := *left
-	if err := Restore(ctx, dir, &again); err != nil { // what a crash has left half
+	if err := Restore(ctx, dir, &again); err != nil { // completes what a crash has interrupted
 		return err
 	}
 	w := writer{dir: dir, left: *left}
@@ -92,7 +93,7 @@ func Park(ctx context.Context, dir *os.File, left *int) error {
 			seen = in
 		}
 		for _, e := range entries {
-			if e.Type()&os.ModeCharDevice == 0 || !there(in, e.Name()) {
+			if e.Type()&os.ModeCharDevice == 0 || !hasWhiteout(in, e.Name()) {
 				continue
 			}
 			if err := w.add(isWhiteout, path(e.Name())); err != nil {
@@ -108,16 +109,16 @@ func Park(ctx context.Context, dir *os.File, left *int) error {
 		return err
 	}
 	*left = w.left
-	// No end with ctx: what is half removed would be half a commit.
+	// ctx does not end this: a commit would see half of the whiteouts.
 	return each(w.f, dir, func(kind byte, in *os.File, name string) error {
-		if kind == isWhiteout && there(in, name) {
+		if kind == isWhiteout && hasWhiteout(in, name) {
 			return unix.Unlinkat(int(in.Fd()), name, 0)
 		}
 		return nil
 	})
 }
 
-// Has tells whether a folder has a list, or what stands in its place.
+// Has reports whether a directory has a list, or anything in its place.
 func Has(dir *os.File) (bool, error) {
 	var st unix.Stat_t
 	err := unix.Fstatat(int(dir.Fd()), list, &st, unix.AT_SYMLINK_NOFOLLOW)
@@ -127,9 +128,10 @@ func Has(dir *os.File) (bool, error) {
 	return err == nil, os.NewSyscallError("stat "+list, err)
 }
 
-// Restore makes what the folder's list says, if it has one, and removes the list. The
-// calling thread's ids own what is made. The records are taken from left; [ErrTooMany] if
-// the list has more. It ends early with ctx, and the next Restore goes on.
+// Restore makes what the list of the directory says and removes the list; without a list it
+// does nothing. The ids of the calling thread own what it makes. It subtracts the number of
+// records from left; [ErrTooMany] if the list has more. If ctx ends it returns, and the next
+// Restore continues.
 func Restore(ctx context.Context, dir *os.File, left *int) error {
 	f, err := openList(dir)
 	if errors.Is(err, unix.ENOENT) {
@@ -147,7 +149,7 @@ func Restore(ctx context.Context, dir *os.File, left *int) error {
 	}
 	err = unix.Unlinkat(int(dir.Fd()), list, 0)
 	if errors.Is(err, unix.EISDIR) {
-		return nil // whatever it is, it is no list
+		return nil // not a list
 	}
 	return os.NewSyscallError("unlinkat "+list, err)
 }
@@ -164,7 +166,7 @@ func restore(ctx context.Context, f io.ReadSeeker, dir *os.File, left *int) erro
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		// Somebody who adds to the list meanwhile does not get more for it.
+		// The container may add to the list meanwhile, but does not get more than was counted.
 		if n--; n < 0 {
 			return tooMany("more than when it was counted")
 		}
@@ -172,9 +174,9 @@ func restore(ctx context.Context, f io.ReadSeeker, dir *os.File, left *int) erro
 	})
 }
 
-// tooMany is the error of a list.
+// tooMany returns the error for a list.
 func tooMany(how string) error {
-	return fmt.Errorf("the file %s names %w (%s); remove it, with which inner images show again what they have deleted", list, ErrTooMany, how)
+	return fmt.Errorf("the file %s has %w (%s); remove it, after which inner images show deleted files again", list, ErrTooMany, how)
 }
 
 // count counts the records of a list, up to one more than left.
@@ -183,14 +185,14 @@ func count(r io.ReadSeeker, left int) (int, error) {
 	n := 0
 	for err == nil && s.Scan() {
 		if n++; n > left {
-			return n, tooMany(fmt.Sprintf("more than the %d that its container may yet have, of %d", left, Max))
+			return n, tooMany(fmt.Sprintf("more than the remaining %d of %d for its container", left, Max))
 		}
 	}
 	return n, err
 }
 
-// openList opens a folder's list; nil for what can be none. The type is that of the very
-// file which is then read: another container of the pod may be at work in the folder.
+// openList opens the list of a directory; nil if it cannot be a list. It checks the type of the
+// file that it has opened: another container of the pod may be changing the directory.
 func openList(dir *os.File) (*os.File, error) {
 	h, err := sys.Openat2(dir, list, unix.OpenHow{Flags: unix.O_PATH | unix.O_NOFOLLOW, Resolve: below})
 	if err != nil {
@@ -225,18 +227,18 @@ func remake(whiteouts *tree.Whiteouts, kind byte, in *os.File, name string) erro
 		}
 	}
 	if gone(err) || errors.Is(err, unix.EEXIST) {
-		return nil // somebody has been at work there
+		return nil // something else is there now
 	}
 	return err
 }
 
-// gone: what a list names is not there, or not what it was.
+// gone: an entry of the list does not exist, or has changed.
 func gone(err error) bool {
 	return errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ELOOP) || errors.Is(err, unix.EXDEV)
 }
 
-// there tells whether something is a whiteout.
-func there(in *os.File, name string) bool {
+// hasWhiteout reports whether name is a whiteout.
+func hasWhiteout(in *os.File, name string) bool {
 	var st unix.Stat_t
 	err := unix.Fstatat(int(in.Fd()), name, &st, unix.AT_SYMLINK_NOFOLLOW)
 	return err == nil && st.Mode&unix.S_IFMT == unix.S_IFCHR && st.Rdev == 0
@@ -248,10 +250,9 @@ func opaqueAlready(dir *os.File) bool {
 	return err == nil && n == 1 && b[0] == 'y'
 }
 
-// scan returns the records of a list, without its heading; none of what is no list, and an
-// error for one that a later version wrote. A
-// record that is half is left out, and so is what a list that grows under its reader has
-// beyond maxList.
+// scan returns the records of a list without its heading; none if it is not a list, and an
+// error if a later version wrote it. It ignores an incomplete record, and what a list that
+// grows while it is read has beyond maxList.
 func scan(r io.ReadSeeker) (*bufio.Scanner, error) {
 	if _, err := r.Seek(0, io.SeekStart); err != nil {
 		return nil, err
@@ -266,14 +267,14 @@ func scan(r io.ReadSeeker) (*bufio.Scanner, error) {
 	})
 	if !s.Scan() || s.Text() != heading {
 		if n, ok := laterVersion(s.Text()); ok {
-			return nil, fmt.Errorf("the file %s has the form %d, and this version reads forms up to %d; use the version that wrote it, or remove the file, with which inner images show again what they have deleted", list, n, version)
+			return nil, fmt.Errorf("the file %s has the format version %d, but this version only reads up to %d; use the version that wrote it, or remove the file, after which inner images show deleted files again", list, n, version)
 		}
 		return bufio.NewScanner(strings.NewReader("")), nil
 	}
 	return s, nil
 }
 
-// laterVersion tells whether a first record is the heading of a later form.
+// laterVersion reports whether a first record is the heading of a later form, and which.
 func laterVersion(first string) (int, bool) {
 	word, ok := strings.CutPrefix(first, title)
 	if !ok {
@@ -283,8 +284,8 @@ func laterVersion(first string) (int, bool) {
 	return n, err == nil && n > version && strconv.Itoa(n) == word
 }
 
-// each calls f with the records of a list: their folder, open, and the name in it. One that
-// names nothing is left out.
+// each calls f with the records of a list: their directory, open, and the name in it. It skips
+// records whose directory does not exist.
 func each(r io.ReadSeeker, dir *os.File, f func(kind byte, in *os.File, name string) error) error {
 	s, err := scan(r)
 	if err != nil {
@@ -313,13 +314,13 @@ func each(r io.ReadSeeker, dir *os.File, f func(kind byte, in *os.File, name str
 			inPath = path.Dir(p)
 		}
 		if err := f(kind, in, path.Base(p)); err != nil {
-			return &os.PathError{Op: "inner overlay's mark", Path: p, Err: err}
+			return &os.PathError{Op: "restore mark", Path: p, Err: err}
 		}
 	}
 	return nil
 }
 
-// writer writes a list beside its place, from the first record on.
+// writer writes a list under a temporary name, starting with the first record.
 type writer struct {
 	dir  *os.File
 	f    *os.File
@@ -332,12 +333,12 @@ const unfinished = list + ".new"
 
 func (w *writer) add(kind byte, p string) error {
 	if len(p) >= unix.PathMax {
-		return nil // no archive has it, and no path leads there
+		return nil // an archive cannot hold it, and no path leads there
 	}
 	w.left--
-	// Half, so that a list which was written fits, whatever comes to it in the writing.
+	// Half, so that a list still fits when entries are added while it is written.
 	if w.n += len(p) + 2; w.n > maxList/2 || w.left < 0 {
-		return fmt.Errorf("%w, more than %d or paths of more than %d bytes", ErrTooMany, Max, maxList/2)
+		return fmt.Errorf("%w: more than %d, or paths of more than %d bytes", ErrTooMany, Max, maxList/2)
 	}
 	if w.f == nil {
 		if err := unix.Unlinkat(int(w.dir.Fd()), unfinished, 0); err != nil && !errors.Is(err, unix.ENOENT) {
@@ -358,7 +359,7 @@ func (w *writer) add(kind byte, p string) error {
 	return err
 }
 
-// finish puts the list in its place, whole and on the disk.
+// finish puts the complete list in its place, on disk.
 func (w *writer) finish() error {
 	err := w.buf.Flush()
 	if err == nil {
@@ -368,7 +369,7 @@ func (w *writer) finish() error {
 		err = unix.Renameat(int(w.dir.Fd()), unfinished, int(w.dir.Fd()), list)
 	}
 	if err != nil {
-		return fmt.Errorf("write the list of inner overlays' marks: %w", err)
+		return fmt.Errorf("write the list of marks of inner overlays: %w", err)
 	}
 	return unix.Fsync(int(w.dir.Fd()))
 }
@@ -376,6 +377,6 @@ func (w *writer) finish() error {
 func (w *writer) close() {
 	if w.f != nil {
 		w.f.Close()
-		_ = unix.Unlinkat(int(w.dir.Fd()), unfinished, 0) // there only after an error
+		_ = unix.Unlinkat(int(w.dir.Fd()), unfinished, 0) // exists only after an error
 	}
 }

@@ -73,7 +73,7 @@ func TestParkAndRestore(t *testing.T) {
 	dir := folder(t)
 	before := shown(t, dir)
 	for range 2 { // a second one parks what is parked
-		if err := Park(t.Context(), dir, ptr(Max)); err != nil {
+		if err := Stash(t.Context(), dir, ptr(Max)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -101,7 +101,7 @@ func TestParkNothing(t *testing.T) {
 		}
 	}
 	before := shown(t, dir)
-	if err := Park(t.Context(), dir, ptr(Max)); err != nil {
+	if err := Stash(t.Context(), dir, ptr(Max)); err != nil {
 		t.Fatal(err)
 	}
 	if got := shown(t, dir); got != before {
@@ -115,13 +115,13 @@ func TestParkInterrupted(t *testing.T) {
 	cancel()
 	for name, park := range map[string]func(dir *os.File) error{
 		"by its context": func(dir *os.File) error {
-			if err := Park(gone, dir, ptr(Max)); !errors.Is(err, context.Canceled) {
+			if err := Stash(gone, dir, ptr(Max)); !errors.Is(err, context.Canceled) {
 				return err
 			}
 			return nil
 		},
 		"before a whiteout is removed": func(dir *os.File) error {
-			if err := Park(t.Context(), dir, ptr(Max)); err != nil {
+			if err := Stash(t.Context(), dir, ptr(Max)); err != nil {
 				return err
 			}
 			return unix.Mknod(dir.Name()+"/w", unix.S_IFCHR, 0)
@@ -136,7 +136,7 @@ func TestParkInterrupted(t *testing.T) {
 			if err := park(dir); err != nil {
 				t.Fatal(err)
 			}
-			if err := Park(t.Context(), dir, ptr(Max)); err != nil {
+			if err := Stash(t.Context(), dir, ptr(Max)); err != nil {
 				t.Fatal(err)
 			}
 			if err := Restore(t.Context(), dir, ptr(Max)); err != nil {
@@ -227,14 +227,14 @@ func TestListThatGrows(t *testing.T) {
 	if err := restore(t.Context(), g, dir, ptr(Max)); !errors.Is(err, ErrTooMany) {
 		t.Errorf("while it is counted: %v", err)
 	}
-	if there(dir, "new") {
+	if hasWhiteout(dir, "new") {
 		t.Error("something was made of a list that is too long")
 	}
 	g = &growing{head: heading + "\x00wnew\x00", more: "wother\x00", after: 2}
 	if err := restore(t.Context(), g, dir, ptr(Max)); !errors.Is(err, ErrTooMany) {
 		t.Errorf("after it was counted: %v", err)
 	}
-	if !there(dir, "new") || there(dir, "other") {
+	if !hasWhiteout(dir, "new") || hasWhiteout(dir, "other") {
 		t.Error("not just what was counted was made")
 	}
 }
@@ -263,7 +263,7 @@ func TestListTooLong(t *testing.T) {
 			left := Max
 			for what, f := range map[string]func() error{
 				"Restore": func() error { return Restore(t.Context(), dir, &left) },
-				"Park":    func() error { return Park(t.Context(), dir, &left) },
+				"Park":    func() error { return Stash(t.Context(), dir, &left) },
 			} {
 				if err := f(); !errors.Is(err, ErrTooMany) || !strings.Contains(err.Error(), list) {
 					t.Errorf("%s: %v", what, err)
@@ -285,10 +285,10 @@ func TestBoundsTogether(t *testing.T) {
 	left := 3
 	first, second := folder(t), folder(t)
 	before := shown(t, second)
-	if err := Park(t.Context(), first, &left); err != nil || left != 0 {
+	if err := Stash(t.Context(), first, &left); err != nil || left != 0 {
 		t.Fatalf("%v, %d are left", err, left)
 	}
-	if err := Park(t.Context(), second, &left); !errors.Is(err, ErrTooMany) {
+	if err := Stash(t.Context(), second, &left); !errors.Is(err, ErrTooMany) {
 		t.Errorf("the second folder: %v", err)
 	}
 	if got := shown(t, second); got != before {
@@ -308,7 +308,7 @@ func TestBoundsTogether(t *testing.T) {
 func TestRestoreInterrupted(t *testing.T) {
 	dir := folder(t)
 	before := shown(t, dir)
-	if err := Park(t.Context(), dir, ptr(Max)); err != nil {
+	if err := Stash(t.Context(), dir, ptr(Max)); err != nil {
 		t.Fatal(err)
 	}
 	gone, cancel := context.WithCancelCause(t.Context())
@@ -361,7 +361,7 @@ func TestOneInode(t *testing.T) {
 	if err := errors.Join(w.Make(dir, "x"), os.Remove(dir.Name()+"/x"), w.Make(dir, "y"), w.Make(dir, "z")); err != nil {
 		t.Error(err)
 	}
-	if !there(dir, "y") || !there(dir, "z") {
+	if !hasWhiteout(dir, "y") || !hasWhiteout(dir, "z") {
 		t.Error("after the removal of the first one none was made")
 	}
 	if err := w.Make(dir, "z"); !errors.Is(err, unix.EEXIST) {
@@ -394,14 +394,14 @@ func TestParkDeep(t *testing.T) {
 	unix.Close(at)
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
-	if err := Park(t.Context(), dir, ptr(Max)); err != nil {
+	if err := Stash(t.Context(), dir, ptr(Max)); err != nil {
 		t.Fatal(err)
 	}
 	runtime.ReadMemStats(&after)
 	if taken := after.TotalAlloc - before.TotalAlloc; taken > 8<<20 {
 		t.Errorf("names of %d MiB were built", taken>>20)
 	}
-	if there(dir, "deep") || there(dir, strings.Repeat(name+"/", 15)+"deep") {
+	if hasWhiteout(dir, "deep") || hasWhiteout(dir, strings.Repeat(name+"/", 15)+"deep") {
 		t.Error("what has a name was not parked")
 	}
 }
