@@ -11,12 +11,12 @@ import (
 	"golang.org/x/sys/unix"
 
 	"sysbox/runtime/cgroup"
+	"sysbox/runtime/fsutil"
 	"sysbox/runtime/hooks"
 	"sysbox/runtime/kill"
 	"sysbox/runtime/mirror"
 	"sysbox/runtime/rootfs"
 	"sysbox/runtime/state"
-	"sysbox/runtime/tree"
 	"sysbox/uidmap"
 )
 
@@ -144,7 +144,7 @@ func undoRecord(ctx context.Context, log *slog.Logger, r *state.Record, d state.
 			if r.Storage == "" {
 				return nil
 			}
-			if err := tree.RemoveAll(ctx, nil, r.Storage); err != nil {
+			if err := fsutil.RemoveAll(ctx, nil, r.Storage); err != nil {
 				return fmt.Errorf("remove the storage folders: %w", err)
 			}
 			os.Remove(filepath.Dir(r.Storage)) // the namespace's, while it is empty

@@ -13,9 +13,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"sysbox/runtime/fsutil"
 	"sysbox/runtime/state"
 	"sysbox/runtime/sys"
-	"sysbox/runtime/tree"
 	"sysbox/uidmap"
 )
 
@@ -123,7 +123,7 @@ func reclaimStorage(ctx context.Context, known []state.Dirs, dir string) (bool, 
 	if recorded() { // made meanwhile, by a Create that waits for the lock
 		return false, nil
 	}
-	if err := tree.RemoveAll(ctx, nil, dir); err != nil {
+	if err := fsutil.RemoveAll(ctx, nil, dir); err != nil {
 		return false, err
 	}
 	os.Remove(filepath.Dir(dir)) // the namespace's, while it is empty

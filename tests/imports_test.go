@@ -43,7 +43,7 @@ var layers = []struct {
 		"github.com/opencontainers/runtime-spec/", "golang.org/x/sys/unix",
 		"github.com/coreos/go-systemd/v22/dbus", "github.com/godbus/dbus/v5",
 	}},
-	{"runtime/rootfs", []string{"runtime/fill", "runtime/plan", "runtime/sys", "runtime/tree", "runtime/whiteout", "uidmap"}, []string{"golang.org/x/sys/unix"}},
+	{"runtime/rootfs", []string{"runtime/fill", "runtime/plan", "runtime/sys", "runtime/fsutil", "runtime/whiteout", "uidmap"}, []string{"golang.org/x/sys/unix"}},
 	{"runtime/program", []string{"runtime/sys", "runtime/syscalls"}, []string{"golang.org/x/sys/unix"}},
 	{"runtime/sys", nil, []string{"golang.org/x/sys/unix"}},
 	{"uidmap", []string{"runtime/sys"}, []string{"golang.org/x/sys/unix"}},

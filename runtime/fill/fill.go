@@ -8,7 +8,7 @@
 // programs of system calls (package program).
 //
 // What does not belong here: which directories are filled, and where they are (package mount);
-// how files are copied (package tree) and marks are restored (package whiteout).
+// how files are copied (package fsutil) and marks are restored (package whiteout).
 package fill
 
 import (
@@ -20,8 +20,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"sysbox/runtime/fsutil"
 	"sysbox/runtime/program"
-	"sysbox/runtime/tree"
 	"sysbox/runtime/whiteout"
 )
 
@@ -48,11 +48,11 @@ type Filler struct {
 
 // remaining is what may still be copied for a container.
 type remaining struct {
-	tree.Budget
+	fsutil.Budget
 	Marks int // records of whiteout lists
 }
 
-// Copy is [tree.Copy], with a bound of 1,000,000 files and 64 GiB for all calls together. An
+// Copy is [fsutil.Copy], with a bound of 1,000,000 files and 64 GiB for all calls together. An
 // error comes from another process: it has only a text and an errno.
 func (f *Filler) Copy(ctx context.Context, from, to *os.File) error {
 	return f.run(ctx, jobCopy, from, to)
@@ -73,7 +73,7 @@ func (f *Filler) run(ctx context.Context, job string, from, to *os.File) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	budget := remaining{tree.Budget{Files: maxFiles - f.used.Files, Bytes: maxBytes - f.used.Bytes}, whiteout.Max - f.used.Marks}
+	budget := remaining{fsutil.Budget{Files: maxFiles - f.used.Files, Bytes: maxBytes - f.used.Bytes}, whiteout.Max - f.used.Marks}
 	text, status, err := f.process(ctx, request{job, os.Getpid(), f.UID, f.GID, budget}, from, to)
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
@@ -85,7 +85,7 @@ func (f *Filler) run(ctx context.Context, job string, from, to *os.File) error {
 	if json.Unmarshal(text, &a) != nil {
 		return endedEarly(status)
 	}
-	f.used = remaining{tree.Budget{Files: maxFiles - a.Remaining.Files, Bytes: maxBytes - a.Remaining.Bytes}, whiteout.Max - a.Remaining.Marks}
+	f.used = remaining{fsutil.Budget{Files: maxFiles - a.Remaining.Files, Bytes: maxBytes - a.Remaining.Bytes}, whiteout.Max - a.Remaining.Marks}
 	if a.TooLarge {
 		return fmt.Errorf("%s (for one container, %d files and %d GiB); make the image smaller there, or mount a volume in its place", a.Error, maxFiles, maxBytes>>30)
 	}

@@ -8,8 +8,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"sysbox/runtime/fsutil"
 	"sysbox/runtime/sys"
-	"sysbox/runtime/tree"
 	"sysbox/runtime/whiteout"
 	"sysbox/tests/leak"
 )
@@ -55,8 +55,8 @@ func folder(t *testing.T, names ...string) *os.File {
 // that says what to do.
 func TestBounds(t *testing.T) {
 	for name, used := range map[string]remaining{
-		"files": {Budget: tree.Budget{Files: maxFiles - 3}},
-		"bytes": {Budget: tree.Budget{Bytes: maxBytes - 3}},
+		"files": {Budget: fsutil.Budget{Files: maxFiles - 3}},
+		"bytes": {Budget: fsutil.Budget{Bytes: maxBytes - 3}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := filler()
@@ -82,7 +82,7 @@ func TestBounds(t *testing.T) {
 			t.Skip("makes whiteouts, which takes root")
 		}
 		n := whiteout.Max
-		if err := whiteout.Park(t.Context(), dir, &n); err != nil {
+		if err := whiteout.Stash(t.Context(), dir, &n); err != nil {
 			t.Fatal(err)
 		}
 		err := on(t, func() error { return f.Restore(t.Context(), dir) })

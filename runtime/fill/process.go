@@ -12,9 +12,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"sysbox/runtime/fsutil"
 	"sysbox/runtime/program"
 	"sysbox/runtime/sys"
-	"sysbox/runtime/tree"
 	"sysbox/runtime/whiteout"
 )
 
@@ -38,7 +38,7 @@ type request struct {
 type result struct {
 	Error     string        `json:",omitempty"`
 	Errno     syscall.Errno `json:",omitempty"`
-	TooLarge  bool          `json:",omitempty"` // the error is tree.ErrBudget
+	TooLarge  bool          `json:",omitempty"` // the error is fsutil.ErrBudget
 	Remaining remaining
 }
 
@@ -161,7 +161,7 @@ func Main(args []string) (status int, mine bool) {
 	})
 	a := result{Remaining: r.Remaining}
 	if err != nil {
-		a.Error, a.TooLarge = err.Error(), errors.Is(err, tree.ErrBudget)
+		a.Error, a.TooLarge = err.Error(), errors.Is(err, fsutil.ErrBudget)
 		errors.As(err, &a.Errno)
 	}
 	text, err := json.Marshal(a)
@@ -177,7 +177,7 @@ func Main(args []string) (status int, mine bool) {
 func (r *request) do(from, to *os.File) error {
 	switch r.Job {
 	case jobCopy:
-		return tree.Copy(from, to, &r.Remaining.Budget)
+		return fsutil.Copy(from, to, &r.Remaining.Budget)
 	case jobRestore:
 		return whiteout.Restore(context.Background(), to, &r.Remaining.Marks)
 	}

@@ -13,8 +13,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"sysbox/runtime/fill"
+	"sysbox/runtime/fsutil"
 	"sysbox/runtime/sys"
-	"sysbox/runtime/tree"
 	"sysbox/runtime/whiteout"
 )
 
@@ -274,10 +274,10 @@ func (u *Layer) copyLower(ctx context.Context, at *os.File, below string) error 
 		return err
 	}
 	defer work.Close()
-	if err := tree.RemoveAll(ctx, work, stage); err != nil { // a crash has left it
+	if err := fsutil.RemoveAll(ctx, work, stage); err != nil { // a crash has left it
 		return err
 	}
-	defer tree.RemoveAll(context.WithoutCancel(ctx), work, stage) //nolint:errcheck // the next one does, and it goes with the snapshot
+	defer fsutil.RemoveAll(context.WithoutCancel(ctx), work, stage) //nolint:errcheck // the next one does, and it goes with the snapshot
 	if err := u.copyTo(ctx, at, work); err != nil {
 		return err
 	}

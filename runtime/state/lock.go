@@ -10,8 +10,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"sysbox/runtime/fsutil"
 	"sysbox/runtime/sys"
-	"sysbox/runtime/tree"
 )
 
 // Lock waits until nobody else removes the container of the record name; fs.ErrNotExist if
@@ -66,7 +66,7 @@ func NewStorage(ctx context.Context, dir string) (unlock func(), err error) {
 		if err != nil {
 			return nil, err
 		}
-		err = tree.RemoveAll(ctx, nil, dir)
+		err = fsutil.RemoveAll(ctx, nil, dir)
 		unlock()
 		if err != nil {
 			return nil, err

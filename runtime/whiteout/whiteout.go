@@ -32,8 +32,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"sysbox/runtime/fsutil"
 	"sysbox/runtime/sys"
-	"sysbox/runtime/tree"
 )
 
 const (
@@ -80,7 +80,7 @@ func Stash(ctx context.Context, dir *os.File, left *int) error {
 	w := writer{dir: dir, left: *left}
 	defer w.close()
 	var seen *os.File
-	err := tree.Walk(dir, func(in *os.File, entries []os.DirEntry, path func(string) string) error {
+	err := fsutil.Walk(dir, func(in *os.File, entries []os.DirEntry, path func(string) string) error {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
@@ -160,7 +160,7 @@ func restore(ctx context.Context, f io.ReadSeeker, dir *os.File, left *int) erro
 		return err
 	}
 	*left -= n
-	var whiteouts tree.Whiteouts
+	var whiteouts fsutil.Whiteouts
 	defer whiteouts.Close()
 	return each(f, dir, func(kind byte, in *os.File, name string) error {
 		if ctx.Err() != nil {
@@ -212,7 +212,7 @@ func openList(dir *os.File) (*os.File, error) {
 	return os.OpenFile(fmt.Sprintf("/proc/thread-self/fd/%d", h.Fd()), os.O_RDONLY|unix.O_NONBLOCK, 0)
 }
 
-func remake(whiteouts *tree.Whiteouts, kind byte, in *os.File, name string) error {
+func remake(whiteouts *fsutil.Whiteouts, kind byte, in *os.File, name string) error {
 	var err error
 	switch kind {
 	case isWhiteout:

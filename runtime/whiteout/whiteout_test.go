@@ -15,7 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"sysbox/runtime/tree"
+	"sysbox/runtime/fsutil"
 )
 
 // folder is a folder with whiteouts, opaque folders and other things in it.
@@ -356,7 +356,7 @@ func TestOneInode(t *testing.T) {
 	if len(files) > many/10 {
 		t.Errorf("%d whiteouts are %d files", many, len(files))
 	}
-	var w tree.Whiteouts
+	var w fsutil.Whiteouts
 	defer w.Close()
 	if err := errors.Join(w.Make(dir, "x"), os.Remove(dir.Name()+"/x"), w.Make(dir, "y"), w.Make(dir, "z")); err != nil {
 		t.Error(err)

@@ -20,8 +20,8 @@ import (
 
 	"sysbox/runtime"
 	"sysbox/runtime/config"
+	"sysbox/runtime/fsutil"
 	"sysbox/runtime/state"
-	"sysbox/runtime/tree"
 	"sysbox/uidmap"
 )
 
@@ -50,7 +50,7 @@ func try(ctx context.Context, log *slog.Logger, cfg *config.Config) (err error) 
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), trialDeadline)
 		defer cancel()
 		// A chowned tree keeps its journal until Revert.
-		err = errors.Join(err, tree.RemoveAll(ctx, nil, dir), uidmap.Revert(cfg.Dirs().Journals(), upper))
+		err = errors.Join(err, fsutil.RemoveAll(ctx, nil, dir), uidmap.Revert(cfg.Dirs().Journals(), upper))
 	}()
 	for _, d := range []string{"lower", "upper", "work", "bundle/rootfs"} {
 		if err := os.MkdirAll(filepath.Join(dir, d), 0o755); err != nil {
@@ -128,7 +128,7 @@ func trialDir(ctx context.Context, parent string) (dir string, unlock func(), er
 		if err != nil {
 			continue // its trial is running, or it is gone
 		}
-		err = tree.RemoveAll(ctx, nil, name)
+		err = fsutil.RemoveAll(ctx, nil, name)
 		unlock()
 		if err != nil {
 			return "", nil, err

@@ -1,4 +1,4 @@
-package tree
+package fsutil
 
 import (
 	"errors"
@@ -12,15 +12,15 @@ import (
 	"sysbox/runtime/sys"
 )
 
-// Walk calls f with each folder of a tree, root itself first, and with what is in
-// it, in parts of some hundred entries. path makes the folder's path below root,
-// "" for root, or the path of what has a name there.
+// Walk calls f with each directory of a tree, root itself first, and with its entries, in parts
+// of some hundred. path returns the path of the directory below root, "" for root, or the path
+// of an entry.
 //
-// One folder is open at a time; that above it is found by "..", and compared. Folders
-// whose path is longer than a path can be are left out: nobody can name what is in them,
-// and to build the names would take time by the square of the depth.
+// One directory is open at a time; Walk finds its parent by ".." and compares it. It skips
+// directories whose path is longer than the limit for a path: the content cannot be named, and
+// building the names would take quadratic time.
 func Walk(root *os.File, f func(dir *os.File, entries []os.DirEntry, path func(name string) string) error) error {
-	w := walker{f: f, most: maxPending}
+	w := walker{f: f, limit: maxPending}
 	return w.walk(root)
 }
 
@@ -44,7 +44,7 @@ func (w *walker) walk(root *os.File) error {
 		}
 		sub, err := w.open(dir, next)
 		if next != ".." && (errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EXDEV)) {
-			continue // removed meanwhile; a mount
+			continue // removed meanwhile, or a mount
 		}
 		if err != nil {
 			return err
@@ -64,30 +64,30 @@ func (w *walker) walk(root *os.File) error {
 	}
 }
 
-var errMoved = errors.New("somebody moves folders there")
+var errMoved = errors.New("directories were moved during the walk")
 
-// maxPending bounds the names of folders that are yet to be visited, in bytes.
+// maxPending bounds the names of directories still to be visited, in bytes.
 const maxPending = 64 << 20
 
-// perName is what a name costs besides its bytes.
+// perName is what a name costs in addition to its bytes.
 const perName = 32
 
 type walker struct {
 	f       func(*os.File, []os.DirEntry, func(string) string) error
-	way     []level // from root to the open folder
+	way     []level // from root to the open directory
 	pending int     // bytes of names in way
-	most    int     // what pending may be
+	limit   int     // what pending may be
 }
 
 type level struct {
 	id     file
 	name   string
-	length int      // of the folder's path, with a slash behind
-	below  []string // folders that are yet to be visited
+	length int      // of the path with a trailing slash
+	below  []string // directories still to be visited
 }
 
 func (w *walker) open(at *os.File, name string) (*os.File, error) {
-	// Up, the root of the walk is never left, as it has no way above it.
+	// The walk never leaves root upwards, since way is empty there.
 	return sys.Openat2(at, name, unix.OpenHow{
 		Flags:   unix.O_RDONLY | unix.O_DIRECTORY | unix.O_NOFOLLOW,
 		Resolve: unix.RESOLVE_NO_XDEV | unix.RESOLVE_NO_MAGICLINKS,
@@ -115,8 +115,8 @@ func (w *walker) enter(dir *os.File, name string) error {
 				continue
 			}
 			top.below = append(top.below, e.Name())
-			if w.pending += len(e.Name()) + perName; w.pending > w.most {
-				return fmt.Errorf("more than %d bytes of names of folders side by side", w.most)
+			if w.pending += len(e.Name()) + perName; w.pending > w.limit {
+				return fmt.Errorf("a directory has subdirectories with more than %d bytes of names", w.limit)
 			}
 		}
 		if err == io.EOF {

@@ -1,4 +1,4 @@
-package tree
+package fsutil
 
 import (
 	"os"
@@ -24,7 +24,7 @@ func TestWalkWide(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer root.Close()
-		w := walker{most: 100 * (perName + 2), f: func(_ *os.File, entries []os.DirEntry, _ func(string) string) error {
+		w := walker{limit: 100 * (perName + 2), f: func(_ *os.File, entries []os.DirEntry, _ func(string) string) error {
 			folders += len(entries)
 			return nil
 		}}
@@ -38,7 +38,7 @@ func TestWalkWide(t *testing.T) {
 		t.Errorf("%d folders, %v", n, err)
 	}
 	more(60, "Ab/x")
-	if _, err := walk(); err == nil || !strings.Contains(err.Error(), "side by side") {
+	if _, err := walk(); err == nil || !strings.Contains(err.Error(), "subdirectories with more than") {
 		t.Errorf("error %v", err)
 	}
 }

@@ -1,4 +1,4 @@
-package tree
+package fsutil
 
 import (
 	"errors"
@@ -71,7 +71,7 @@ func TestCopyLinks(t *testing.T) {
 	if _, err := from.Seek(0, 0); err != nil {
 		t.Fatal(err)
 	}
-	c := copier{links: map[file]link{}, most: 10 * (perLink + 4), left: plenty()}
+	c := copier{links: map[file]link{}, limit: 10 * (perLink + 4), left: plenty()}
 	if err := c.copy(from, to2); err == nil || !strings.Contains(err.Error(), "files with several names") {
 		t.Errorf("error %v", err)
 	}

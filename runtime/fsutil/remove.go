@@ -1,4 +1,4 @@
-package tree
+package fsutil
 
 import (
 	"context"
@@ -10,18 +10,19 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// RemoveAll removes a folder with all that is in it, below the folder dir (nil: an
-// absolute path); that there is none is no error.
+// RemoveAll removes a directory with all its content, below the directory dir (nil: name is an
+// absolute path). A directory that does not exist is not an error.
 //
-// What is in it was a container's: folders can be nested deeper than this process can
-// have files open, and paths be longer than any that can be opened. os.RemoveAll keeps
-// a file and a buffer for each level. This has one folder open at a time and remembers
-// sixteen bytes for each.
+// The content comes from a container: directories can be nested deeper than the number of files
+// that this process can open, and paths can be longer than any that can be opened. os.RemoveAll
+// keeps a file and a buffer for each level. RemoveAll has one directory open at a time, and
+// remembers sixteen bytes for each level.
 //
-// It ends early with ctx: how much there is a container has decided. Another call goes on.
+// It returns early if ctx ends, since the container decides how much there is. Another call
+// continues.
 //
-// Two delete actions may remove the same folder: what goes missing under one's hands is the
-// other's doing, and one looks again.
+// Two delete actions may remove the same directory. If a file vanishes meanwhile, the other
+// has removed it, and RemoveAll looks again.
 func RemoveAll(ctx context.Context, dir *os.File, name string) error {
 	in := unix.AT_FDCWD
 	if dir != nil {
@@ -32,11 +33,11 @@ func RemoveAll(ctx context.Context, dir *os.File, name string) error {
 			return err
 		}
 	}
-	return fmt.Errorf("remove %s: somebody else does, and makes it anew", name)
+	return fmt.Errorf("remove %s: another process keeps creating it", name)
 }
 
 func removeAll(ctx context.Context, in int, name string) error {
-	at, err := openFolder(in, name)
+	at, err := openDir(in, name)
 	if err == unix.ENOENT {
 		return nil
 	}
@@ -45,7 +46,7 @@ func removeAll(ctx context.Context, in int, name string) error {
 	}
 	defer func() { unix.Close(at) }()
 	id, err := fileOf(at)
-	way := []file{id} // from the folder to at
+	way := []file{id} // the directories from root to at
 	for err == nil {
 		var sub int
 		if sub, err = thin(ctx, at); err != nil {
@@ -62,13 +63,13 @@ func removeAll(ctx context.Context, in int, name string) error {
 		if len(way) == 1 {
 			break
 		}
-		if sub, err = openFolder(at, ".."); err != nil {
+		if sub, err = openDir(at, ".."); err != nil {
 			break
 		}
 		unix.Close(at)
 		at = sub
 		way = way[:len(way)-1]
-		// Another container may have been given one of the folders, and move it.
+		// Another container may have access to one of the directories, and move it.
 		if id, err = fileOf(at); err == nil && id != way[len(way)-1] {
 			err = errMoved
 		}
@@ -82,19 +83,19 @@ func removeAll(ctx context.Context, in int, name string) error {
 	return nil
 }
 
-// thin removes what is in a folder until it comes upon a folder that is not empty, which
-// it opens; -1 if there is none, and the folder is empty.
+// thin removes the content of a directory until it finds a directory that is not empty, which
+// it opens; -1 if there is none, and the directory is empty.
 func thin(ctx context.Context, at int) (int, error) {
 	for {
-		own, err := openFolder(at, ".")
+		own, err := openDir(at, ".")
 		if err != nil {
 			return -1, err
 		}
-		sub, removed, err := thinOnce(ctx, os.NewFile(uintptr(own), "folder"))
+		sub, removed, err := thinOnce(ctx, os.NewFile(uintptr(own), "directory"))
 		if err != nil || sub >= 0 || !removed {
 			return sub, err
 		}
-		// Removing may have changed the order, and hidden something.
+		// The removals may have changed the order and hidden an entry.
 	}
 }
 
@@ -112,7 +113,7 @@ func thinOnce(ctx context.Context, dir *os.File) (sub int, removed bool, err err
 				err = unix.Unlinkat(at, name, unix.AT_REMOVEDIR)
 			}
 			if err == unix.ENOTEMPTY || err == unix.EEXIST {
-				sub, err = openFolder(at, name)
+				sub, err = openDir(at, name)
 				return sub, removed, err
 			}
 			if err != nil && err != unix.ENOENT {
@@ -129,7 +130,7 @@ func thinOnce(ctx context.Context, dir *os.File) (sub int, removed bool, err err
 	}
 }
 
-func openFolder(at int, name string) (int, error) {
+func openDir(at int, name string) (int, error) {
 	for {
 		fd, err := unix.Openat(at, name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 		if err != unix.EINTR {
@@ -138,7 +139,7 @@ func openFolder(at int, name string) (int, error) {
 	}
 }
 
-// file is a file's identity.
+// file identifies a file.
 type file struct{ dev, ino uint64 }
 
 func fileOf(fd int) (file, error) {

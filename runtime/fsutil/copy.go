@@ -1,10 +1,10 @@
-// Package tree copies, walks and removes trees of files that a container has
-// made, on the host: no symbolic link is followed, no other mount entered, and
-// depth or number of files cost neither open files nor memory without bound.
+// Package fsutil copies, walks and removes trees of files that a container has
+// made, on the host. It does not follow symbolic links or enter other mounts, and the
+// depth and the number of files cost neither open files nor memory without bound.
 //
-// What does not belong here: owners and id mappings, which are package uidmap's,
-// and what the files mean.
-package tree
+// What does not belong here: owners and id mappings (package uidmap), and what the
+// files mean.
+package fsutil
 
 import (
 	"errors"
@@ -19,15 +19,15 @@ import (
 	"sysbox/runtime/sys"
 )
 
-// Copy copies what is in one folder into another: types, owners, modes,
-// times, extended attributes, holes, hard links within the tree. Neither side is
-// ever followed through a symbolic link, nor into another mount.
+// Copy copies the content of one directory into another: types, owners, modes, times,
+// extended attributes, holes, and hard links within the tree. On neither side does it
+// follow a symbolic link or enter another mount.
 //
-// The tree may be a container's work, of an earlier life of its root. Two files are open
-// for each level, so folders whose paths are longer than a path can be are an error. What is
-// copied is taken from the budget, and more than that is an error.
+// The tree may come from a container, in an earlier life of its root. Two files are open for
+// each level, so directories with paths longer than the limit for a path are an error. Copy
+// subtracts what it copies from the budget, and fails if that is exceeded.
 func Copy(from, to *os.File, left *Budget) error {
-	c := copier{links: map[file]link{}, most: maxLinks, left: left}
+	c := copier{links: map[file]link{}, limit: maxLinks, left: left}
 	return c.copy(from, to)
 }
 
@@ -43,25 +43,25 @@ func (c *copier) copy(from, to *os.File) error {
 	defer dst.Close()
 	c.root = dst
 	defer c.whiteouts.Close()
-	if err := c.folder(from, dst, ""); err != nil {
+	if err := c.directory(from, dst, ""); err != nil {
 		return err
 	}
 	return c.attributes(from, dst, &st)
 }
 
-// maxLinks bounds what is remembered of files with several names, in bytes.
+// maxLinks bounds the memory for files with several names, in bytes.
 const maxLinks = 64 << 20
 
-// Budget is what may yet be copied.
+// Budget is what may still be copied.
 type Budget struct {
-	Files int64 // names, folders and links included
-	Bytes int64 // of files' data, holes not included, and of attributes' values
+	Files int64 // names, including directories and links
+	Bytes int64 // file data without holes, and attribute values
 }
 
-// ErrBudget is the error of a copy that is too large.
-var ErrBudget = errors.New("it is more than is copied for one container")
+// ErrBudget is the error if a copy is too large.
+var ErrBudget = errors.New("this exceeds the limit of what is copied for one container")
 
-// takeFile and takeBytes take from the budget.
+// takeFile and takeBytes subtract from the budget.
 func (b *Budget) takeFile() error {
 	if b.Files--; b.Files < 0 {
 		return fmt.Errorf("%w: too many files", ErrBudget)
@@ -80,22 +80,22 @@ type copier struct {
 	root      *os.File
 	links     map[file]link
 	bytes     int // of the names in links
-	most      int // what bytes may be
+	limit     int // what bytes may be
 	left      *Budget
 	whiteouts Whiteouts
 }
 
-// link is a file of which not all names have been met.
+// link is a file with names that have not been found yet.
 type link struct {
-	first string // the path made for it, below root
-	left  uint64 // names
+	first string // its first path in the copy, below root
+	left  uint64 // number of names
 }
 
-// perLink is what a link costs besides its path.
+// perLink is what a link costs in addition to its path.
 const perLink = 64
 
-// met returns the path that was made for a file with several names, "" if this is the
-// first. It is forgotten with the last.
+// met returns the path in the copy of a file with several names, or "" if this is the
+// first name. It forgets the file with the last name.
 func (c *copier) met(st *unix.Stat_t, path string) (first string, err error) {
 	id := file{uint64(st.Dev), st.Ino}
 	l, ok := c.links[id]
@@ -110,19 +110,19 @@ func (c *copier) met(st *unix.Stat_t, path string) (first string, err error) {
 		delete(c.links, id)
 		return first, nil
 	}
-	if c.bytes > c.most {
-		return "", fmt.Errorf("more than %d bytes of names of files with several names", c.most)
+	if c.bytes > c.limit {
+		return "", fmt.Errorf("files with several names have more than %d bytes of names", c.limit)
 	}
 	c.links[id] = l
 	return first, nil
 }
 
-// hidden is how an overlay lists a whiteout that lies in a folder of one layer
-// alone: the name is shown, and that there is no such file. It is none of that
-// overlay's own but a file of what is copied, an overlay's in the container.
+// hidden is the mode of a whiteout in the listing of an overlay, if the directory exists in
+// one layer only: the overlay lists the name, but no such file. The whiteout belongs not to
+// that overlay but to an overlay in the container, and is a file to copy.
 const hidden = fs.ModeDevice | fs.ModeCharDevice
 
-func (c *copier) folder(from, to *os.File, prefix string) error {
+func (c *copier) directory(from, to *os.File, prefix string) error {
 	for {
 		entries, err := from.ReadDir(512)
 		for _, e := range entries {
@@ -137,7 +137,7 @@ func (c *copier) folder(from, to *os.File, prefix string) error {
 			if err != nil {
 				var inner *os.PathError
 				if errors.As(err, &inner) {
-					return err // has its path already; one for each level would be a long story
+					return err // has its path already; adding one for each level would make it too long
 				}
 				return &os.PathError{Op: "copy", Path: prefix + name, Err: err}
 			}
@@ -161,7 +161,7 @@ func (c *copier) entry(from, to *os.File, prefix, name string) error {
 	}
 	kind := st.Mode & unix.S_IFMT
 	if kind == unix.S_IFSOCK {
-		return nil // nobody can be listening on it
+		return nil // no process can be listening on it
 	}
 	if st.Nlink > 1 && kind != unix.S_IFDIR {
 		first, err := c.met(&st, prefix+name)
@@ -211,7 +211,7 @@ func (c *copier) content(from, to *os.File, prefix, name string, st *unix.Stat_t
 			return err
 		}
 		defer dst.Close()
-		if err := c.folder(src, dst, prefix+name+"/"); err != nil {
+		if err := c.directory(src, dst, prefix+name+"/"); err != nil {
 			return err
 		}
 		return c.attributes(src, dst, st)
@@ -227,15 +227,15 @@ func (c *copier) content(from, to *os.File, prefix, name string, st *unix.Stat_t
 	return c.attributes(src, dst, st)
 }
 
-// copyData copies a file's data, and leaves its holes out: a sparse file of terabytes
-// costs its maker nothing.
+// copyData copies the data of a file without its holes: a sparse file of terabytes costs
+// the container nothing.
 func copyData(src, dst *os.File, size int64, left *Budget) error {
 	if err := dst.Truncate(size); err != nil {
 		return err
 	}
 	for end := int64(0); end < size; {
 		start, err := src.Seek(end, unix.SEEK_DATA)
-		if errors.Is(err, unix.ENXIO) { // nothing but a hole is left
+		if errors.Is(err, unix.ENXIO) { // only a hole follows
 			return nil
 		}
 		if err == nil {
@@ -260,8 +260,8 @@ func copyData(src, dst *os.File, size int64, left *Budget) error {
 	return nil
 }
 
-// attributes come last: chown clears set-user-id bits and capabilities, and a
-// write changes times.
+// attributes are set last: chown clears set-user-id bits and capabilities, and a write
+// changes times.
 func (c *copier) attributes(src, dst *os.File, st *unix.Stat_t) error {
 	if err := unix.Fchown(int(dst.Fd()), int(st.Uid), int(st.Gid)); err != nil {
 		return err
@@ -275,9 +275,9 @@ func (c *copier) attributes(src, dst *os.File, st *unix.Stat_t) error {
 	return unix.UtimesNanoAt(int(dst.Fd()), "", []unix.Timespec{st.Atim, st.Mtim}, unix.AT_EMPTY_PATH)
 }
 
-// notCopied begins the names of an overlay's own marks. Those of the layers are hidden in
-// the overlay, but an image can have it show others (Documentation/filesystems/overlayfs.rst,
-// "Nesting overlayfs mounts"), which would be marks where they are copied to.
+// notCopied is the prefix of the marks of an overlay. The overlay hides the marks of its own
+// layers, but an image can make it show others (Documentation/filesystems/overlayfs.rst,
+// "Nesting overlayfs mounts"), which would become marks where they are copied to.
 const notCopied = "trusted.overlay."
 
 func copyXattrs(src, dst *os.File, left *Budget) error {
