@@ -1,12 +1,12 @@
-// Package feature tells what the running kernel can do, by doing it: a version
-// number says nothing of backports, configurations, sandboxes and sysctls.
+// Package feature finds out what the running kernel supports by trying it: a version
+// number says nothing about backports, configurations, sandboxes and sysctls.
 //
-// Probes are values with the version that should have them, so that one list
-// serves the command check, the tests and whoever asks why a container does not start. A
+// Probes are values with the version that should support the feature, so that one list
+// serves the command check, the tests and the error of a container that does not start. A
 // probe leaves nothing behind, and needs root.
 //
-// What does not belong here: deciding what to do about it. Package plan takes
-// facts, and the packages that have a fallback find out by the call that fails.
+// What does not belong here: deciding what to do about a missing feature. Package plan takes
+// facts, and packages with a fallback use it when their call fails.
 package feature
 
 import (
@@ -17,22 +17,22 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Feature is something that a kernel has or lacks.
+// Feature is a feature of the kernel that the runtime uses.
 type Feature struct {
-	// Name is for tables, in words of the manual pages.
+	// Name is for tables, in the terms of the manual pages.
 	Name string
 	// MinKernel is the first mainline release that has it.
 	MinKernel Version
-	// Needed: no container starts without it.
+	// Needed: containers do not start without it.
 	Needed bool
 	// Hint says what happens without the feature and what the administrator can do.
 	Hint string
-	// Probe is nil if the kernel has it. The error is the failed call's: of a
-	// refusal (EPERM) as well as of a kernel that does not know the call.
+	// Probe returns nil if the kernel has the feature, otherwise the error of the call that
+	// failed, either because it was denied (EPERM) or because the kernel lacks it.
 	Probe func() error
 }
 
-// Version is a kernel's release, such as {6, 12}.
+// Version is the release of a kernel, such as {6, 12}.
 type Version struct{ Major, Minor int }
 
 // AtLeast compares releases.
@@ -42,7 +42,7 @@ func (v Version) AtLeast(o Version) bool {
 
 func (v Version) String() string { return fmt.Sprintf("%d.%d", v.Major, v.Minor) }
 
-// Kernel is the running kernel's version, uname(2).
+// Kernel returns the version of the running kernel, uname(2).
 func Kernel() (Version, error) {
 	var u unix.Utsname
 	if err := unix.Uname(&u); err != nil {
@@ -60,24 +60,24 @@ func parseVersion(release string) (Version, error) {
 	a, err1 := strconv.Atoi(major)
 	b, err2 := strconv.Atoi(rest[:end])
 	if err1 != nil || err2 != nil {
-		return Version{}, fmt.Errorf("the kernel calls its release %q, which does not begin with two numbers", release)
+		return Version{}, fmt.Errorf("the kernel release %q does not begin with two numbers", release)
 	}
 	return Version{a, b}, nil
 }
 
 // NoIDMappedOverlay is what happens without overlays over idmapped layers.
-const NoIDMappedOverlay = "each container's files are copied to its upper layer and change their owners, which takes time and room; use Linux 5.19 or newer"
+const NoIDMappedOverlay = "the files of each container are copied to its upper layer and change their owners, which takes time and disk space; use Linux 5.19 or newer"
 
-// All are the features that the runtime uses, the oldest first.
+// All lists the features that the runtime uses, oldest first.
 var All = []Feature{
 	{
 		Name: "user namespaces", MinKernel: Version{4, 15}, Needed: true,
-		Hint:  "raise the sysctl user.max_user_namespaces, use a kernel with CONFIG_USER_NS, or, where containerd is rootless, run one as the host's root",
+		Hint:  "raise the sysctl user.max_user_namespaces, use a kernel with CONFIG_USER_NS, or run containerd as root instead of rootless",
 		Probe: userNamespace,
 	},
 	{
 		Name: "fsopen, open_tree, move_mount", MinKernel: Version{5, 2}, Needed: true,
-		Hint:  "use Linux 5.2 or newer, and a seccomp profile around the runtime that knows these calls",
+		Hint:  "use Linux 5.2 or newer, and a seccomp profile around the runtime that allows these calls",
 		Probe: mountAPI,
 	},
 	{
@@ -87,7 +87,7 @@ var All = []Feature{
 	},
 	{
 		Name: "time namespaces", MinKernel: Version{5, 6},
-		Hint:  "containers see the host's uptime; use a kernel with CONFIG_TIME_NS",
+		Hint:  "containers see the uptime of the host; use a kernel with CONFIG_TIME_NS",
 		Probe: timeNamespace,
 	},
 	{
@@ -97,7 +97,7 @@ var All = []Feature{
 	},
 	{
 		Name: "clone3 into a cgroup", MinKernel: Version{5, 7}, Needed: true,
-		Hint:  "use Linux 5.7 or newer, and a seccomp profile around the runtime that lets clone3 through",
+		Hint:  "use Linux 5.7 or newer, and a seccomp profile around the runtime that allows clone3",
 		Probe: cloneIntoCgroup,
 	},
 	{
@@ -112,12 +112,12 @@ var All = []Feature{
 	},
 	{
 		Name: "recursive read-only mounts", MinKernel: Version{5, 12},
-		Hint:  "the mount option rro is refused; use Linux 5.12 or newer",
+		Hint:  "the mount option rro is rejected; use Linux 5.12 or newer",
 		Probe: recursiveReadOnly,
 	},
 	{
 		Name: "idmapped mounts where containerd keeps images", MinKernel: Version{5, 12},
-		Hint:  "the owners of each root file system are changed file by file, which takes time and room; let " + snapshots + " lie on ext4, xfs, btrfs or another file system that can be idmapped",
+		Hint:  "the owners in each root file system are changed file by file, which takes time and disk space; put " + snapshots + " on ext4, xfs, btrfs or another file system that can be idmapped",
 		Probe: func() error { return IDMappedMounts(snapshots) },
 	},
 	{
@@ -142,7 +142,7 @@ var All = []Feature{
 	},
 	{
 		Name: "memfd whose executability is sealed", MinKernel: Version{6, 3},
-		Hint:  "the runtime's memfds lack this one seal; if they are refused altogether, set the sysctl vm.memfd_noexec to 0 or 1",
+		Hint:  "the memfds of the runtime lack this one seal; if the kernel refuses them altogether, set the sysctl vm.memfd_noexec to 0 or 1",
 		Probe: memfdExec,
 	},
 	{
@@ -151,8 +151,8 @@ var All = []Feature{
 		Probe: seccompSyncWakeUp,
 	},
 	{
-		Name: "binfmt_misc of a user namespace's own", MinKernel: Version{6, 7},
-		Hint:  "programs for other processors run inside only if the host has them registered with the flag F; use Linux 6.7 or newer with CONFIG_BINFMT_MISC",
+		Name: "binfmt_misc of each user namespace", MinKernel: Version{6, 7},
+		Hint:  "programs for other processors only run inside if the host has registered them with the flag F; use Linux 6.7 or newer with CONFIG_BINFMT_MISC",
 		Probe: OwnBinfmt,
 	},
 	{
@@ -162,7 +162,7 @@ var All = []Feature{
 	},
 	{
 		Name: "open_tree_attr", MinKernel: Version{6, 15},
-		Hint:  "mounts that are idmapped already cannot be given another mapping; use Linux 6.15 or newer",
+		Hint:  "mounts that are idmapped already cannot get another mapping; use Linux 6.15 or newer",
 		Probe: openTreeAttr,
 	},
 	{
@@ -188,6 +188,5 @@ func Startable() error {
 	return nil
 }
 
-// snapshots is where containerd's snapshotters keep layers unless they are
-// configured otherwise.
+// snapshots is where containerd's snapshotters keep layers by default.
 const snapshots = "/var/lib/containerd"

@@ -13,8 +13,8 @@ import (
 	"sysbox/uidmap"
 )
 
-// shifted are the ids of the probes' user namespaces. They lie before the
-// default pool, of which a range would seem to be in use.
+// shifted are the ids of the user namespaces of probes. They lie before the default
+// pool; otherwise a range of the pool would seem to be in use.
 var shifted = uidmap.Map{{ContainerID: 0, HostID: uidmap.DefaultStart - 65536, Size: 65536}}
 
 func userNamespace() error { return withUserNS(func(*os.File) error { return nil }) }
@@ -46,7 +46,7 @@ func withTmpfs(use func(mnt *os.File) error) error {
 	return use(mnt)
 }
 
-// apart runs f on a thread with a mount namespace of its own.
+// apart runs f on a thread with its own mount namespace.
 func apart(f func() error) error {
 	return sys.Thread(func() error {
 		if err := sys.Unshare(unix.CLONE_FS | unix.CLONE_NEWNS); err != nil {
@@ -97,7 +97,7 @@ func isReadOnly(f *os.File) error {
 		return os.NewSyscallError("fstatfs", err)
 	}
 	if st.Flags&unix.ST_RDONLY == 0 {
-		return fmt.Errorf("%s was made read-only, and is not", f.Name())
+		return fmt.Errorf("%s was made read-only but is writable", f.Name())
 	}
 	return nil
 }
@@ -111,7 +111,7 @@ func mountSetattr() error {
 	})
 }
 
-// recursiveReadOnly makes one tmpfs on another read-only by the latter.
+// recursiveReadOnly makes a tmpfs on another tmpfs read-only through the latter.
 func recursiveReadOnly() error {
 	return apart(func() error {
 		if err := sys.Mount("probe", "/sys", "tmpfs", 0, ""); err != nil {
@@ -157,7 +157,7 @@ func isShifted(mnt *os.File) error {
 		return os.NewSyscallError("fstat", err)
 	}
 	if st.Uid != shifted[0].HostID || st.Gid != shifted[0].HostID {
-		return fmt.Errorf("%s was shifted by %d, and belongs to %d:%d", mnt.Name(), shifted[0].HostID, st.Uid, st.Gid)
+		return fmt.Errorf("%s was shifted by %d but belongs to %d:%d", mnt.Name(), shifted[0].HostID, st.Uid, st.Gid)
 	}
 	return nil
 }
@@ -185,13 +185,13 @@ func procPIDNamespace() error {
 	return c.SetFD("pidns", ns)
 }
 
-// withFolder lends a new folder on the file system that the absolute path dir
-// is, or would be, on.
-func withFolder(dir string, use func(dir string) error) error {
+// withDir lends a new directory on the file system of the absolute path dir, which need not
+// exist yet.
+func withDir(dir string, use func(dir string) error) error {
 	for {
 		_, err := os.Stat(dir)
 		if !errors.Is(err, fs.ErrNotExist) || dir == "/" {
-			break // MkdirTemp says what is wrong with it
+			break // MkdirTemp returns the error
 		}
 		dir = filepath.Dir(dir)
 	}
@@ -203,11 +203,11 @@ func withFolder(dir string, use func(dir string) error) error {
 	return use(d)
 }
 
-// IDMappedMounts tells whether mounts of the file system that a folder is, or
-// would be, on can shift ids. Some, such as overlay, NFS and most of FUSE, never
+// IDMappedMounts checks that mounts of the file system of a directory, which need not exist
+// yet, can shift ids. Some file systems, such as overlay, NFS and most of FUSE, never
 // can.
 func IDMappedMounts(dir string) error {
-	return withFolder(dir, func(dir string) error {
+	return withDir(dir, func(dir string) error {
 		return withUserNS(func(ns *os.File) error {
 			mnt, err := uidmap.IDMapped(dir, ns, false)
 			if err != nil {

@@ -11,7 +11,7 @@ import (
 	"sysbox/runtime/sys"
 )
 
-// layers makes an overlay's folders in dir.
+// layers makes the directories of an overlay in dir.
 func layers(dir string) (lower [2]string, upper, work string, err error) {
 	lower = [2]string{dir + "/1", dir + "/2"}
 	upper, work = dir+"/upper", dir+"/work"
@@ -21,11 +21,11 @@ func layers(dir string) (lower [2]string, upper, work string, err error) {
 	return lower, upper, work, err
 }
 
-// OverlayOfIDMapped tells whether an overlay works with layers, the upper one
-// included, that are folders on the file system of dir and are shifted in their
-// mounts. It is mounted as the runtime does, and written to.
+// OverlayOfIDMapped checks that an overlay works if its layers, including the upper
+// one, are directories on the file system of dir that are shifted in their mounts. It mounts
+// the overlay like the runtime, and writes to it.
 func OverlayOfIDMapped(dir string) error {
-	return withFolder(dir, func(dir string) error {
+	return withDir(dir, func(dir string) error {
 		lower, upper, work, err := layers(dir)
 		if err != nil {
 			return err
@@ -54,10 +54,10 @@ func OverlayOfIDMapped(dir string) error {
 	})
 }
 
-// OverlayOfFiles tells whether an overlay takes its layers as open files of
-// mounts that are attached nowhere.
+// OverlayOfFiles checks that an overlay accepts its layers as open files of detached
+// mounts.
 func OverlayOfFiles(dir string) error {
-	return withFolder(dir, func(dir string) error {
+	return withDir(dir, func(dir string) error {
 		lower, _, _, err := layers(dir)
 		if err != nil {
 			return err

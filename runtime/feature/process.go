@@ -14,9 +14,9 @@ import (
 	"sysbox/runtime/sys"
 )
 
-// pidfdPoll waits by poll for the end of a process.
+// pidfdPoll waits by poll for the exit of a process.
 func pidfdPoll() error {
-	// The program cannot end before its standard input does.
+	// The program does not exit before its standard input ends.
 	r, w, err := sys.Pipe()
 	if err != nil {
 		return err
@@ -48,7 +48,7 @@ func pidfdPoll() error {
 		return err
 	}
 	if early || !ended {
-		return fmt.Errorf("poll of a pidfd: a living process had ended is %v, an ended one is %v", early, ended)
+		return fmt.Errorf("poll of a pidfd: reported exited for a living process: %v, for an exited process: %v", early, ended)
 	}
 	return nil
 }
@@ -65,13 +65,13 @@ func timeNamespace() error {
 		}
 		after, err := os.Readlink(children)
 		if err == nil && before == after {
-			err = fmt.Errorf("unshare of the time namespace changed nothing: it is still %s", after)
+			err = fmt.Errorf("unshare of the time namespace had no effect: it is still %s", after)
 		}
 		return err
 	})
 }
 
-// OwnBinfmt makes a binfmt_misc of a user namespace's own.
+// OwnBinfmt mounts a binfmt_misc that belongs to a new user namespace.
 func OwnBinfmt() error {
 	p, err := program.Start(program.Program{
 		{Nr: unix.SYS_UNSHARE, Args: []program.Arg{program.Int(unix.CLONE_NEWUSER | unix.CLONE_NEWNS)}},
@@ -101,8 +101,8 @@ func openat2() error {
 	return f.Close()
 }
 
-// cloneIntoCgroup asks for a child in what is no cgroup: a kernel that knows
-// the flag says EBADF, one that does not E2BIG or EINVAL. No child is made.
+// cloneIntoCgroup asks for a child in a directory that is not a cgroup: a kernel that knows
+// the flag returns EBADF, others E2BIG or EINVAL. No child is made.
 func cloneIntoCgroup() error {
 	args := struct {
 		flags, pidfd, childTid, parentTid, exitSignal, stack, stackSize, tls, setTid, setTidSize, cgroup uint64
@@ -114,7 +114,7 @@ func cloneIntoCgroup() error {
 	return nil
 }
 
-// closeRange marks descriptors that do not exist.
+// closeRange marks file descriptors that do not exist.
 func closeRange() error {
 	return os.NewSyscallError("close_range", unix.CloseRange(1<<30, 1<<30, unix.CLOSE_RANGE_CLOEXEC))
 }
@@ -134,8 +134,8 @@ func memfdExec() error {
 	return nil
 }
 
-// seccompFlags tells whether the kernel knows the flags of a filter. There is
-// no filter, so EFAULT is the answer of one that does.
+// seccompFlags checks that the kernel knows the flags of a filter. There is no filter, so a
+// kernel that knows them returns EFAULT.
 func seccompFlags(fl uintptr) error {
 	_, _, e := unix.Syscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, fl, 0)
 	if e != unix.EFAULT {
@@ -144,21 +144,21 @@ func seccompFlags(fl uintptr) error {
 	return nil
 }
 
-// SeccompWaitKillable tells whether filters can have SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV
+// SeccompWaitKillable checks that filters can have SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV
 // (Linux 5.19).
 func SeccompWaitKillable() error {
 	return seccompFlags(unix.SECCOMP_FILTER_FLAG_NEW_LISTENER | unix.SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV)
 }
 
-// withListener lends the listener of a filter that lets everything through, on
-// a thread that ends after it.
+// withListener lends the listener of a filter that allows everything, on a thread that exits
+// afterwards.
 func withListener(use func(fd uintptr) error) error {
 	return sys.Thread(func() error {
 		// struct sock_filter: BPF_RET|BPF_K SECCOMP_RET_ALLOW
 		allow := []byte{0x06, 0, 0, 0, 0, 0, 0xff, 0x7f}
 		l, err := sys.Seccomp(allow, unix.SECCOMP_FILTER_FLAG_NEW_LISTENER)
 		if errors.Is(err, unix.EBUSY) {
-			return fmt.Errorf("%w: this process is under a seccomp listener already", err)
+			return fmt.Errorf("%w: this process already has a seccomp listener", err)
 		}
 		if err != nil {
 			return err
@@ -178,8 +178,8 @@ func seccompSyncWakeUp() error {
 	})
 }
 
-// seccompAddFD answers a notification that does not exist, with a file:
-// ENOENT from a kernel that knows the flag, EINVAL from one that does not.
+// seccompAddFD answers a notification that does not exist with a file: a kernel that knows the
+// flag returns ENOENT, others EINVAL.
 func seccompAddFD() error {
 	return withListener(func(fd uintptr) error {
 		// struct seccomp_notif_addfd

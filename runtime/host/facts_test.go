@@ -12,8 +12,8 @@ import (
 // check says of it.
 func TestSameWords(t *testing.T) {
 	for name, said := range map[string]string{
-		"binfmt_misc of a user namespace's own": plan.NoBinfmt,
-		"overlay over idmapped layers":          feature.NoIDMappedOverlay,
+		"binfmt_misc of each user namespace": plan.NoBinfmt,
+		"overlay over idmapped layers":       feature.NoIDMappedOverlay,
 	} {
 		found := false
 		for _, f := range feature.All {

@@ -270,7 +270,7 @@ func kernelFiles(r *rule, in Input, p *Plan) {
 }
 
 // NoBinfmt says what happens without a binfmt_misc for each user namespace.
-const NoBinfmt = "programs for other processors run inside only if the host has them registered with the flag F; use Linux 6.7 or newer with CONFIG_BINFMT_MISC"
+const NoBinfmt = "programs for other processors only run inside if the host has registered them with the flag F; use Linux 6.7 or newer with CONFIG_BINFMT_MISC"
 
 // binfmt: since Linux 6.7 each user namespace has its own interpreters.
 func binfmt(r *rule, in Input, p *Plan) {
