@@ -1,20 +1,19 @@
-// Package mirror shows a caller that has mounted a container's root itself (Docker) the
-// root that the container has.
+// Package mirror shows the root of a container to a caller that has mounted that root itself
+// (Docker).
 //
-// An overlay cannot be idmapped, so the container has a second one over the caller's
-// layers. What is written through one of two overlays over the same upper layer damages
-// the other: it has looked names up, and believes what it found. So the caller must not
-// write through its own while the container runs. A mirror is a FUSE file system that is
-// mounted over the caller's overlay. It passes each call on to the container's overlay,
-// with the ids translated: the caller sees 0 where the container does. The kernel is told
-// to keep nothing of it, neither names nor attributes nor content, as the container
-// changes them.
+// An overlay cannot be idmapped, so the container has a second overlay over the layers of
+// the caller. A write through one of two overlays over the same upper layer damages the
+// other, which has looked up names and relies on what it found. So the caller must not write
+// through its overlay while the container runs. A mirror is a FUSE file system mounted over
+// the overlay of the caller. It passes each call on to the overlay of the container and
+// translates ids: the caller sees 0 where the container does. It tells the kernel not to cache
+// names, attributes or content, since the container changes them.
 //
-// The container's own mounts are not reached: the mirror works on a mount of the root
-// alone. Every name is looked up beneath it, without following a link. The container can
-// make a call wait, by holding a lock of a file in the kernel; the caller gets ETIMEDOUT
-// then, and the thread is left behind until the container's processes end.
+// The mounts of the container are not reachable: the mirror works on a mount of the root
+// alone, and looks up every name beneath it without following a link. The container can delay
+// a call by holding a lock of a file in the kernel; then the caller gets ETIMEDOUT, and the
+// thread stays blocked until the processes of the container exit.
 //
-// What does not belong here: the decision who gets a mirror, and the making of the
-// container's root (package uidmap).
+// What does not belong here: the decision which caller gets a mirror, and the making of the
+// container's root (package rootfs).
 package mirror

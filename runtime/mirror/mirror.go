@@ -17,13 +17,13 @@ import (
 	"sysbox/uidmap"
 )
 
-// Mirror is one file system of this kind.
+// Mirror is one such file system.
 type Mirror struct {
 	uid, gid uidmap.Map
-	root     *os.File // the container's root; nil before Serve
+	root     *os.File // the root of the container; nil before Serve
 	dev      *os.File // the connection
-	mount    *os.File // the mirror's own root, by which it is unmounted
-	guard    *os.File // what Guard has mounted
+	mount    *os.File // the root of the mirror, for unmounting it
+	guard    *os.File // the mount of Guard
 	attached atomic.Bool
 
 	nodes   nodes
@@ -31,19 +31,19 @@ type Mirror struct {
 	buffers sync.Pool
 	jobs    chan *request
 	workers atomic.Int32
-	// late is how many threads are in a call whose caller has been told that it took too long.
+	// late counts threads in a call whose caller has already got ETIMEDOUT.
 	late atomic.Int32
-	// lookups are counted by the thread that reads calls.
+	// lookups is counted by the thread that reads calls.
 	lookups int
-	// shrinking: the kernel is being asked to forget names.
+	// shrinking: the kernel is asked to forget names right now.
 	shrinking atomic.Bool
 	done      chan struct{}
 }
 
-// fsType is what /proc/self/mountinfo says of a mirror.
+// fsType is the type of a mirror in /proc/self/mountinfo.
 const fsType = "fuse.sysbox"
 
-// New makes a mirror of a root with ids as uid and gid map them. [Mirror.Serve] gives it
+// New makes a mirror of a root with ids translated by uid and gid. [Mirror.Serve] gives it
 // the root, [Mirror.Attach] shows it to the caller, [Mirror.Close] ends it.
 func New(uid, gid uidmap.Map) (*Mirror, error) {
 	m := &Mirror{uid: uid, gid: gid, jobs: make(chan *request, queued), done: make(chan struct{})}
@@ -56,8 +56,8 @@ func New(uid, gid uidmap.Map) (*Mirror, error) {
 	return m, nil
 }
 
-// Serve answers calls from now on, by the root, which it takes over: a mount without
-// mounts below it.
+// Serve answers calls from the root, which it takes ownership of: a mount without mounts
+// below it.
 func (m *Mirror) Serve(root *os.File) error {
 	m.root = root
 	conn, err := m.dev.SyscallConn()
@@ -81,8 +81,8 @@ func (m *Mirror) connect() error {
 	if err := fs.SetString("source", "sysbox"); err != nil {
 		return err
 	}
-	// Nobody but the host's root may enter, as it is with the folders that the caller's
-	// mount lies in.
+	// Only root of the host may enter, as with the directories around the mount of the
+	// caller.
 	for _, o := range [][2]string{{"subtype", "sysbox"}, {"rootmode", "40000"}, {"user_id", "0"}, {"group_id", "0"}} {
 		if err := fs.SetString(o[0], o[1]); err != nil {
 			return err
@@ -101,8 +101,8 @@ func (m *Mirror) connect() error {
 	return err
 }
 
-// Attach mounts the mirror over dir. The calling thread must be in the mount namespace of
-// the caller.
+// Attach mounts the mirror over dir. The calling thread must be in the mount namespace of the
+// caller.
 func (m *Mirror) Attach(dir string) error {
 	at, err := sys.Openat2(nil, dir, unix.OpenHow{Flags: unix.O_PATH | unix.O_DIRECTORY | unix.O_NOFOLLOW})
 	if err != nil {
@@ -116,10 +116,10 @@ func (m *Mirror) Attach(dir string) error {
 	return nil
 }
 
-// Guard keeps the caller from an overlay of its own over the mirror: Docker's overlay2
-// mounts one where it has been restarted, as it takes what is no overlay for nothing. While
-// something is mounted on the folder that the kernel makes in the workdir, each further
-// overlay with that workdir is read-only. The calling thread is as for Attach.
+// Guard prevents the caller from mounting another overlay over the mirror: after a restart
+// the overlay2 driver of Docker does, since it does not see an overlay there. While something
+// is mounted on the directory that the kernel makes in the workdir, any other overlay with that
+// workdir is read-only. The calling thread must be as for Attach.
 func (m *Mirror) Guard(workdir string) error {
 	at, err := sys.Openat2(nil, path.Join(workdir, kernelsWork), unix.OpenHow{Flags: unix.O_PATH | unix.O_DIRECTORY | unix.O_NOFOLLOW})
 	if err != nil {
@@ -138,12 +138,12 @@ func (m *Mirror) Guard(workdir string) error {
 	return nil
 }
 
-// kernelsWork is what the kernel makes in an overlay's workdir.
+// kernelsWork is the directory that the kernel makes in the workdir of an overlay.
 const kernelsWork = "work"
 
-// Detach unmounts the mirror, with what the caller has mounted over it since. Calls that
-// are under way in the caller's own mount namespaces are answered on, until Close. The
-// calling thread must be in the mount namespace of Attach's.
+// Detach unmounts the mirror, together with what the caller has mounted over it since. Calls
+// that are running in mount namespaces of the caller are still answered, until Close. The
+// calling thread must be in the mount namespace of Attach.
 func (m *Mirror) Detach() error {
 	if !m.attached.CompareAndSwap(true, false) {
 		return nil
@@ -155,7 +155,7 @@ func (m *Mirror) Detach() error {
 	return errors.Join(err, detach(m.mount))
 }
 
-// detach unmounts an open mount; it may be unmounted already, by [Remove] of another process.
+// detach unmounts an open mount; [Remove] of another process may have unmounted it already.
 func detach(mount *os.File) error {
 	err := sys.Unmount(fdPath(mount), unix.MNT_DETACH)
 	if errors.Is(err, unix.EINVAL) {
@@ -164,7 +164,7 @@ func detach(mount *os.File) error {
 	return err
 }
 
-// Close detaches the mirror and ends it: who still uses it gets ENOTCONN.
+// Close detaches the mirror and ends it: processes that still use it get ENOTCONN.
 func (m *Mirror) Close() error {
 	err := m.Detach()
 	select {
@@ -182,9 +182,9 @@ func (m *Mirror) Close() error {
 	return err
 }
 
-// Remove unmounts from dir what a mirror has left there whose process is dead, with what is
-// mounted over that, and its guard from workdir. The calling thread must be in the mount
-// namespace of Attach's. A mirror that its own process detaches meanwhile is left to it.
+// Remove unmounts the mirror of a dead process from dir, with what is mounted over it, and its
+// guard from workdir. The calling thread must be in the mount namespace of Attach. It leaves
+// a mirror alone that its own process is detaching.
 func Remove(dir, workdir string) error {
 	if workdir != "" {
 		if err := uncover(path.Join(workdir, kernelsWork), func(types []string) bool { return len(types) > 0 }); err != nil {
@@ -194,13 +194,13 @@ func Remove(dir, workdir string) error {
 	return uncover(dir, func(types []string) bool { return slices.Contains(types, fsType) })
 }
 
-// maxCovers bounds how many mounts are taken off one directory: its mirror, and one for each
+// maxCovers bounds how many mounts are removed from one directory: its mirror, and one for each
 // restart of the caller.
 const maxCovers = 1000
 
-// uncover unmounts what is on top of dir for as long as more says so of the types of the file
-// systems that are mounted there. What is on top is opened before it is looked what is there:
-// of two that unmount at once, none takes away what lies below.
+// uncover unmounts the top mount on dir as long as more, which gets the types of the file
+// systems mounted there, returns true. It opens the top mount before it reads the types: if two
+// processes unmount at once, neither removes what lies below.
 func uncover(dir string, more func(types []string) bool) error {
 	for range maxCovers {
 		top, err := sys.Openat2(nil, dir, unix.OpenHow{Flags: unix.O_PATH | unix.O_DIRECTORY | unix.O_NOFOLLOW})
@@ -222,7 +222,7 @@ func uncover(dir string, more func(types []string) bool) error {
 		top.Close()
 		return err
 	}
-	return fmt.Errorf("unmount what is on %s: there are more than %d mounts", dir, maxCovers)
+	return fmt.Errorf("unmount everything on %s: more than %d mounts", dir, maxCovers)
 }
 
 // mountedOn returns the types of the file systems that are mounted on a directory.
@@ -239,17 +239,17 @@ func mountedOn(dir string) (types []string, err error) {
 }
 
 // deadline is how long a caller waits for an answer, and lateDeadline how long while a thread
-// is late: Docker holds the container's lock meanwhile, for all the calls of a copy. idle is
-// how long a thread waits for the next call.
+// is late: Docker meanwhile holds the lock of the container, during all calls of a copy. idle
+// is how long a thread waits for the next call.
 var (
 	deadline     = time.Minute
 	lateDeadline = 5 * time.Second
 	idle         = 2 * time.Second
 )
 
-// threads bounds the threads of a mirror; what the container makes wait keeps one each.
-// queued is how many calls may wait for a thread. With all threads late, calls fail at once:
-// a caller that makes one after the other has waited a minute and a half by then.
+// threads bounds the threads of a mirror; each call that the container delays occupies one.
+// queued is how many calls may wait for a thread. If all threads are late, calls fail at once:
+// a caller that makes one call after the other has waited a minute and a half by then.
 const (
 	threads = 8
 	queued  = 64
@@ -261,7 +261,7 @@ func (m *Mirror) serve(conn syscall.RawConn) {
 		var r *request
 		var failed error
 		err := conn.Read(func(fd uintptr) bool {
-			// No buffer is held while there is nothing to read.
+			// Hold no buffer while there is nothing to read.
 			b := m.buffers.Get().(*[]byte)
 			n, e := unix.Read(int(fd), *b)
 			if e == nil {
@@ -278,7 +278,7 @@ func (m *Mirror) serve(conn syscall.RawConn) {
 		switch {
 		case err != nil: // closed
 			return
-		case failed == unix.EINTR || failed == unix.ENOENT: // the caller has given the call up
+		case failed == unix.EINTR || failed == unix.ENOENT: // the caller has cancelled the call
 		case failed != nil: // ENODEV: unmounted everywhere
 			return
 		default:
@@ -287,7 +287,7 @@ func (m *Mirror) serve(conn syscall.RawConn) {
 	}
 }
 
-// take has a call answered. What needs no file is answered here.
+// take queues a call for a thread. It answers calls that need no file itself.
 func (m *Mirror) take(r *request) {
 	if !r.parse() {
 		r.free()
@@ -307,9 +307,9 @@ func (m *Mirror) take(r *request) {
 		return
 	}
 	if r.opcode == opLookup {
-		// Not by the call's number: of a caller that makes the same few calls over and over,
-		// those with a round number may be others each time.
-		if m.lookups++; m.lookups%512 == 0 && m.nodes.count() > many {
+		// Not by the number of the call: if a caller repeats the same few calls, those with a
+		// round number may always be others.
+		if m.lookups++; m.lookups%512 == 0 && m.nodes.count() > maxNames {
 			go m.shrink()
 		}
 	}
@@ -329,7 +329,7 @@ func (m *Mirror) take(r *request) {
 		return
 	}
 	for n := m.workers.Load(); n < threads; n = m.workers.Load() {
-		// One thread for each call that waits.
+		// One thread for each waiting call.
 		if len(m.jobs) == 0 {
 			return
 		}
@@ -340,18 +340,18 @@ func (m *Mirror) take(r *request) {
 	}
 }
 
-// work answers calls on a thread that has the ids of the container's root: others may
-// make no files in an overlay whose upper layer is shifted.
+// work answers calls on a thread with the ids of the container's root: other ids cannot
+// make files in an overlay with a shifted upper layer.
 func (m *Mirror) work() {
 	defer m.workers.Add(-1)
 	uid, _ := m.uid.ToHost(0)
 	gid, _ := m.gid.ToHost(0)
-	// An error leaves the calls to other threads, or to their deadline.
+	// After an error the calls stay with other threads, or time out.
 	_ = sys.Thread(func() error {
 		if err := sys.Unshare(unix.CLONE_FS); err != nil {
 			return err
 		}
-		unix.Umask(0) // the kernel has applied the caller's
+		unix.Umask(0) // the kernel has applied the umask of the caller
 		return sys.AsFSID(int(uid), int(gid), func() error {
 			wait := time.NewTimer(idle)
 			defer wait.Stop()
@@ -362,7 +362,7 @@ func (m *Mirror) work() {
 					m.files.releaseLeft()
 					wait.Reset(idle)
 				case <-wait.C:
-					if m.nodes.count() > few {
+					if m.nodes.count() > idleNames {
 						m.shrink()
 					}
 					return nil
@@ -374,16 +374,16 @@ func (m *Mirror) work() {
 	})
 }
 
-// many is how many names the kernel may know before it is asked to forget those that
-// nobody uses, few how many it may go on to know when there are no more calls. It keeps
-// each until it is short of memory: a million after a copy of a million files.
+// maxNames is how many names the kernel may keep before the mirror asks it to forget the unused
+// ones, and idleNames how many it may keep when there are no more calls. The kernel keeps each
+// name until memory is short: a million after a copy of a million files.
 const (
-	many = 16384
-	few  = 64
+	maxNames  = 16384
+	idleNames = 64
 )
 
-// shrink has the kernel forget the names that nobody uses: a remount that changes nothing
-// does that.
+// shrink makes the kernel forget the names that are not in use: a remount without changes does
+// that.
 func (m *Mirror) shrink() {
 	if !m.shrinking.CompareAndSwap(false, true) {
 		return

@@ -468,15 +468,15 @@ func TestManyNames(t *testing.T) {
 			wantErr(t, "a file as a link", err, unix.EINVAL)
 		}
 		most := 0
-		for i := range many + 2048 {
+		for i := range maxNames + 2048 {
 			name := fmt.Sprint("name", i)
 			must(t, os.Link(behind+"0", behind+name))
 			_, err := os.Lstat(front + name)
 			must(t, err)
 			most = max(most, m.nodes.count())
 		}
-		if most > many+1024 {
-			t.Errorf("%d names were kept, want %d or some more (%d calls before)", most, many, before)
+		if most > maxNames+1024 {
+			t.Errorf("%d names were kept, want %d or some more (%d calls before)", most, maxNames, before)
 		}
 	}
 }

@@ -10,17 +10,17 @@ import (
 	"sysbox/uidmap"
 )
 
-// node is what the kernel knows by a number: a name in a folder. What the name leads to
-// may change, as the container goes on.
+// node is an object that the kernel knows by a number: a name in a directory. What the name
+// leads to may change, since the container keeps running.
 type node struct {
 	id      uint64
 	parent  *node // nil for the root
 	name    string
 	kind    uint32 // S_IFMT of its mode
-	lookups uint64 // how often the kernel was told its number
+	lookups uint64 // how many lookups the kernel has counted
 }
 
-// nodes are all that the kernel knows.
+// nodes are all nodes that the kernel knows.
 type nodes struct {
 	mu   sync.Mutex
 	last uint64
@@ -50,8 +50,8 @@ func (t *nodes) get(id uint64) (*node, error) {
 	return nil, unix.ESTALE
 }
 
-// found counts a look-up. What is of another kind than before, or was made now, gets a
-// number of its own: the kernel keeps what it knows of a number.
+// found counts a lookup. An object of another kind than before, or a new one, gets a new
+// number: the kernel caches what it knows about a number.
 func (t *nodes) found(parent *node, name string, mode uint32, fresh bool) *node {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -66,7 +66,7 @@ func (t *nodes) found(parent *node, name string, mode uint32, fresh bool) *node 
 	return n
 }
 
-// count is how many the kernel knows.
+// count returns how many nodes the kernel knows.
 func (t *nodes) count() int {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -87,7 +87,7 @@ func (t *nodes) forget(id, times uint64) {
 	t.drop(place{n.parent, n.name}, n)
 }
 
-// drop takes a node from its place, if it is there. The caller holds mu.
+// drop removes a node from its place if it is there. The caller holds mu.
 func (t *nodes) drop(p place, n *node) {
 	if t.at[p] == n {
 		delete(t.at, p)
@@ -116,9 +116,9 @@ func (t *nodes) renamed(from, to place, exchange bool) {
 	}
 }
 
-// path is where a node is, below the root. One that is longer than a path can be is an error,
-// and so is one without an end: a folder that the container moves while the caller does can
-// come below itself here.
+// path returns the path of a node below the root. It fails if the path is longer than the
+// limit, or endless: if the container moves a directory while the caller does, the directory
+// can end up below itself here.
 func (t *nodes) path(n *node) (string, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -139,12 +139,12 @@ func (t *nodes) path(n *node) (string, error) {
 	return strings.Join(parts, "/"), nil
 }
 
-// files are those that the caller has open.
+// files are the files that the caller has open.
 type files struct {
 	mu   sync.Mutex
 	last uint64
 	open map[uint64]*os.File
-	left []uint64 // to be released by the next thread that is free
+	left []uint64 // the next free thread releases them
 }
 
 func (t *files) add(f *os.File) uint64 {
@@ -177,7 +177,7 @@ func (t *files) release(fh uint64) {
 	}
 }
 
-// leave leaves a file to releaseLeft.
+// leave defers the release of a file to releaseLeft.
 func (t *files) leave(fh uint64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -203,11 +203,11 @@ func (t *files) closeAll() {
 	t.open = nil
 }
 
-// overflow is shown for an id that the container does not have.
+// overflow is shown for an id that the container does not map.
 const overflow = 65534
 
-// seen is the container's id of a host's.
-func seen(m uidmap.Map, id uint32) uint32 {
+// containerID translates a host id to the container.
+func containerID(m uidmap.Map, id uint32) uint32 {
 	if c, ok := m.ToContainer(id); ok {
 		return c
 	}

@@ -9,10 +9,10 @@ import (
 	"sysbox/runtime/sys"
 )
 
-// beneath is the only way in the root: no links, no other mounts.
+// beneath is the only allowed lookup in the root: no links, no other mounts.
 const beneath = unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_MAGICLINKS | unix.RESOLVE_NO_XDEV
 
-// open opens what a node is now. flags get O_NOFOLLOW.
+// open opens what a node leads to now. flags get O_NOFOLLOW.
 func (m *Mirror) open(n *node, flags uint64) (*os.File, error) {
 	path, err := m.nodes.path(n)
 	if err != nil {
@@ -21,7 +21,7 @@ func (m *Mirror) open(n *node, flags uint64) (*os.File, error) {
 	return sys.Openat2(m.root, path, unix.OpenHow{Flags: flags | unix.O_NOFOLLOW, Resolve: beneath})
 }
 
-// handle opens the node of a call to look at it or change what it is, not its content.
+// handle opens the node of a call to inspect or change its metadata, not its content.
 func (m *Mirror) handle(id uint64) (*os.File, error) {
 	n, err := m.nodes.get(id)
 	if err != nil {
@@ -30,8 +30,8 @@ func (m *Mirror) handle(id uint64) (*os.File, error) {
 	return m.open(n, unix.O_PATH)
 }
 
-// folder opens the node of a call as a folder, for names in it.
-func (m *Mirror) folder(id uint64) (*node, *os.File, error) {
+// dir opens the node of a call as a directory, to access names in it.
+func (m *Mirror) dir(id uint64) (*node, *os.File, error) {
 	n, err := m.nodes.get(id)
 	if err != nil {
 		return nil, nil, err
@@ -40,20 +40,20 @@ func (m *Mirror) folder(id uint64) (*node, *os.File, error) {
 	return n, f, err
 }
 
-// do does what a call asks for and returns what its answer has behind the header.
+// do executes a call and returns its answer without the header.
 func (m *Mirror) do(r *request) ([]byte, error) {
 	switch r.opcode {
 	case opLookup:
-		return m.inFolder(r, 0, false, func(int, string) error { return nil })
+		return m.inDir(r, 0, false, func(int, string) error { return nil })
 	case opMknod:
-		return m.inFolder(r, 16, true, func(dir int, name string) error {
+		return m.inDir(r, 16, true, func(dir int, name string) error {
 			dev := r.u32(4)
 			return unix.Mknodat(dir, name, r.u32(0), int(unix.Mkdev(dev>>8&0xfff, dev&0xff|dev>>12&^0xff)))
 		})
 	case opMkdir:
-		return m.inFolder(r, 8, true, func(dir int, name string) error { return unix.Mkdirat(dir, name, r.u32(0)&0o7777) })
+		return m.inDir(r, 8, true, func(dir int, name string) error { return unix.Mkdirat(dir, name, r.u32(0)&0o7777) })
 	case opSymlink:
-		return m.inFolder(r, 0, true, func(dir int, name string) error {
+		return m.inDir(r, 0, true, func(dir int, name string) error {
 			target, err := r.text(0, 1)
 			if err != nil {
 				return err
@@ -61,7 +61,7 @@ func (m *Mirror) do(r *request) ([]byte, error) {
 			return unix.Symlinkat(target, dir, name)
 		})
 	case opLink:
-		return m.inFolder(r, 8, true, func(dir int, name string) error {
+		return m.inDir(r, 8, true, func(dir int, name string) error {
 			old, err := m.handle(r.u64(0))
 			if err != nil {
 				return err
@@ -104,19 +104,19 @@ func (m *Mirror) do(r *request) ([]byte, error) {
 		})
 		return out, err
 	}
-	// Of most calls the kernel then makes no more: of opFlush, for one, as nothing is kept
-	// back that a close would have to wait for.
+	// For most of these the kernel then stops making the call: opFlush, for example,
+	// since no data is held back that a close would have to wait for.
 	return nil, unix.ENOSYS
 }
 
-// inFolder does something with a name in the folder of a call, and tells what the name is
-// after. The name follows a structure of this size. made: what is there is new.
-func (m *Mirror) inFolder(r *request, size int, made bool, do func(dir int, name string) error) ([]byte, error) {
+// inDir does something with a name in the directory of a call, and returns the entry of the
+// name afterwards. The name follows a structure of this size. made: the object is new.
+func (m *Mirror) inDir(r *request, size int, made bool, do func(dir int, name string) error) ([]byte, error) {
 	name, err := r.name(size, 0)
 	if err != nil {
 		return nil, err
 	}
-	parent, dir, err := m.folder(r.node)
+	parent, dir, err := m.dir(r.node)
 	if err != nil {
 		return nil, err
 	}
@@ -136,7 +136,7 @@ func (m *Mirror) remove(r *request, flags int) error {
 	if err != nil {
 		return err
 	}
-	parent, dir, err := m.folder(r.node)
+	parent, dir, err := m.dir(r.node)
 	if err != nil {
 		return err
 	}
@@ -157,12 +157,12 @@ func (m *Mirror) rename(r *request, size int, flags uint32) error {
 	if err != nil {
 		return err
 	}
-	fromNode, fromDir, err := m.folder(r.node)
+	fromNode, fromDir, err := m.dir(r.node)
 	if err != nil {
 		return err
 	}
 	defer fromDir.Close()
-	toNode, toDir, err := m.folder(r.u64(0))
+	toNode, toDir, err := m.dir(r.u64(0))
 	if err != nil {
 		return err
 	}
@@ -187,7 +187,7 @@ const (
 )
 
 func (m *Mirror) getattr(r *request) ([]byte, error) {
-	if r.u32(0)&1 != 0 { // by an open file, whose name may be gone
+	if r.u32(0)&1 != 0 { // by an open file whose name may be gone
 		if f, err := m.files.get(r.u64(8)); err == nil {
 			return m.stat(f)
 		}
@@ -208,8 +208,8 @@ func (m *Mirror) stat(f *os.File) ([]byte, error) {
 	return m.attr(&st), nil
 }
 
-// lend gives a file's number to use, and keeps it from being closed meanwhile: a call that
-// was slow may still be at work when the caller has closed the file.
+// lend passes the number of a file to use, and prevents closing it meanwhile: a slow call may
+// still be running when the caller has closed the file.
 func lend(f *os.File, use func(fd int) error) error {
 	conn, err := f.SyscallConn()
 	if err != nil {
@@ -240,8 +240,8 @@ func (m *Mirror) setattr(r *request) ([]byte, error) {
 	return m.stat(f)
 }
 
-// change applies a struct fuse_setattr_in to a file that is open, by O_PATH or not. The
-// path in procfs leads to the file itself, a link as well.
+// change applies a struct fuse_setattr_in to an open file, by O_PATH or not. The path in
+// procfs leads to the file itself, even if it is a link.
 func (m *Mirror) change(r *request, fd int, valid uint32) error {
 	path := numberPath(fd)
 	if valid&(setUID|setGID) != 0 {
@@ -323,14 +323,14 @@ func (m *Mirror) statfs() ([]byte, error) {
 }
 
 const (
-	// openDirect has the kernel keep no pages of a file.
+	// openDirect tells the kernel not to cache pages of a file.
 	openDirect = 1 << 0
-	// kept are a caller's flags that are passed on. O_NONBLOCK is set always: a lease of
-	// the container's would make the opener wait.
+	// kept are the flags of the caller that are passed on. O_NONBLOCK is always set: a lease
+	// of the container would make the open wait.
 	kept = unix.O_ACCMODE | unix.O_APPEND | unix.O_TRUNC | unix.O_DSYNC | unix.O_SYNC | unix.O_NOATIME
 )
 
-// openFile opens a file or folder, or makes a file.
+// openFile opens a file or directory, or creates a file.
 func (m *Mirror) openFile(r *request) ([]byte, error) {
 	flags := uint64(r.u32(0))
 	switch r.opcode {
@@ -356,7 +356,7 @@ func (m *Mirror) openFile(r *request) ([]byte, error) {
 		return opened(m.files.add(f), openDirect), nil
 	}
 	var f *os.File
-	entry, err := m.inFolder(r, 16, true, func(dir int, name string) error {
+	entry, err := m.inDir(r, 16, true, func(dir int, name string) error {
 		fd, err := unix.Openat2(dir, name, &unix.OpenHow{
 			Flags: flags&kept | unix.O_CREAT | unix.O_EXCL | unix.O_NOFOLLOW | unix.O_NONBLOCK | unix.O_CLOEXEC,
 			Mode:  uint64(r.u32(4) & 0o7777), Resolve: beneath,
@@ -368,7 +368,7 @@ func (m *Mirror) openFile(r *request) ([]byte, error) {
 		if !errors.Is(err, unix.EEXIST) || flags&unix.O_EXCL != 0 {
 			return err
 		}
-		// The container has made it since the kernel looked.
+		// The container has created it since the kernel looked it up.
 		fd, err = unix.Openat2(dir, name, &unix.OpenHow{Flags: unix.O_PATH | unix.O_NOFOLLOW | unix.O_CLOEXEC, Resolve: beneath})
 		if err != nil {
 			return err
@@ -387,15 +387,15 @@ func (m *Mirror) openFile(r *request) ([]byte, error) {
 	return append(entry, opened(m.files.add(f), openDirect)...), nil
 }
 
-// content opens what at, an O_PATH handle, has open for its content: a regular file,
-// nothing that does something when it is opened.
+// content opens the object of an O_PATH handle for its content: only a regular file, whose
+// open has no side effects.
 func content(at *os.File, flags uint64) (*os.File, error) {
 	var st unix.Stat_t
 	if err := unix.Fstat(int(at.Fd()), &st); err != nil {
 		return nil, err
 	}
 	if st.Mode&unix.S_IFMT != unix.S_IFREG {
-		return nil, unix.ESTALE // it was a file when the kernel looked
+		return nil, unix.ESTALE // it was a file when the kernel looked it up
 	}
 	fd, err := unix.Open(fdPath(at), int(flags&kept)|unix.O_NONBLOCK|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -404,7 +404,7 @@ func content(at *os.File, flags uint64) (*os.File, error) {
 	return os.NewFile(uintptr(fd), "content"), nil
 }
 
-// withFile does what a call asks for of an open file.
+// withFile executes a call on an open file.
 func withFile(r *request, fd int) ([]byte, error) {
 	switch r.opcode {
 	case opRead:
@@ -440,7 +440,7 @@ func withFile(r *request, fd int) ([]byte, error) {
 	return nil, unix.ENOSYS
 }
 
-// whole repeats a call that may do a part, until all is done or it does nothing.
+// whole repeats an operation that may be partial, until all is done or there is no progress.
 func whole(b []byte, do func(b []byte, at int) (int, error)) (done int, err error) {
 	for done < len(b) {
 		n, err := do(b[done:], done)
@@ -457,14 +457,14 @@ func whole(b []byte, do func(b []byte, at int) (int, error)) (done int, err erro
 
 const direntSize = 24 // struct fuse_dirent, and linux_dirent64 has 19 bytes before the name
 
-// readdir reads a folder from a position that the file system gave, into struct
-// fuse_dirent of size bytes together at most.
+// readdir reads a directory from a position of the file system, into struct fuse_dirent of at
+// most size bytes together.
 func readdir(fd int, from int64, size int) ([]byte, error) {
 	if _, err := unix.Seek(fd, from, unix.SEEK_SET); err != nil {
 		return nil, err
 	}
-	// A fuse_dirent is at most 8 bytes longer than what getdents64 gives: it gives at least
-	// 24 bytes for each.
+	// A fuse_dirent is at most 8 bytes longer than an entry of getdents64, which has at
+	// least 24 bytes.
 	b := make([]byte, size*3/4)
 	n, err := unix.Getdents(fd, b)
 	if err != nil {
@@ -485,7 +485,7 @@ func readdir(fd int, from int64, size int) ([]byte, error) {
 		}
 		e := make([]byte, (direntSize+len(name)+7)&^7)
 		copy(e, b[:8])       // ino
-		copy(e[8:], b[8:16]) // where the next begins
+		copy(e[8:], b[8:16]) // offset of the next
 		order.PutUint32(e[16:], uint32(len(name)))
 		order.PutUint32(e[20:], uint32(b[18]))
 		copy(e[direntSize:], name)
@@ -497,7 +497,7 @@ func readdir(fd int, from int64, size int) ([]byte, error) {
 	return out, nil
 }
 
-// forget takes numbers back that the kernel does not use any more.
+// forget drops numbers that the kernel does not use any more.
 func (m *Mirror) forget(r *request) {
 	if r.opcode == opForget {
 		m.nodes.forget(r.node, r.u64(0))

@@ -10,8 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The structures and numbers are those of the kernel's include/uapi/linux/fuse.h,
-// protocol 7.31 (Linux 5.4); numbers are in the machine's own order.
+// The structures and numbers are from include/uapi/linux/fuse.h of the kernel, protocol 7.31
+// (Linux 5.4); numbers are in the byte order of the machine.
 
 const (
 	opLookup = iota + 1
@@ -58,19 +58,19 @@ const (
 const (
 	headerSize = 40 // struct fuse_in_header
 	outSize    = 16 // struct fuse_out_header
-	// maxWrite bounds the data of a call, and bufferSize the call: the kernel wants room
-	// for the data of a write with its structures.
+	// maxWrite bounds the data of a call, and bufferSize the call: the kernel requires room
+	// for the data of a write and its structures.
 	maxWrite   = 128 << 10
 	bufferSize = maxWrite + 4096
 )
 
 var order = binary.NativeEndian
 
-// request is one call of the kernel's.
+// request is one call of the kernel.
 type request struct {
 	m      *Mirror
 	buffer *[]byte
-	data   []byte // all of it, then what follows the header
+	data   []byte // everything, then what follows the header
 	opcode uint32
 	unique uint64
 	node   uint64
@@ -82,13 +82,13 @@ type request struct {
 
 // The states of a call.
 const (
-	waiting = iota // for a thread
+	waiting = iota // waiting for a thread
 	working
-	late // working, and its caller has been told that it took too long
+	late // working, but its caller has got ETIMEDOUT
 	done
 )
 
-// parse reads the header. False for what is no call.
+// parse reads the header; false if the data is not a call.
 func (r *request) parse() bool {
 	if len(r.data) < headerSize || int(order.Uint32(r.data)) != len(r.data) {
 		return false
@@ -98,7 +98,7 @@ func (r *request) parse() bool {
 	return true
 }
 
-// answer writes the answer, unless there has been one.
+// answer writes the answer, unless the call has one already.
 func (r *request) answer(data []byte, err error) {
 	if !r.answered.CompareAndSwap(false, true) {
 		return
@@ -111,12 +111,12 @@ func (r *request) answer(data []byte, err error) {
 	}
 	order.PutUint32(b, uint32(len(b)))
 	order.PutUint64(b[8:], r.unique)
-	// An error means that the call is not waited for any more.
+	// An error means that nothing waits for the call any more.
 	_, _ = r.m.dev.Write(b)
 }
 
-// work does what a call asks for and answers it. One whose caller does not wait any more is
-// not begun: it would be done at a time when nobody expects it.
+// work executes a call and answers it. It does not start a call whose caller has stopped
+// waiting: the change would come at an unexpected time.
 func (r *request) work() {
 	defer r.free()
 	if !r.state.CompareAndSwap(waiting, working) && !r.releases() {
@@ -131,12 +131,12 @@ func (r *request) work() {
 // expire answers a call that takes too long.
 func (r *request) expire() {
 	if !r.state.CompareAndSwap(waiting, done) && r.state.CompareAndSwap(working, late) {
-		r.m.late.Add(1) // before the answer, so that it holds for the caller's next call
+		r.m.late.Add(1) // before the answer, so that it applies to the next call of the caller
 	}
 	r.answer(nil, unix.ETIMEDOUT)
 }
 
-// refuse answers a call for which there is no thread, as all wait for something.
+// refuse answers a call if there is no thread for it, since all of them are blocked.
 func (r *request) refuse() {
 	if r.releases() {
 		r.m.files.leave(r.u64(0))
@@ -145,11 +145,11 @@ func (r *request) refuse() {
 	r.free()
 }
 
-// releases tells of a call that the kernel makes once, whatever the answer is: the file would
-// stay open.
+// releases reports whether a call releases a file. The kernel makes such a call once, whatever
+// the answer is: without it the file would stay open.
 func (r *request) releases() bool { return r.opcode == opRelease || r.opcode == opReleasedir }
 
-// free gives the buffer back. No slice of data may be used after.
+// free returns the buffer to the pool. No slice of data may be used afterwards.
 func (r *request) free() {
 	if r.timer != nil {
 		r.timer.Stop()
@@ -157,7 +157,7 @@ func (r *request) free() {
 	r.m.buffers.Put(r.buffer)
 }
 
-// number is an error's number; EIO for what has none.
+// number returns the errno of an error; EIO if it has none.
 func number(err error) unix.Errno {
 	var n unix.Errno
 	if errors.As(err, &n) {
@@ -166,7 +166,7 @@ func number(err error) unix.Errno {
 	return unix.EIO
 }
 
-// u32 and u64 read a number of the call's structure; 0 beyond its end.
+// u32 and u64 read a number in the structure of the call; 0 beyond its end.
 func (r *request) u32(at int) uint32 {
 	if len(r.data) < at+4 {
 		return 0
@@ -181,7 +181,7 @@ func (r *request) u64(at int) uint64 {
 	return order.Uint64(r.data[at:])
 }
 
-// text reads the n-th string behind a structure of this size.
+// text returns the n-th string after a structure of this size.
 func (r *request) text(size, n int) (string, error) {
 	b := r.data[min(size, len(r.data)):]
 	for ; ; n-- {
@@ -196,7 +196,7 @@ func (r *request) text(size, n int) (string, error) {
 	}
 }
 
-// name is text that names something in a folder.
+// name returns a text that is a valid name in a directory.
 func (r *request) name(size, n int) (string, error) {
 	s, err := r.text(size, n)
 	if err == nil && (s == "" || s == "." || s == ".." || bytes.IndexByte([]byte(s), '/') >= 0) {
@@ -212,7 +212,7 @@ const (
 	flagMaxPages      = 1 << 22
 )
 
-// initReply agrees on the protocol, struct fuse_init_out.
+// initReply negotiates the protocol, struct fuse_init_out.
 func initReply(r *request) ([]byte, error) {
 	major, minor := r.u32(0), r.u32(4)
 	if major != 7 || minor < 31 {
@@ -224,7 +224,7 @@ func initReply(r *request) ([]byte, error) {
 	order.PutUint32(b[12:], r.u32(12)&(flagAsyncRead|flagBigWrites|flagParallelDirop|flagMaxPages))
 	order.PutUint16(b[16:], threads) // max_background
 	order.PutUint32(b[20:], maxWrite)
-	order.PutUint32(b[24:], 1) // the time's grain, nanoseconds
+	order.PutUint32(b[24:], 1) // granularity of times, in nanoseconds
 	order.PutUint16(b[28:], uint16(maxWrite/unix.Getpagesize()))
 	return b, nil
 }
@@ -243,7 +243,7 @@ func (m *Mirror) putAttr(b []byte, st *unix.Stat_t) {
 	}
 	major, minor := unix.Major(uint64(st.Rdev)), unix.Minor(uint64(st.Rdev))
 	for i, v := range []uint32{
-		st.Mode, uint32(st.Nlink), seen(m.uid, st.Uid), seen(m.gid, st.Gid),
+		st.Mode, uint32(st.Nlink), containerID(m.uid, st.Uid), containerID(m.gid, st.Gid),
 		minor&0xff | major<<8 | minor&^0xff<<12, uint32(st.Blksize), 0,
 	} {
 		order.PutUint32(b[60+4*i:], v)

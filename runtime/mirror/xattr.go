@@ -6,9 +6,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// capability is the attribute with a program's capabilities: struct vfs_ns_cap_data of
-// capability(7), whose revision 3 has at its end the user namespace's root by whose
-// processes they are taken.
+// capability is the attribute with the capabilities of a program: struct vfs_ns_cap_data of
+// capability(7). Its revision 3 ends with the root id of the user namespace in which the
+// capabilities apply.
 const (
 	capability      = "security.capability"
 	capabilitySize2 = 20
@@ -25,7 +25,7 @@ func (m *Mirror) xattr(r *request) ([]byte, error) {
 		return nil, err
 	}
 	defer f.Close()
-	at := fdPath(f) // leads to the file itself, a link as well
+	at := fdPath(f) // leads to the file itself, even if it is a link
 	if r.opcode == opListxattr {
 		return sized(r, func(b []byte) (int, error) { return unix.Listxattr(at, b) })
 	}
@@ -38,7 +38,7 @@ func (m *Mirror) xattr(r *request) ([]byte, error) {
 		return nil, err
 	}
 	if strings.HasPrefix(name, "system.posix_acl_") {
-		return nil, unix.EOPNOTSUPP // they have ids
+		return nil, unix.EOPNOTSUPP // they contain ids
 	}
 	switch r.opcode {
 	case opRemovexattr:
@@ -64,13 +64,13 @@ func (m *Mirror) xattr(r *request) ([]byte, error) {
 	})
 }
 
-// capabilities translates those for the container's root into those for anybody's, as the
-// image has them.
+// capabilities translates capabilities for the root of the container into capabilities for any
+// root, as in the image.
 func (m *Mirror) capabilities(value []byte) []byte {
 	if len(value) != capabilitySize3 {
 		return value
 	}
-	// The attribute is little-endian on every machine.
+	// The attribute is little-endian on all machines.
 	u32 := func(at int) uint32 {
 		return uint32(value[at]) | uint32(value[at+1])<<8 | uint32(value[at+2])<<16 | uint32(value[at+3])<<24
 	}
@@ -82,7 +82,7 @@ func (m *Mirror) capabilities(value []byte) []byte {
 	return value[:capabilitySize2]
 }
 
-// sized answers with what get gives, or with its size where the caller has no room.
+// sized answers with the result of get, or with its size if the caller asks for the size.
 func sized(r *request, get func([]byte) (int, error)) ([]byte, error) {
 	room := r.u32(0)
 	if room == 0 {
