@@ -70,7 +70,7 @@ func linuxRows() []Row {
 	abs.Box, abs.Look, abs.Want = "system:absolute", "cgroup path", testCgroup+"/absolute"
 	rel.Box, rel.Look, rel.Want = "system:relative", "cgroup path", "/sysbox/conformance-relative"
 	sys.When = &Condition{"no systemd", func() bool { return !exists("/run/systemd/system") }}
-	sys.Refused = madeCgroup + "the systemd cgroup driver can't reach systemd's D-Bus: use the cgroupfs driver on hosts without it: system bus not found"
+	sys.Refused = madeCgroup + "the systemd cgroup driver cannot reach systemd over D-Bus; use the cgroupfs driver on hosts without systemd: system bus not found"
 	root := path("the root", "/")
 	root.Refused = `linux.cgroupsPath "/" is the root cgroup of the host; use a path below it`
 	none := path("none", "")
