@@ -196,7 +196,7 @@ func fsMount(field string, m specs.Mount, o options, in Input, out *Mount) error
 	}
 	for _, place := range []struct{ dir, typ string }{{"/dev", "tmpfs"}, {"/sys", "sysfs"}} {
 		if out.Destination == place.dir && m.Type != place.typ {
-			return invalid(field, m.Type+" at "+place.dir, "there must be "+place.typ, "leave the mount out")
+			return invalid(field, m.Type+" at "+place.dir, "there must be "+place.typ, "remove the mount")
 		}
 	}
 	if out.Destination == "/dev" {

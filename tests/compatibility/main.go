@@ -157,6 +157,9 @@ func parse(out []byte) kernel {
 		case "Linux":
 			k.release = rest
 		case "yes", "no", "MISSING":
+			if strings.HasPrefix(rest, "a container:") {
+				continue // not a feature of the kernel
+			}
 			name, _, _ := strings.Cut(rest, " (optional; Linux")
 			name, _, _ = strings.Cut(name, " (required; Linux")
 			k.features = append(k.features, name)

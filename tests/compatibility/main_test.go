@@ -7,7 +7,7 @@ import (
 )
 
 func TestTable(t *testing.T) {
-	old := parse([]byte("Linux 5.1\nyes     one\nMISSING two (required; Linux 5.3 or newer): EINVAL\n        use another\nno      three (optional; Linux 6.1 or newer): ENOSYS\n        wait\n"))
+	old := parse([]byte("Linux 5.1\nyes     one\nMISSING two (required; Linux 5.3 or newer): EINVAL\n        use another\nno      three (optional; Linux 6.1 or newer): ENOSYS\n        wait\nyes     a container: created\n"))
 	newer := parse([]byte("Linux 6.2\nyes     one\nyes     two\nyes     three\n"))
 	old.date, newer.date = "2001-02-03", "2001-02-04"
 	want := "| | 5.1 (2001-02-03) | 6.2 (2001-02-04) |\n|---|---|---|\n| one | yes | yes |\n| two | no | yes |\n| three | no | yes |\n"
