@@ -109,7 +109,7 @@ func TestRefusedAtCreate(t *testing.T) {
 		change func(*specs.Spec)
 		want   string
 	}{
-		{"the host's network namespace by path", func(s *specs.Spec) { s.Linux.Namespaces[4].Path = "/proc/self/ns/net" }, "namespace of the host's own"},
+		{"the host's network namespace by path", func(s *specs.Spec) { s.Linux.Namespaces[4].Path = "/proc/self/ns/net" }, "namespace of the host"},
 		{"a namespace of the wrong kind", func(s *specs.Spec) { s.Linux.Namespaces[1].Path = "/proc/self/ns/user" }, "linux.namespaces[1]"},
 		{"no network namespace", func(s *specs.Spec) { s.Linux.Namespaces = s.Linux.Namespaces[:4] }, "network"},
 		{"a working directory behind a magic link", func(s *specs.Spec) { s.Process.Cwd = "/proc/self/fd/7" }, "/proc/self/fd/7"},
