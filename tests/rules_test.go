@@ -11,7 +11,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"testing"
 )
@@ -84,43 +83,4 @@ func TestFileSizes(t *testing.T) {
 			t.Errorf("%s has %d lines, more than %d", name, n, limit)
 		}
 	})
-}
-
-// TestThreatModel: each attack of the threat model names tests, and each of these is there,
-// in the package that it is said to be in.
-func TestThreatModel(t *testing.T) {
-	model, err := os.ReadFile("../docs/threat-model.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	has := map[string]map[string]bool{} // tests by package
-	sources(t, func(name string, text []byte) {
-		pkg := strings.TrimPrefix(filepath.ToSlash(filepath.Dir(name)), "../")
-		for _, m := range regexp.MustCompile(`(?m)^func ((?:Test|Fuzz)\w+)\(`).FindAllSubmatch(text, -1) {
-			if has[pkg] == nil {
-				has[pkg] = map[string]bool{}
-			}
-			has[pkg][string(m[1])] = true
-		}
-	})
-	for line := range strings.Lines(string(model)) {
-		cells := strings.Split(line, "|")
-		if len(cells) < 6 || strings.Trim(cells[1], " #-") == "" {
-			continue
-		}
-		pkg, tests := "runtime", 0
-		for _, m := range regexp.MustCompile("`([a-z0-9/]+)`|\\b(?:Test|Fuzz)\\w+").FindAllStringSubmatch(cells[4], -1) {
-			if m[1] != "" {
-				pkg = m[1]
-				continue
-			}
-			tests++
-			if !has[pkg][m[0]] {
-				t.Errorf("attack%sis tested by %s of package %s, which is not there", cells[1], m[0], pkg)
-			}
-		}
-		if tests == 0 {
-			t.Errorf("attack%shas no test", cells[1])
-		}
-	}
 }

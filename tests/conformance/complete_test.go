@@ -148,7 +148,7 @@ func TestRows(t *testing.T) {
 	}
 }
 
-// TestDocuments: docs/compatibility.md has the table, and README.md its sum.
+// TestDocuments: docs/compatibility.md has the table, and docs/status.md its sum.
 func TestDocuments(t *testing.T) {
 	text, err := os.ReadFile("../../docs/compatibility.md")
 	must(t, err)
@@ -156,7 +156,7 @@ func TestDocuments(t *testing.T) {
 	if got, _, _ := strings.Cut(rest, End); got != Document() {
 		t.Error("docs/compatibility.md is not of this table: run go run ./tests/compatibility -specification")
 	}
-	if text, err = os.ReadFile("../../README.md"); err != nil || !strings.Contains(string(text), Counts()) {
-		t.Errorf("README.md does not say %q (%v)", Counts(), err)
+	if text, err = os.ReadFile("../../docs/status.md"); err != nil || !strings.Contains(string(text), Counts()) {
+		t.Errorf("docs/status.md does not say %q (%v): change tests/status_rows_test.go, and run go test ./tests -run TestStatus -update", Counts(), err)
 	}
 }

@@ -66,7 +66,7 @@ func Fields() (names []string, verdicts map[string]Verdict) {
 // promise tells a row of no field of config.json's.
 func (r *Row) promise() bool { return r.Field[0] >= 'A' && r.Field[0] <= 'Z' }
 
-// Counts sums the fields up, for the README.
+// Counts sums the fields up, for docs/status.md.
 func Counts() string {
 	names, verdicts := Fields()
 	n := map[Verdict]int{}

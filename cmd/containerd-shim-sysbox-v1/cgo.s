@@ -1,0 +1,3 @@
+//go:build cgo
+
+// This file lets cgo.go declare a function that has no body.

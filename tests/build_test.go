@@ -1,0 +1,62 @@
+package tests
+
+import (
+	"debug/elf"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+const shim = "./cmd/containerd-shim-sysbox-v1"
+
+// goBuild builds the shim in the way of a person who has cloned the repository.
+func goBuild(t *testing.T, cgo string) (binary, output string, err error) {
+	t.Helper()
+	binary = filepath.Join(t.TempDir(), "shim")
+	cmd := exec.CommandContext(t.Context(), "go", "build", "-o", binary, shim)
+	cmd.Dir = ".."
+	cmd.Env = append(os.Environ(), "CGO_ENABLED="+cgo)
+	out, err := cmd.CombinedOutput()
+	return binary, string(out), err
+}
+
+// TestStaticBinary: the binary needs no program and no library of the host. With cgo it would
+// need the C library of the machine that it was built on, so that build fails and says what
+// to do.
+func TestStaticBinary(t *testing.T) {
+	binary, out, err := goBuild(t, "0")
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	f, err := elf.Open(binary)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	for _, p := range f.Progs {
+		if p.Type == elf.PT_INTERP || p.Type == elf.PT_DYNAMIC {
+			t.Errorf("the binary has a segment %v: it is not static", p.Type)
+		}
+	}
+	if libs, err := f.ImportedLibraries(); err == nil && len(libs) > 0 {
+		t.Errorf("the binary needs the libraries %v", libs)
+	}
+}
+
+// TestNoBuildWithCgo: go build with cgo fails and says what to do, and go vet works.
+func TestNoBuildWithCgo(t *testing.T) {
+	if _, err := exec.LookPath("gcc"); err != nil {
+		t.Skip("there is no gcc, without which Go does not use cgo")
+	}
+	if _, out, err := goBuild(t, "1"); err == nil || !strings.Contains(out, "set_CGO_ENABLED_0_or_run_make_build") {
+		t.Errorf("go build with cgo: %v, and its output does not say what to do:\n%s", err, out)
+	}
+	vet := exec.CommandContext(t.Context(), "go", "vet", shim)
+	vet.Dir = ".."
+	vet.Env = append(os.Environ(), "CGO_ENABLED=1")
+	if out, err := vet.CombinedOutput(); err != nil {
+		t.Errorf("go vet: %v\n%s", err, out)
+	}
+}
