@@ -69,6 +69,9 @@ var wordForms = func() []*regexp.Regexp {
 	return out
 }()
 
+// filename is the name of a file in Markdown, which its author has to use as it is.
+var filename = regexp.MustCompile("`[^`\\s]*[/.][^`\\s]*`")
+
 // TestWords: what is clean has none of the words that are gone.
 func TestWords(t *testing.T) {
 	for _, pattern := range clean {
@@ -87,7 +90,11 @@ func TestWords(t *testing.T) {
 				if err != nil {
 					return err
 				}
-				for _, found := range goneWords(generated.ReplaceAllStringFunc(string(b), keepLines)) {
+				text := generated.ReplaceAllStringFunc(string(b), keepLines)
+				if filepath.Ext(name) == ".md" {
+					text = filename.ReplaceAllStringFunc(text, func(s string) string { return strings.Repeat(" ", len(s)) })
+				}
+				for _, found := range goneWords(text) {
 					t.Errorf("%s:%s", name, found)
 				}
 				return nil
