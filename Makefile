@@ -12,11 +12,20 @@ LINT := .cache/golangci-lint-$(LINT_VERSION)
 
 .PHONY: help install build cross check unit test fuzz test-upstream test-vm test-vm-all test-vm-6.1 test-vm-6.12 test-vm-newest test-vm-selinux vm-ready compatibility demo bench clean
 
+# What follows "##@" is a heading of help, and what follows "##" says what a target does.
 help: ## show this
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+	@awk 'BEGIN { FS = ":.*## " } /^##@ / { printf "\n%s\n", substr($$0, 5) } /^[a-z0-9.-]+:.*## / { printf "  %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-install: ## install the packages that are needed
-	@.ci/install
+##@ To try it (root; each does all its own set-up)
+
+demo: install build ## boot systemd and run Docker in a system container (SHELL_IN=1: stay in it)
+	$(GO) run ./tests/demo
+
+test: install check build ## all that CI runs
+	@.ci/install qemu-system-x86 e2fsprogs
+	$(GO) test -json -p 2 -timeout 50m ./... | $(GO) run ./tests/summary
+
+##@ To build it
 
 build: ## the static binary, in bin/
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(SHIM) ./cmd/containerd-shim-sysbox-v1
@@ -24,6 +33,14 @@ build: ## the static binary, in bin/
 cross: ## compile and vet for arm64
 	GOARCH=arm64 CGO_ENABLED=0 $(GO) build ./...
 	GOARCH=arm64 CGO_ENABLED=0 $(GO) vet ./...
+
+install: ## install the packages that the other targets need
+	@.ci/install
+
+clean: ## remove bin/ and .cache/
+	rm -rf bin .cache
+
+##@ While you work on it
 
 $(LINT):
 	@mkdir -p .cache/lint
@@ -35,34 +52,32 @@ check: cross $(LINT) ## format, vet, lint (.golangci.yml has the reasons of its 
 	$(GO) vet ./...
 	$(LINT) run --allow-parallel-runners ./...
 
-unit: ## the tests that need neither root nor a network, in a minute or so, as an ordinary user
+unit: ## the tests that need neither root nor a network, as an ordinary user; a minute or so
 	@test "$$(id -u)" != 0 || { echo "make unit is for an ordinary user: as root, tests make containers; make test runs all"; exit 1; }
 	$(GO) test -short ./...
-
-test: install check build ## all that CI runs
-	@.ci/install qemu-system-x86 e2fsprogs
-	$(GO) test -json -p 2 -timeout 50m ./... | $(GO) run ./tests/summary
 
 FUZZTIME ?= 1m
 
 fuzz: ## every fuzz test in turn, for FUZZTIME each (FUZZ=pattern); make test runs their seeds
 	$(GO) run ./tests/fuzz -time $(FUZZTIME) -run '$(FUZZ)'
 
-test-upstream: install build ## containerd's own client and CRI suites (TEST_UPSTREAM=pattern), which make test runs too
+test-upstream: install build ## the client and CRI suites of containerd alone (TEST_UPSTREAM=pattern)
 	$(GO) test -count=1 -v -timeout 20m ./tests/upstream
+
+##@ On other kernels, in a virtual machine (root)
 
 KERNEL ?= newest
 VMTESTS := ./uidmap ./runtime ./runtime/cgroup ./runtime/feature ./runtime/hooks ./runtime/process ./runtime/program \
 	./runtime/rootfs ./runtime/seccomp ./runtime/sys ./runtime/trap ./shim ./shim/admin ./tests/conformance
 
-# Of the end-to-end tests the machine, which is some ten times slower, leaves out those of
-# inner software and of callers' versions, the crowds, and the faults at every call.
+# The machine is some ten times slower. It leaves out the end-to-end tests of inner software
+# and of callers' versions, those with many containers, and those with faults at every call.
 VMSKIP ?= ^(TestInner|TestDockerAsCaller|TestUpgrade|TestTwoHundredAtOnce|TestThousandInARow|TestManyAtOnce|TestOneByOne|TestCrashAmid|TestKilledShimInEveryState|TestEndWhileAway|TestFullState|TestUnwritableState)$$
 
 test-vm: vm-ready ## the tests in a virtual machine (KERNEL=6.1, 6.12 or newest; AGAIN=pattern for some); an hour
 	@$(vm-run)
 
-test-vm-all: ## the same on all kernels, and the tables of docs/compatibility.md (with make -j2 two at a time)
+test-vm-all: ## the same on all kernels, then compatibility (make -j2: two at a time)
 	@$(MAKE) vm-ready && { $(MAKE) -k test-vm-6.1 test-vm-6.12 test-vm-newest; failed=$$?; $(MAKE) compatibility && exit $$failed; }
 
 test-vm-6.1: KERNEL = 6.1
@@ -73,7 +88,7 @@ test-vm-6.1 test-vm-6.12 test-vm-newest: vm-ready
 
 SELINUXTESTS ?= ^(TestSELinux|TestTable|TestOverlay.*|TestKeyring.*|TestTreeIsLocked|TestStorage.*)$$
 
-test-vm-selinux: vm-ready ## those of SELinux's labels and what they touch, in a machine with it; some ten minutes
+test-vm-selinux: vm-ready ## the tests of SELinux labels, in a machine with SELinux; some ten minutes
 	$(GO) run ./tests/vm -lsm selinux -kernel $(KERNEL) -timeout 60m -test -run '$(SELINUXTESTS)' \
 		./runtime/rootfs ./runtime ./tests/conformance ./tests/e2e | $(GO) run ./tests/summary -machine
 
@@ -92,12 +107,8 @@ vm-ready: install build
 compatibility: build ## write the tables of docs/compatibility.md from the last runs of test-vm
 	$(GO) run ./tests/compatibility .cache/runs/*.json
 
-demo: install build ## boot systemd and run Docker in a system container (SHELL_IN=1: stay in it)
-	$(GO) run ./tests/demo
+##@ Speed
 
 bench: install build ## compare with runc and crun (ARGS="-rounds 30"), and time trapped calls
 	$(GO) run ./tests/bench $(ARGS)
 	$(GO) test ./runtime -run '^$$' -bench Traps -benchtime 1x
-
-clean: ## remove what was built
-	rm -rf bin .cache

@@ -60,3 +60,39 @@ func TestNoBuildWithCgo(t *testing.T) {
 		t.Errorf("go vet: %v\n%s", err, out)
 	}
 }
+
+// TestMakeHelp: make help shows each target that has a description, below a heading.
+func TestMakeHelp(t *testing.T) {
+	if _, err := exec.LookPath("make"); err != nil {
+		t.Skip("there is no make")
+	}
+	text, err := os.ReadFile("../Makefile")
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(t.Context(), "make", "--no-print-directory", "help")
+	cmd.Dir = ".."
+	help, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v\n%s", err, help)
+	}
+	targets := 0
+	for line := range strings.Lines(string(text)) {
+		rule, summary, ok := strings.Cut(strings.TrimSpace(line), " ## ")
+		if name, _, isRule := strings.Cut(rule, ":"); ok && isRule {
+			targets++
+			if n := strings.Count(string(help), "\n  "+name+" "); name != "help" && n != 1 {
+				t.Errorf("make help has %d lines of %s, want 1", n, name)
+			}
+			if !strings.Contains(string(help), summary+"\n") {
+				t.Errorf("make help does not say of %s: %s", name, summary)
+			}
+		}
+		if heading, ok := strings.CutPrefix(strings.TrimSpace(line), "##@ "); ok && !strings.Contains(string(help), "\n"+heading+"\n") {
+			t.Errorf("make help has no heading %q", heading)
+		}
+	}
+	if targets < 10 {
+		t.Errorf("%d targets found, want 10 or more", targets)
+	}
+}

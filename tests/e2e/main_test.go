@@ -172,7 +172,8 @@ func (h *host) watch(t *testing.T) {
 			t.Error(s)
 		}
 		if t.Failed() {
-			t.Logf("containerd's log ends:\n%s", h.Log())
+			kept, err := h.KeepLog(t.Name())
+			t.Logf("containerd's log is kept in %s (%v), and ends:\n%s", kept, err, h.Log())
 		}
 	})
 }

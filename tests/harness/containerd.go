@@ -284,6 +284,25 @@ func (c *Containerd) Log() string {
 	return log[max(0, len(log)-8000):]
 }
 
+// KeepLog copies the whole log, which Stop removes, into logs of the cache, for the test of
+// this name, and returns the path of the copy. A later run of the test replaces it.
+func (c *Containerd) KeepLog(test string) (string, error) {
+	cache, err := peers.Cache()
+	if err != nil {
+		return "", err
+	}
+	b, err := os.ReadFile(c.path("log"))
+	if err != nil {
+		return "", err
+	}
+	dir := filepath.Join(cache, "logs")
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return "", err
+	}
+	file := filepath.Join(dir, strings.ReplaceAll(test, "/", "-")+"-"+c.Version+".log")
+	return file, os.WriteFile(file, b, 0o644)
+}
+
 // Stop removes all containers, ends containerd and removes its folder.
 func (c *Containerd) Stop() error {
 	if c.Client != nil {
