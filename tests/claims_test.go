@@ -223,8 +223,10 @@ func sections(text string) []section {
 	return out
 }
 
-// TestThreatModel: each attack of the threat model names a test.
+// TestThreatModel: each attack of the threat model names a test, and with it the package if
+// several have a test of that name: none may go unnoticed.
 func TestThreatModel(t *testing.T) {
+	x := indexTests(t)
 	rows := 0
 	for line := range strings.Lines(documents(t)["docs/threat-model.md"]) {
 		cells := strings.Split(line, "|")
@@ -232,8 +234,18 @@ func TestThreatModel(t *testing.T) {
 			continue
 		}
 		rows++
-		if len(references(cells[4])) == 0 {
+		refs := references(cells[4])
+		if len(refs) == 0 {
 			t.Errorf("attack%snames no test", cells[1])
+		}
+		times := map[string]int{}
+		for _, r := range refs {
+			times[r.name]++
+		}
+		for _, r := range refs {
+			if in, err := x.find(r); err == nil && r.pkg == "" && len(in) != times[r.name] {
+				t.Errorf("attack%snames %s %d times, and it is in %s: say which, or name each", cells[1], r.name, times[r.name], strings.Join(in, " and "))
+			}
 		}
 	}
 	if rows < 40 {
