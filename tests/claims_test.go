@@ -273,7 +273,9 @@ func TestReferences(t *testing.T) {
 		of   string
 		want string
 	}{
-		{"TestCRIPod", ""}, {"TestCRI…", ""}, {"`tests/e2e` TestCRIPod/a pod", ""},
+		{"TestCRIPod", ""},
+		{"TestCRI…", ""},
+		{"`tests/e2e` TestCRIPod/a pod", ""},
 		{"TestCRI", "no package has the test TestCRI"},
 		{"`runtime` TestCRIPod", "the test TestCRIPod is in tests/e2e, not in runtime"},
 		{"TestCRIPod/a pod of three", `the package of TestCRIPod has no subtest "a pod of three"`},

@@ -10,7 +10,7 @@ import (
 
 var (
 	link = regexp.MustCompile(`\]\(([^)\s]+)\)`)
-	mark = regexp.MustCompile("[^\\p{L}\\p{N} _-]")
+	mark = regexp.MustCompile(`[^\p{L}\p{N} _-]`)
 )
 
 // anchor is the name by which a link finds a heading.
