@@ -16,9 +16,19 @@ import (
 // regard to case, for whole words. What fine matches, too, stays.
 var words = []struct{ gone, instead, fine string }{
 	// Names.
-	{`folders?`, "directory", ""},
-	{`legs?|(two|first|second)-legged`, "stage", ""},
+	{`folders?|(?-i:\w*[a-z]Folders?\w*)`, "directory", ""},
+	{`legs?|(two|first|second)-legged|(?-i:\w*[a-z]Legs?)`, "stage", ""},
 	{`lineup`, "assembler", ""},
+	{`(?-i:becomeOwner)`, "setOwner", ""},
+	{`(?-i:FDGo|GoSize|AskHome)`, "sync pipe", ""},
+	{`(?-i:told|tellOOM)OOM|(?-i:tellOOM)`, "oomPublished, publishOOM", ""},
+	{`(?-i:neverUnimplemented)`, "asPrecondition", ""},
+	{`(?-i:giveTo)`, "chownPipe", ""},
+	{`(?-i:handOver)`, "forwardListener", ""},
+	{`(?-i:homeNow)`, "lookupHome", ""},
+	{`(?-i:errElsewhere|errTaken|errSystem)`, "errNotInUpper, errOverlap, errSystemPath", ""},
+	{`(?-i:makeNames)`, "hostnames", ""},
+	{`(?-i:WayOut)`, "Hint", ""},
 	// Turns of phrase.
 	{`anew`, "again", ""},
 	{`for ever`, `"forever", or what ends it`, ""},
@@ -136,6 +146,7 @@ func TestGoneWords(t *testing.T) {
 	for text, want := range map[string]int{
 		"a Folder and folders":                   2,
 		"a legend of scaffolders":                0,
+		"upperFolder, hostLeg and becomeOwner":   3,
 		"a loop device of the\nhost's is needed": 1,
 		"of the host's files, in the host's":     0,
 		"a file of the host's.":                  1,
