@@ -79,8 +79,8 @@ var wordForms = func() []*regexp.Regexp {
 	return out
 }()
 
-// filename is the name of a file in Markdown, which its author has to use as it is.
-var filename = regexp.MustCompile("`[^`\\s]*[/.][^`\\s]*`")
+// filename is the name of a file or a test in Markdown, which its author has to use as it is.
+var filename = regexp.MustCompile("`[^`\\s]*[/.][^`\\s]*`|\\b(?:Test|Fuzz|Benchmark)[A-Z]\\w*")
 
 // TestWords: what is clean has none of the words that are gone.
 func TestWords(t *testing.T) {
