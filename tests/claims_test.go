@@ -165,7 +165,7 @@ func TestNamedCommands(t *testing.T) {
 	}
 }
 
-var namedFile = regexp.MustCompile("`((?:runtime|shim|uidmap|tests|cmd)/[a-z0-9_/.-]+)`")
+var namedFile = regexp.MustCompile(`(?:^|[^\w/.-])((?:runtime|shim|uidmap|tests|cmd)/\w[\w/.-]*\w)`)
 
 // TestNamedFiles: each file and package that a document names exists.
 func TestNamedFiles(t *testing.T) {
