@@ -1,4 +1,4 @@
-package runtime
+package runtime_test
 
 import (
 	"fmt"
@@ -13,23 +13,11 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
+	"sysbox/runtime"
 	"sysbox/runtime/config"
 	"sysbox/tests/pace"
 	"sysbox/tests/testcontainer"
 )
-
-// started runs a container whose init sleeps.
-func started(t *testing.T, change func(*specs.Spec), args ...string) *Container {
-	t.Helper()
-	if len(args) == 0 {
-		args = []string{"sleep", "1000"}
-	}
-	c := create(t, testPod(t, "pod"), CreateRequest{ID: "c1", Bundle: testcontainer.Busybox(t, change, args...)})
-	if err := c.Start(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	return c
-}
 
 // TestSelfExe (CVE-2019-5736): what /proc/self/exe is while a process enters
 // the container is a sealed memfd of system calls, which does nothing for who
@@ -42,34 +30,34 @@ func TestSelfExe(t *testing.T) {
 		t.Run("init "+target, func(t *testing.T) {
 			bundle := testcontainer.Busybox(t, nil, target)
 			script(filepath.Join(bundle, "rootfs"))
-			c := create(t, testPod(t, "pod"), CreateRequest{ID: "c1", Bundle: bundle})
+			c := testcontainer.Create(t, testcontainer.NewPod(t), runtime.CreateRequest{ID: "c1", Bundle: bundle})
 			if err := c.Start(t.Context()); err == nil {
-				if got := wait(t, c.Init()).Status; got == 0 {
+				if got := testcontainer.Wait(t, c.Init()).Status; got == 0 {
 					t.Error("it ran to its end")
 				}
 			}
 		})
 	}
-	c := started(t, nil, "sh", "-c", `printf '#!/proc/self/exe\n' >/bin/script; chmod 755 /bin/script
+	c := testcontainer.Started(t, nil, "sh", "-c", `printf '#!/proc/self/exe\n' >/bin/script; chmod 755 /bin/script
 		while :; do for p in /proc/[0-9]*; do
 			read c <$p/comm && [ $c = sysbox-init ] || continue
 			echo $p >>/tried
 			(echo evil >$p/exe) && echo $p >>/written
 		done; done 2>/dev/null`)
-	c.cfg.Testing.Slow = slowly
+	c.Pod.Config.Testing.Slow = slowly
 	for i := range 6 {
 		target := []string{"/proc/self/exe", "/bin/script"}[i%2]
-		p, err := c.Exec(t.Context(), ExecRequest{Process: &specs.Process{Args: []string{target}, Cwd: "/"}})
+		p, err := c.Exec(t.Context(), runtime.ExecRequest{Process: &specs.Process{Args: []string{target}, Cwd: "/"}})
 		if err == nil {
-			if got := wait(t, p).Status; got == 0 {
+			if got := testcontainer.Wait(t, p).Status; got == 0 {
 				t.Errorf("exec of %s ran to its end", target)
 			}
 		}
 	}
-	if _, err := os.ReadFile(filepath.Join(c.rec.Bundle, "rootfs/tried")); err != nil {
+	if _, err := os.ReadFile(filepath.Join(c.Bundle, "rootfs/tried")); err != nil {
 		t.Errorf("no process of the runtime's was seen from inside: %v", err)
 	}
-	if b, err := os.ReadFile(filepath.Join(c.rec.Bundle, "rootfs/written")); err == nil {
+	if b, err := os.ReadFile(filepath.Join(c.Bundle, "rootfs/written")); err == nil {
 		t.Errorf("executables were written through /proc: %s", b)
 	}
 }
@@ -77,12 +65,12 @@ func TestSelfExe(t *testing.T) {
 // TestWorkingDirectoryLeak (CVE-2024-21626): no number of an open file as
 // working directory leads out of the container.
 func TestWorkingDirectoryLeak(t *testing.T) {
-	c := started(t, nil)
+	c := testcontainer.Started(t, nil)
 	for n := range 40 {
 		cwd := fmt.Sprintf("/proc/self/fd/%d", n)
-		p, err := c.Exec(t.Context(), ExecRequest{Process: &specs.Process{Args: []string{"/bin/true"}, Cwd: cwd}})
+		p, err := c.Exec(t.Context(), runtime.ExecRequest{Process: &specs.Process{Args: []string{"/bin/true"}, Cwd: cwd}})
 		if err == nil {
-			wait(t, p)
+			testcontainer.Wait(t, p)
 			t.Errorf("exec with the working directory %s was not refused", cwd)
 		}
 	}
@@ -132,12 +120,12 @@ func TestHostileImages(t *testing.T) {
 			if err := c.spoil(root); err != nil {
 				t.Fatal(err)
 			}
-			ctr, err := testPod(t, "pod").Create(t.Context(), CreateRequest{ID: "c1", Bundle: bundle})
+			ctr, err := testcontainer.NewPod(t).Create(t.Context(), runtime.CreateRequest{ID: "c1", Bundle: bundle})
 			if err == nil {
 				if err := ctr.Start(t.Context()); err != nil {
 					t.Error(err)
 				}
-				wait(t, ctr.Init())
+				testcontainer.Wait(t, ctr.Init())
 				if err := ctr.Delete(t.Context()); err != nil {
 					t.Error(err)
 				}
@@ -166,14 +154,14 @@ func link(name, target string) func(string) error {
 // those that are on their way in included. Execs fail or hang, and nothing
 // else does.
 func TestStoppedFromInside(t *testing.T) {
-	with(t, func(s *config.Testing) { s.StepDeadline = 2 * time.Second })
-	c := started(t, nil, "sh", "-c", `while :; do for p in /proc/[0-9]*; do p=${p#/proc/}; [ $p = $$ ] || kill -STOP $p; done; done 2>/dev/null`)
+	p := testcontainer.NewPod(t, func(c *config.Config) { c.Testing.StepDeadline = 2 * time.Second })
+	c := p.Started(t, nil, "sh", "-c", `while :; do for p in /proc/[0-9]*; do p=${p#/proc/}; [ $p = $$ ] || kill -STOP $p; done; done 2>/dev/null`)
 	var stopped atomic.Int64
 	for range 20 { // until the attacker has had its turn
 		var wg sync.WaitGroup
 		for range 100 {
 			wg.Go(func() {
-				p, err := c.Exec(t.Context(), ExecRequest{Process: &specs.Process{Args: []string{"/bin/true"}, Cwd: "/"}})
+				p, err := c.Exec(t.Context(), runtime.ExecRequest{Process: &specs.Process{Args: []string{"/bin/true"}, Cwd: "/"}})
 				if err != nil {
 					stopped.Add(1) // past its deadline
 					return
@@ -183,7 +171,7 @@ func TestStoppedFromInside(t *testing.T) {
 					stopped.Add(1)
 				}
 				p.Signal(int(unix.SIGKILL))
-				wait(t, p)
+				testcontainer.Wait(t, p)
 			})
 		}
 		wg.Wait()
@@ -227,7 +215,7 @@ func TestMountRace(t *testing.T) {
 	})
 	defer racer.Wait()
 	defer close(stop)
-	before := mounts(t)
+	before := testcontainer.Mounts(t)
 	evil := t.TempDir()
 	os.WriteFile(filepath.Join(evil, "passwd"), []byte("evil"), 0o644)
 	made, raced := 0, 0
@@ -238,7 +226,7 @@ func TestMountRace(t *testing.T) {
 				specs.Mount{Destination: "/shared", Type: "bind", Source: shared, Options: []string{"rbind"}},
 				specs.Mount{Destination: "/shared/a", Type: "bind", Source: evil, Options: []string{"rbind"}})
 		}, "true")
-		c, err := testPod(t, "pod").Create(t.Context(), CreateRequest{ID: "c1", Bundle: bundle})
+		c, err := testcontainer.NewPod(t).Create(t.Context(), runtime.CreateRequest{ID: "c1", Bundle: bundle})
 		if swaps.Load() > began { // on a busy machine the other may not have had a turn
 			raced++
 		}
@@ -259,18 +247,9 @@ func TestMountRace(t *testing.T) {
 	if b, _ := os.ReadFile("/etc/passwd"); strings.HasPrefix(string(b), "evil") {
 		t.Error("the mount went to the host's /etc")
 	}
-	if after := mounts(t); after != before {
+	if after := testcontainer.Mounts(t); after != before {
 		t.Errorf("the host's mounts have changed:\n%s\nwere:\n%s", after, before)
 	}
-}
-
-func mounts(t *testing.T) string {
-	t.Helper()
-	b, err := os.ReadFile("/proc/self/mounts")
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(b)
 }
 
 // TestShimScore: a container's oom_score_adj is its own, although its first
@@ -284,7 +263,7 @@ func TestShimScore(t *testing.T) {
 		return string(b)
 	}
 	before := score()
-	c := started(t, func(s *specs.Spec) { n := 700; s.Process.OOMScoreAdj = &n })
+	c := testcontainer.Started(t, func(s *specs.Spec) { n := 700; s.Process.OOMScoreAdj = &n })
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/oom_score_adj", c.Init().Pid()))
 	if err != nil || string(b) != "700\n" {
 		t.Errorf("init's oom_score_adj %q, %v", b, err)
@@ -305,16 +284,16 @@ func TestInside(t *testing.T) {
 		l=$(readlink $f 2>/dev/null); case "$l" in ""|/dev/null|pipe:*|/seen|/proc/*) continue;; esac
 		echo "$f $l" >>/seen
 	done; done`)
-	c := create(t, testPod(t, "pod"), CreateRequest{ID: "c1", Bundle: bundle})
+	c := testcontainer.Create(t, testcontainer.NewPod(t), runtime.CreateRequest{ID: "c1", Bundle: bundle})
 	if err := c.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	for range 100 {
-		p, err := c.Exec(t.Context(), ExecRequest{Process: &specs.Process{Args: []string{"/bin/true"}, Cwd: "/"}})
+		p, err := c.Exec(t.Context(), runtime.ExecRequest{Process: &specs.Process{Args: []string{"/bin/true"}, Cwd: "/"}})
 		if err != nil {
 			t.Fatal(err)
 		}
-		wait(t, p)
+		testcontainer.Wait(t, p)
 	}
 	if b, err := os.ReadFile(filepath.Join(bundle, "rootfs/seen")); err == nil {
 		t.Errorf("seen from inside:\n%s", b)
@@ -332,8 +311,8 @@ func TestVolumeOverRoot(t *testing.T) {
 		if err := os.Symlink(target, bundle+"/rootfs/volume"); err != nil {
 			t.Fatal(err)
 		}
-		p := testPod(t, "pod")
-		c, err := p.Create(t.Context(), CreateRequest{ID: "c1", Bundle: bundle})
+		p := testcontainer.NewPod(t)
+		c, err := p.Create(t.Context(), runtime.CreateRequest{ID: "c1", Bundle: bundle})
 		if err == nil {
 			if err := c.Delete(t.Context()); err != nil {
 				t.Error(err)
@@ -373,7 +352,7 @@ func TestPointsInStrangersFolders(t *testing.T) {
 			if err := os.Symlink("/volume", etc); err != nil {
 				t.Fatal(err)
 			}
-			ctr, err := testPod(t, "pod").Create(t.Context(), CreateRequest{ID: "c1", Bundle: bundle})
+			ctr, err := testcontainer.NewPod(t).Create(t.Context(), runtime.CreateRequest{ID: "c1", Bundle: bundle})
 			if err == nil {
 				if err := ctr.Delete(t.Context()); err != nil {
 					t.Error(err)

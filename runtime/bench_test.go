@@ -1,4 +1,4 @@
-package runtime
+package runtime_test
 
 import (
 	"os"
@@ -7,6 +7,7 @@ import (
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 
+	"sysbox/runtime"
 	"sysbox/tests/testcontainer"
 )
 
@@ -15,12 +16,12 @@ func BenchmarkLife(b *testing.B) {
 	if os.Getuid() != 0 {
 		b.Skip("makes containers, which takes root")
 	}
-	p := testPod(b, "pod")
+	p := testcontainer.NewPod(b)
 	bundle := testcontainer.Busybox(b, nil, "sleep", "1000")
 	var create, start, exec, del time.Duration
 	for b.Loop() {
 		t := time.Now()
-		c, err := p.Create(b.Context(), CreateRequest{ID: "c1", Bundle: bundle})
+		c, err := p.Create(b.Context(), runtime.CreateRequest{ID: "c1", Bundle: bundle})
 		if err != nil {
 			b.Fatal(err)
 		}
@@ -31,7 +32,7 @@ func BenchmarkLife(b *testing.B) {
 		}
 		start += time.Since(t)
 		t = time.Now()
-		e, err := c.Exec(b.Context(), ExecRequest{Process: &specs.Process{Args: []string{"/bin/true"}, Cwd: "/"}})
+		e, err := c.Exec(b.Context(), runtime.ExecRequest{Process: &specs.Process{Args: []string{"/bin/true"}, Cwd: "/"}})
 		if err != nil {
 			b.Fatal(err)
 		}

@@ -1,4 +1,4 @@
-package runtime
+package runtime_test
 
 import (
 	"encoding/binary"
@@ -17,6 +17,7 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
+	"sysbox/runtime"
 	"sysbox/runtime/config"
 	"sysbox/runtime/program"
 	"sysbox/tests/testcontainer"
@@ -25,31 +26,29 @@ import (
 // childName is the name that a program's process has until it executes another.
 const childName = "sysbox-init\n"
 
-func init() {
-	routines["attack children"] = func() error {
-		goruntime.LockOSThread()
-		fmt.Println("ready")
-		for {
-			found, err := filepath.Glob("/proc/[0-9]*")
-			if err != nil {
-				return err
+var attackChildrenInside = testcontainer.Inside("attack children", func() error {
+	goruntime.LockOSThread()
+	fmt.Println("ready")
+	for {
+		found, err := filepath.Glob("/proc/[0-9]*")
+		if err != nil {
+			return err
+		}
+		for _, proc := range found {
+			pid, _ := strconv.Atoi(filepath.Base(proc))
+			if !isChild(proc) {
+				continue
 			}
-			for _, proc := range found {
-				pid, _ := strconv.Atoi(filepath.Base(proc))
-				if !isChild(proc) {
-					continue
-				}
-				fmt.Println("seen")
-				for _, way := range waysIn {
-					// What has executed its program by now is fair game.
-					if err := way.try(pid, proc); (err == nil || err == unix.EFAULT || err == unix.EIO) && isChild(proc) {
-						fmt.Println("hit", way.name, err)
-					}
+			fmt.Println("seen")
+			for _, way := range waysIn {
+				// What has executed its program by now is fair game.
+				if err := way.try(pid, proc); (err == nil || err == unix.EFAULT || err == unix.EIO) && isChild(proc) {
+					fmt.Println("hit", way.name, err)
 				}
 			}
 		}
 	}
-}
+})
 
 func isChild(proc string) bool {
 	b, err := os.ReadFile(proc + "/comm")
@@ -149,11 +148,11 @@ func pause(d time.Duration) program.Call {
 // there, although the container has put a folder of its own over its /proc, or its spec
 // hides the sysctls.
 func TestRedirectedWrites(t *testing.T) {
-	next, w := lines(t)
-	c := create(t, testPod(t, "pod"), CreateRequest{ID: "c1", Bundle: testcontainer.Busybox(t, func(s *specs.Spec) {
+	next, w := testcontainer.Lines(t)
+	c := testcontainer.Create(t, testcontainer.NewPod(t), runtime.CreateRequest{ID: "c1", Bundle: testcontainer.Busybox(t, func(s *specs.Spec) {
 		s.Linux.Sysctl = map[string]string{"net.ipv4.ip_forward": "1"}
 		s.Linux.MaskedPaths = append(s.Linux.MaskedPaths, "/proc/sys/net")
-	}, "sh", "-c", "mkdir -p /fake/self/attr && echo 0 >/fake/self/oom_score_adj && mount --bind /fake /proc && echo ready; sleep 1000"), Stdio: Stdio{Stdout: w, Stderr: w}})
+	}, "sh", "-c", "mkdir -p /fake/self/attr && echo 0 >/fake/self/oom_score_adj && mount --bind /fake /proc && echo ready; sleep 1000"), Stdio: runtime.Stdio{Stdout: w, Stderr: w}})
 	if err := c.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -161,14 +160,14 @@ func TestRedirectedWrites(t *testing.T) {
 		t.Fatal(s)
 	}
 	adj := 345
-	p, err := c.Exec(t.Context(), ExecRequest{Process: &specs.Process{Args: []string{"/bin/sleep", "1000"}, Cwd: "/", OOMScoreAdj: &adj}})
+	p, err := c.Exec(t.Context(), runtime.ExecRequest{Process: &specs.Process{Args: []string{"/bin/sleep", "1000"}, Cwd: "/", OOMScoreAdj: &adj}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	if b, err := os.ReadFile(fmt.Sprintf("/proc/%d/oom_score_adj", p.Pid())); string(b) != "345\n" {
 		t.Errorf("the exec's oom_score_adj is %q, %v", b, err)
 	}
-	if b, err := os.ReadFile(filepath.Join(c.rec.Bundle, "rootfs/fake/self/oom_score_adj")); string(b) != "0\n" {
+	if b, err := os.ReadFile(filepath.Join(c.Bundle, "rootfs/fake/self/oom_score_adj")); string(b) != "0\n" {
 		t.Errorf("the container's file has %q, %v", b, err)
 	}
 	out, err := exec.Command("nsenter", "-n", "-t", strconv.Itoa(c.Init().Pid()), "cat", "/proc/sys/net/ipv4/ip_forward").Output()
@@ -176,15 +175,15 @@ func TestRedirectedWrites(t *testing.T) {
 		t.Errorf("ip_forward is %q, %v", out, err)
 	}
 	p.Signal(int(unix.SIGKILL))
-	wait(t, p)
+	testcontainer.Wait(t, p)
 }
 
 // TestOOMBeforeStart: when the kernel takes init for want of memory while it waits for
 // Start, the shim is untouched and Start says so.
 func TestOOMBeforeStart(t *testing.T) {
 	limit, adj := int64(32<<20), 1000
-	p := testPod(t, "pod")
-	c := create(t, p, CreateRequest{ID: "c1", Bundle: testcontainer.Busybox(t, func(s *specs.Spec) {
+	p := testcontainer.NewPod(t)
+	c := testcontainer.Create(t, p, runtime.CreateRequest{ID: "c1", Bundle: testcontainer.Busybox(t, func(s *specs.Spec) {
 		s.Linux.Resources = &specs.LinuxResources{Memory: &specs.LinuxMemory{Limit: &limit}}
 		s.Process.OOMScoreAdj = &adj // before all others
 	}, "sleep", "1000")})
@@ -211,7 +210,7 @@ func TestOOMBeforeStart(t *testing.T) {
 	for _, s := range starts {
 		s.Write([]byte("\n"))
 	}
-	if exit := wait(t, c.Init()); exit.Status != 137 {
+	if exit := testcontainer.Wait(t, c.Init()); exit.Status != 137 {
 		t.Errorf("init's exit status is %d", exit.Status)
 	}
 	if c.OOMKills() == 0 {
@@ -220,7 +219,7 @@ func TestOOMBeforeStart(t *testing.T) {
 	if err := c.Start(t.Context()); err == nil {
 		t.Error("Start went on")
 	}
-	next := create(t, p, CreateRequest{ID: "c2", Bundle: testcontainer.Busybox(t, nil, "true")})
+	next := testcontainer.Create(t, p, runtime.CreateRequest{ID: "c2", Bundle: testcontainer.Busybox(t, nil, "true")})
 	if err := next.Start(t.Context()); err != nil {
 		t.Error(err)
 	}
@@ -250,11 +249,10 @@ func memoryCgroup(t *testing.T, pid int) string {
 // sibling in the same pid namespace takes its time, the container's root tries to get
 // at the process that makes them.
 func TestChildrenAreOutOfReach(t *testing.T) {
-	with(t, func(s *config.Testing) { s.Slow = slowly })
-	p := testPod(t, "pod")
-	next, w := lines(t)
+	p := testcontainer.NewPod(t, func(c *config.Config) { c.Testing.Slow = slowly })
+	next, w := testcontainer.Lines(t)
 	report := make(chan string, 1)
-	c := create(t, p, CreateRequest{ID: "c1", Bundle: insideBundle(t, "attack children", nil), Stdio: Stdio{Stdout: w, Stderr: w}})
+	c := testcontainer.Create(t, p, runtime.CreateRequest{ID: "c1", Bundle: attackChildrenInside.Bundle(t, nil), Stdio: runtime.Stdio{Stdout: w, Stderr: w}})
 	if err := c.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -276,14 +274,14 @@ func TestChildrenAreOutOfReach(t *testing.T) {
 		}
 	}()
 	for _, uid := range []uint32{0, 1000} {
-		proc, err := c.Exec(t.Context(), ExecRequest{Process: &specs.Process{Args: []string{"/bin/true"}, Cwd: "/", User: specs.User{UID: uid}}})
+		proc, err := c.Exec(t.Context(), runtime.ExecRequest{Process: &specs.Process{Args: []string{"/bin/true"}, Cwd: "/", User: specs.User{UID: uid}}})
 		if err != nil {
 			t.Fatal(err)
 		}
-		wait(t, proc)
+		testcontainer.Wait(t, proc)
 	}
 	pidns := fmt.Sprintf("/proc/%d/ns/pid", c.Init().Pid())
-	sibling := create(t, p, CreateRequest{ID: "c2", Bundle: testcontainer.Busybox(t, func(s *specs.Spec) { s.Linux.Namespaces[0].Path = pidns }, "true")})
+	sibling := testcontainer.Create(t, p, runtime.CreateRequest{ID: "c2", Bundle: testcontainer.Busybox(t, func(s *specs.Spec) { s.Linux.Namespaces[0].Path = pidns }, "true")})
 	if err := sibling.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}

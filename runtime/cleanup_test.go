@@ -1,4 +1,4 @@
-package runtime
+package runtime_test
 
 import (
 	"fmt"
@@ -10,6 +10,7 @@ import (
 	"sync"
 	"testing"
 
+	"sysbox/runtime"
 	"sysbox/runtime/state"
 	"sysbox/uidmap"
 )
@@ -19,7 +20,7 @@ import (
 func TestLeaveTogether(t *testing.T) {
 	d := state.Dirs{State: t.TempDir(), Data: t.TempDir()}
 	for range 20 {
-		a, err := openAllocator(d, uidmap.Pool{User: "nobody-has-this-name", Start: 1 << 30, Size: 1 << 20})
+		a, err := runtime.OpenAllocator(d, uidmap.Pool{User: "nobody-has-this-name", Start: 1 << 30, Size: 1 << 20})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -38,7 +39,7 @@ func TestLeaveTogether(t *testing.T) {
 		}
 		for _, r := range records {
 			wg.Go(func() {
-				if err := leave(t.Context(), slog.Default(), d, r); err != nil {
+				if err := runtime.Leave(t.Context(), slog.Default(), d, r); err != nil {
 					t.Error(err)
 				}
 			})
@@ -72,18 +73,18 @@ func TestDamagedRecords(t *testing.T) {
 		}
 	}
 	for _, id := range []string{"empty", "begun", "c1"} {
-		if _, err := Cleanup(t.Context(), slog.Default(), d, "ns", id); err != nil {
+		if _, err := runtime.Cleanup(t.Context(), slog.Default(), d, "ns", id); err != nil {
 			t.Errorf("%s: %v", id, err)
 		}
 		if _, err := os.Lstat(filepath.Join(dir, id+".json")); err == nil {
 			t.Errorf("the record %s is still there", id)
 		}
 	}
-	if _, err := Reclaim(t.Context(), slog.Default(), d); err != nil {
+	if _, err := runtime.Reclaim(t.Context(), slog.Default(), d); err != nil {
 		t.Error(err)
 	}
 	for id, want := range map[string]string{"damaged": "remove the file", "later": "is of version 99"} {
-		if _, err := Cleanup(t.Context(), slog.Default(), d, "ns", id); err == nil || !strings.Contains(err.Error(), want) {
+		if _, err := runtime.Cleanup(t.Context(), slog.Default(), d, "ns", id); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v; want %q", id, err, want)
 		}
 		if _, err := os.Lstat(filepath.Join(dir, id+".json")); err != nil {

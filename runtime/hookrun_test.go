@@ -1,4 +1,4 @@
-package runtime
+package runtime_test
 
 import (
 	"encoding/json"
@@ -11,6 +11,7 @@ import (
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 
+	"sysbox/runtime"
 	"sysbox/runtime/sys"
 	"sysbox/tests/testcontainer"
 )
@@ -30,7 +31,7 @@ func TestHooks(t *testing.T) {
 			Poststart:      host("poststart"), Poststop: host("poststop"),
 		}
 	}, "sleep", "1000")
-	c := create(t, testPod(t, "pod"), CreateRequest{ID: "c1", Bundle: bundle})
+	c := testcontainer.Create(t, testcontainer.NewPod(t), runtime.CreateRequest{ID: "c1", Bundle: bundle})
 	if err := c.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -76,28 +77,6 @@ func TestHooks(t *testing.T) {
 	}
 }
 
-// hookOf puts a hook that runs a script in the place of one kind.
-func hookOf(kind, script string, timeout *int) *specs.Hooks {
-	list := []specs.Hook{
-		{Path: "/bin/sh", Args: []string{"sh", "-c", script}, Env: []string{"PATH=/usr/bin:/bin"}, Timeout: timeout},
-		{Path: "/bin/sh", Args: []string{"sh", "-c", "echo second hook >&2; exit 5"}, Env: []string{"PATH=/usr/bin:/bin"}},
-	}
-	h := &specs.Hooks{}
-	switch kind {
-	case "prestart":
-		h.Prestart = list
-	case "createRuntime":
-		h.CreateRuntime = list
-	case "createContainer":
-		h.CreateContainer = list
-	case "startContainer":
-		h.StartContainer = list
-	case "poststart":
-		h.Poststart = list
-	}
-	return h
-}
-
 // TestFailedHook: a hook that fails, or does not end in time, fails Create or Start with
 // what it said, no other is run after it, and nothing is left; after a poststart hook
 // all goes on.
@@ -113,24 +92,23 @@ func TestFailedHook(t *testing.T) {
 	} {
 		for _, kind := range []string{"prestart", "createRuntime", "createContainer", "startContainer", "poststart"} {
 			t.Run(kind+" "+c.name, func(t *testing.T) {
-				log := logged(t)
-				p := testPod(t, "pod")
-				bundle := testcontainer.Busybox(t, func(s *specs.Spec) { s.Hooks = hookOf(kind, c.script, c.timeout) }, "sleep", "1000")
-				ctr, err := p.Create(t.Context(), CreateRequest{ID: "c1", Bundle: bundle})
+				p := testcontainer.NewPod(t)
+				bundle := testcontainer.Busybox(t, func(s *specs.Spec) { s.Hooks = testcontainer.Hook(kind, c.script, c.timeout) }, "sleep", "1000")
+				ctr, err := p.Create(t.Context(), runtime.CreateRequest{ID: "c1", Bundle: bundle})
 				if err == nil {
 					if kind != "startContainer" && kind != "poststart" {
 						t.Error("Create went on")
 					}
 					if err = ctr.Start(t.Context()); err != nil {
-						if exit := wait(t, ctr.Init()); exit.Status != 137 {
+						if exit := testcontainer.Wait(t, ctr.Init()); exit.Status != 137 {
 							t.Errorf("init's exit status is %d: it ran", exit.Status)
 						}
 					}
 					if kind == "poststart" {
-						if err != nil || !strings.Contains(log(), "hook #2 of poststart") {
-							t.Errorf("Start: %v; the log: %s", err, log())
+						if err != nil || !strings.Contains(p.Said(), "hook #2 of poststart") {
+							t.Errorf("Start: %v; the log: %s", err, p.Said())
 						}
-						err = errors.New(log())
+						err = errors.New(p.Said())
 					}
 					if err := ctr.Delete(t.Context()); err != nil {
 						t.Error(err)
@@ -162,7 +140,7 @@ func TestHookIsConfined(t *testing.T) {
 		}
 		s.Hooks = &specs.Hooks{StartContainer: []specs.Hook{{Path: "/bin/sh", Args: []string{"sh", "-c", "mkdir /made; grep -E 'CapEff|CapBnd|NoNewPrivs' /proc/self/status >/said"}, Env: []string{"PATH=/bin"}}}}
 	}, "sleep", "1000")
-	c := create(t, testPod(t, "pod"), CreateRequest{ID: "c1", Bundle: bundle})
+	c := testcontainer.Create(t, testcontainer.NewPod(t), runtime.CreateRequest{ID: "c1", Bundle: bundle})
 	if err := c.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}

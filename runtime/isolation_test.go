@@ -1,4 +1,4 @@
-package runtime
+package runtime_test
 
 import (
 	"errors"
@@ -13,6 +13,7 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
+	"sysbox/runtime"
 	"sysbox/runtime/plan"
 	"sysbox/runtime/program"
 	"sysbox/runtime/sys"
@@ -40,7 +41,7 @@ func TestTreeIsLocked(t *testing.T) {
 		{"nested proc by hand", "unshare -Urpfm sh -c 'mount -t proc proc /tmp && cat /tmp/uptime >/dev/null'", true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			out, status := run(t, nil, "sh", "-c", c.script)
+			out, status := testcontainer.Run(t, nil, "sh", "-c", c.script)
 			if ok := status == 0; ok != c.ok {
 				t.Errorf("%s: exit status %d\n%s", c.script, status, out)
 			}
@@ -94,7 +95,7 @@ func TestProcessIdentity(t *testing.T) {
 		{"devices", nil, "for d in null zero full random urandom tty; do stat -c '%a %u:%g %t,%T' /dev/$d; done", "666 0:0 1,3\n666 0:0 1,5\n666 0:0 1,7\n666 0:0 1,8\n666 0:0 1,9\n666 0:0 5,0\n"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			out, status := run(t, c.change, "sh", "-c", c.script)
+			out, status := testcontainer.Run(t, c.change, "sh", "-c", c.script)
 			if out != c.want || status != 0 {
 				t.Errorf("exit status %d, output %q, want %q", status, out, c.want)
 			}
@@ -121,9 +122,9 @@ func TestRefusedAtCreate(t *testing.T) {
 		}, "/nonexistent"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			p := testPod(t, "pod")
+			p := testcontainer.NewPod(t)
 			bundle := testcontainer.Busybox(t, c.change, "true")
-			_, err := p.Create(t.Context(), CreateRequest{ID: "c1", Bundle: bundle})
+			_, err := p.Create(t.Context(), runtime.CreateRequest{ID: "c1", Bundle: bundle})
 			if err == nil || !strings.Contains(err.Error(), c.want) {
 				t.Errorf("error %v, want one with %q", err, c.want)
 			}
@@ -134,8 +135,8 @@ func TestRefusedAtCreate(t *testing.T) {
 
 // TestUpdateRefusesTheHost: an update of limits cannot open what Create refuses.
 func TestUpdateRefusesTheHost(t *testing.T) {
-	p := testPod(t, "pod")
-	c := create(t, p, CreateRequest{ID: "c1", Bundle: testcontainer.Busybox(t, nil, "true")})
+	p := testcontainer.NewPod(t)
+	c := testcontainer.Create(t, p, runtime.CreateRequest{ID: "c1", Bundle: testcontainer.Busybox(t, nil, "true")})
 	for name, r := range map[string]specs.LinuxDeviceCgroup{
 		"everything": {Allow: true, Access: "rwm"},
 		"disks":      {Allow: true, Type: "b", Access: "r"},
@@ -151,7 +152,7 @@ func TestUpdateRefusesTheHost(t *testing.T) {
 // TestOneProcess: a limit of one process lets init in.
 func TestOneProcess(t *testing.T) {
 	limit := int64(1)
-	_, status := run(t, func(s *specs.Spec) { s.Linux.Resources = &specs.LinuxResources{Pids: &specs.LinuxPids{Limit: &limit}} }, "true")
+	_, status := testcontainer.Run(t, func(s *specs.Spec) { s.Linux.Resources = &specs.LinuxResources{Pids: &specs.LinuxPids{Limit: &limit}} }, "true")
 	if status != 0 {
 		t.Errorf("exit status %d", status)
 	}
@@ -164,17 +165,16 @@ func TestUnshiftableBind(t *testing.T) {
 		s.Mounts = append(s.Mounts, specs.Mount{Destination: "/x", Type: "bind", Source: "/proc/self/limits", Options: []string{"bind", "ro"}})
 	}
 	for unshifted, refused := range map[string]bool{"warn": false, "refuse": true} {
-		log := logged(t)
-		p := testPod(t, "pod")
-		p.cfg.Unshifted = unshifted
-		c, err := p.Create(t.Context(), CreateRequest{ID: "c1", Bundle: testcontainer.Busybox(t, change, "true")})
+		p := testcontainer.NewPod(t)
+		p.Config.Unshifted = unshifted
+		c, err := p.Create(t.Context(), runtime.CreateRequest{ID: "c1", Bundle: testcontainer.Busybox(t, change, "true")})
 		if (err != nil) != refused {
 			t.Errorf("%s: %v", unshifted, err)
 		}
 		if err != nil {
 			continue
 		}
-		if s := log(); !strings.Contains(s, "ids are not shifted") || !strings.Contains(s, "container=c1") {
+		if s := p.Said(); !strings.Contains(s, "ids are not shifted") || !strings.Contains(s, "container=c1") {
 			t.Errorf("%s: the log is %q", unshifted, s)
 		}
 		if err := c.Delete(t.Context()); err != nil {
@@ -201,28 +201,28 @@ func TestSeccomp(t *testing.T) {
 		}
 		script := "mkdir /tmp/x 2>&1 | grep -o 'not empty'; exec 2>/dev/null; ln -s a /tmp/l; echo $?; grep Seccomp: /proc/self/status"
 		want := "not empty\n159\nSeccomp:\t2\n"
-		p := testPod(t, "pod")
-		w, text := pipe(t)
+		p := testcontainer.NewPod(t)
+		w, text := testcontainer.Pipe(t)
 		bundle := testcontainer.Busybox(t, change, "sleep", "1000")
 		if err := os.Symlink("busybox", filepath.Join(bundle, "rootfs/bin/ln")); err != nil {
 			t.Fatal(err)
 		}
-		c := create(t, p, CreateRequest{ID: "c1", Bundle: bundle})
+		c := testcontainer.Create(t, p, runtime.CreateRequest{ID: "c1", Bundle: bundle})
 		if err := c.Start(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		proc, err := c.Exec(t.Context(), ExecRequest{
+		proc, err := c.Exec(t.Context(), runtime.ExecRequest{
 			Process: &specs.Process{Args: []string{"sh", "-c", script}, Cwd: "/", Env: []string{"PATH=/bin"}, NoNewPrivileges: nnp},
-			Stdio:   Stdio{Stdout: w, Stderr: w},
+			Stdio:   runtime.Stdio{Stdout: w, Stderr: w},
 		})
 		if err != nil {
 			t.Fatal(err)
 		}
-		wait(t, proc)
+		testcontainer.Wait(t, proc)
 		if out := text(); out != want {
 			t.Errorf("no_new_privs %v, exec: %q, want %q", nnp, out, want)
 		}
-		out, _ := run(t, change, "sh", "-c", "mkdir /tmp/x 2>&1 | grep -o 'not empty'")
+		out, _ := testcontainer.Run(t, change, "sh", "-c", "mkdir /tmp/x 2>&1 | grep -o 'not empty'")
 		if out != "not empty\n" {
 			t.Errorf("no_new_privs %v, init: %q", nnp, out)
 		}
@@ -241,7 +241,7 @@ func TestNothingToExecute(t *testing.T) {
 		{"sh", "/", ""},
 	} {
 		bundle := testcontainer.Busybox(t, func(s *specs.Spec) { s.Process.Cwd = c.cwd }, c.arg, "-c", "true")
-		ctr, err := testPod(t, "pod").Create(t.Context(), CreateRequest{ID: "c1", Bundle: bundle})
+		ctr, err := testcontainer.NewPod(t).Create(t.Context(), runtime.CreateRequest{ID: "c1", Bundle: bundle})
 		if err == nil {
 			if err := ctr.Delete(t.Context()); err != nil {
 				t.Error(err)
@@ -256,8 +256,8 @@ func TestNothingToExecute(t *testing.T) {
 // TestNothingToExecuteAtOnce: an exec that has failed before the first leg could say its pid,
 // as happens where others use the processors, is told of in the same words.
 func TestNothingToExecuteAtOnce(t *testing.T) {
-	c := started(t, nil, "sleep", "1000")
-	c.cfg.Testing.Slow = func(p program.Program) program.Program {
+	c := testcontainer.Started(t, nil, "sleep", "1000")
+	c.Pod.Config.Testing.Slow = func(p program.Program) program.Program {
 		i := slices.IndexFunc(p, func(c program.Call) bool { return c.Name == "report the pid" })
 		if i < 0 {
 			t.Error("no step reports the pid")
@@ -265,7 +265,7 @@ func TestNothingToExecuteAtOnce(t *testing.T) {
 		}
 		return slices.Insert(p, i, pause(200*time.Millisecond))
 	}
-	_, err := c.Exec(t.Context(), ExecRequest{Process: &specs.Process{Args: []string{"notfound404"}, Cwd: "/", Env: []string{"PATH=/usr/bin:/bin"}}})
+	_, err := c.Exec(t.Context(), runtime.ExecRequest{Process: &specs.Process{Args: []string{"notfound404"}, Cwd: "/", Env: []string{"PATH=/usr/bin:/bin"}}})
 	if want := `exec: "notfound404": executable file not found in $PATH`; err == nil || !strings.Contains(err.Error(), want) {
 		t.Errorf("error %v, want %q", err, want)
 	}
@@ -274,15 +274,15 @@ func TestNothingToExecuteAtOnce(t *testing.T) {
 // TestExecAffinity: an exec begins on the CPUs of initial, before it is in the
 // container's cgroup, and runs on those of final.
 func TestExecAffinity(t *testing.T) {
-	c := started(t, func(s *specs.Spec) { s.Process.ExecCPUAffinity = &specs.CPUAffinity{Final: "0"} })
+	c := testcontainer.Started(t, func(s *specs.Spec) { s.Process.ExecCPUAffinity = &specs.CPUAffinity{Final: "0"} })
 	exec := func(a *specs.CPUAffinity) (string, error) {
-		w, text := pipe(t)
-		p, err := c.Exec(t.Context(), ExecRequest{
+		w, text := testcontainer.Pipe(t)
+		p, err := c.Exec(t.Context(), runtime.ExecRequest{
 			Process: &specs.Process{Args: []string{"/bin/grep", "Cpus_allowed_list", "/proc/self/status"}, Cwd: "/", ExecCPUAffinity: a},
-			Stdio:   Stdio{Stdout: w, Stderr: w},
+			Stdio:   runtime.Stdio{Stdout: w, Stderr: w},
 		})
 		if err == nil {
-			wait(t, p)
+			testcontainer.Wait(t, p)
 		}
 		return strings.TrimSpace(strings.TrimPrefix(text(), "Cpus_allowed_list:")), err
 	}
@@ -323,7 +323,7 @@ func TestPropagation(t *testing.T) {
 		"private": "private private", "rprivate": "private private", "slave": "slave slave", "rslave": "slave slave",
 		"unbindable": "unbindable private", "runbindable": "unbindable unbindable",
 	}
-	c := started(t, func(s *specs.Spec) {
+	c := testcontainer.Started(t, func(s *specs.Spec) {
 		for option := range wants {
 			s.Mounts = append(s.Mounts, specs.Mount{Destination: "/" + option, Type: "bind", Source: shared, Options: []string{"rbind", option}})
 		}
@@ -351,7 +351,7 @@ func TestPropagation(t *testing.T) {
 		if _, came := is[at+"/sub/sub"]; came != strings.Contains(want, "slave") {
 			t.Errorf("%s: what the host has mounted came in: %v", option, came)
 		}
-		out := execScript(t, c, "mkdir /tmp/"+option+" && mount --rbind "+at+" /tmp/"+option+" && echo bound")
+		out := c.Script(t, "mkdir /tmp/"+option+" && mount --rbind "+at+" /tmp/"+option+" && echo bound")
 		if bound := strings.Contains(out, "bound"); bound != (is[at] != "unbindable") {
 			t.Errorf("%s: a bind of it: %s", option, out)
 		}

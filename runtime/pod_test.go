@@ -1,9 +1,8 @@
-package runtime
+package runtime_test
 
 import (
 	"errors"
 	"fmt"
-	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -15,6 +14,7 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
+	"sysbox/runtime"
 	"sysbox/tests/testcontainer"
 	"sysbox/uidmap"
 )
@@ -23,7 +23,7 @@ import (
 // made, have one user namespace, and leave nothing. One id is one container's.
 func TestCreateTogether(t *testing.T) {
 	for range 5 {
-		p := testPod(t, "pod")
+		p := testcontainer.NewPod(t)
 		var bundles []string
 		for i := range 8 {
 			bundles = append(bundles, testcontainer.Busybox(t, func(s *specs.Spec) {
@@ -34,7 +34,7 @@ func TestCreateTogether(t *testing.T) {
 		}
 		var wg sync.WaitGroup
 		var mu sync.Mutex
-		var made []*Container
+		var made []*runtime.Container
 		refused := 0
 		for i := range 8 {
 			wg.Go(func() {
@@ -42,7 +42,7 @@ func TestCreateTogether(t *testing.T) {
 				if i%2 == 0 {
 					id = fmt.Sprintf("c%d", i/4) // each twice
 				}
-				c, err := p.Create(t.Context(), CreateRequest{ID: id, Bundle: bundles[i]})
+				c, err := p.Create(t.Context(), runtime.CreateRequest{ID: id, Bundle: bundles[i]})
 				mu.Lock()
 				defer mu.Unlock()
 				switch {
@@ -88,12 +88,12 @@ func TestCreateTogether(t *testing.T) {
 // range; namespaces of the first can be joined by the second; the range goes
 // back with the last.
 func TestPodShares(t *testing.T) {
-	p := testPod(t, "pod")
-	first := create(t, p, CreateRequest{ID: "first", Bundle: testcontainer.Busybox(t, nil, "sleep", "1000")})
+	p := testcontainer.NewPod(t)
+	first := testcontainer.Create(t, p, runtime.CreateRequest{ID: "first", Bundle: testcontainer.Busybox(t, nil, "sleep", "1000")})
 	if err := first.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	w, text := pipe(t)
+	w, text := testcontainer.Pipe(t)
 	bundle := testcontainer.Busybox(t, func(s *specs.Spec) {
 		for i, n := range s.Linux.Namespaces {
 			if n.Type == "network" || n.Type == "ipc" || n.Type == "uts" {
@@ -102,11 +102,11 @@ func TestPodShares(t *testing.T) {
 		}
 		s.Hostname = ""
 	}, "sh", "-c", "for n in user net ipc uts pid mnt; do readlink /proc/self/ns/$n; done; hostname")
-	second := create(t, p, CreateRequest{ID: "second", Bundle: bundle, Stdio: Stdio{Stdout: w, Stderr: w}})
+	second := testcontainer.Create(t, p, runtime.CreateRequest{ID: "second", Bundle: bundle, Stdio: runtime.Stdio{Stdout: w, Stderr: w}})
 	if err := second.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if got := wait(t, second.Init()).Status; got != 0 {
+	if got := testcontainer.Wait(t, second.Init()).Status; got != 0 {
 		t.Fatalf("exit status %d: %s", got, text())
 	}
 	lines := strings.Fields(text())
@@ -123,10 +123,10 @@ func TestPodShares(t *testing.T) {
 		t.Errorf("host name %q", lines[6])
 	}
 	ids := func() int {
-		n, _ := filepath.Glob(filepath.Join(p.cfg.StateDir, "ids", "r-*"))
+		n := testcontainer.Ranges(t, p)
 		return len(n)
 	}
-	for i, c := range []*Container{second, first} {
+	for i, c := range []*testcontainer.Container{second, first} {
 		if ids() != 1 {
 			t.Errorf("before the delete of container %d: %d ranges recorded, want 1", i, ids())
 		}
@@ -150,21 +150,21 @@ func TestPodsAreApart(t *testing.T) {
 		s.Annotations = map[string]string{"io.sysbox.skip-uid-shift": "/shared"}
 		s.Mounts = append(s.Mounts, specs.Mount{Destination: "/shared", Type: "bind", Source: shared, Options: []string{"rbind"}})
 	}
-	a := testPod(t, "a")
-	b := NewPod(a.cfg, slog.Default(), "test", "b")
-	c := create(t, a, CreateRequest{ID: "a", Bundle: testcontainer.Busybox(t, skip, "sh", "-c", "umask 077; echo secret >/shared/file")})
+	a := testcontainer.NewPod(t)
+	b := a.Beside("b")
+	c := testcontainer.Create(t, a, runtime.CreateRequest{ID: "a", Bundle: testcontainer.Busybox(t, skip, "sh", "-c", "umask 077; echo secret >/shared/file")})
 	if err := c.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if got := wait(t, c.Init()).Status; got != 0 {
+	if got := testcontainer.Wait(t, c.Init()).Status; got != 0 {
 		t.Fatalf("the writer ended with status %d", got)
 	}
-	w, text := pipe(t)
-	d := create(t, b, CreateRequest{ID: "b", Bundle: testcontainer.Busybox(t, skip, "sh", "-c", "stat -c %u /shared/file; cat /shared/file; chown 0 /shared/file"), Stdio: Stdio{Stdout: w, Stderr: w}})
+	w, text := testcontainer.Pipe(t)
+	d := testcontainer.Create(t, b, runtime.CreateRequest{ID: "b", Bundle: testcontainer.Busybox(t, skip, "sh", "-c", "stat -c %u /shared/file; cat /shared/file; chown 0 /shared/file"), Stdio: runtime.Stdio{Stdout: w, Stderr: w}})
 	if err := d.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	status := wait(t, d.Init()).Status
+	status := testcontainer.Wait(t, d.Init()).Status
 	if out := text(); status == 0 || strings.Contains(out, "secret") || !strings.HasPrefix(out, "65534\n") {
 		t.Errorf("exit status %d, output %q", status, out)
 	}
@@ -172,15 +172,15 @@ func TestPodsAreApart(t *testing.T) {
 	if err := unix.Stat(filepath.Join(shared, "file"), &st); err != nil {
 		t.Fatal(err)
 	}
-	if uid := c.root().UID; st.Uid != uid || c.root() == d.root() {
-		t.Errorf("the file belongs to %d on the host, the writer's root is %d, the reader's %d", st.Uid, uid, d.root().UID)
+	if uid := c.RootUID; st.Uid != uid || c.RootUID == d.RootUID {
+		t.Errorf("the file belongs to %d on the host, the writer's root is %d, the reader's %d", st.Uid, uid, d.RootUID)
 	}
 }
 
 // TestJoinUserNamespace: a caller that made the user and the network namespace
 // itself and prepared the files (CRI with hostUsers: false) has its own used.
 func TestJoinUserNamespace(t *testing.T) {
-	p := testPod(t, "pod")
+	p := testcontainer.NewPod(t)
 	m := uidmap.Map{{ContainerID: 0, HostID: 0x7a000000, Size: 65536}}
 	sysMap := []syscall.SysProcIDMap{{ContainerID: 0, HostID: 0x7a000000, Size: 65536}}
 	holder := exec.Command("/bin/sleep", "1000")
@@ -198,7 +198,7 @@ func TestJoinUserNamespace(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(volume, "file"), []byte("x"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	w, text := pipe(t)
+	w, text := testcontainer.Pipe(t)
 	bundle := testcontainer.Busybox(t, func(s *specs.Spec) {
 		ids := []specs.LinuxIDMapping{{ContainerID: 0, HostID: 0x7a000000, Size: 65536}}
 		s.Linux.UIDMappings, s.Linux.GIDMappings = ids, ids
@@ -213,11 +213,11 @@ func TestJoinUserNamespace(t *testing.T) {
 	if err := uidmap.Shift(t.TempDir(), filepath.Join(bundle, "rootfs"), m, m); err != nil {
 		t.Fatal(err)
 	}
-	c := create(t, p, CreateRequest{ID: "c1", Bundle: bundle, Stdio: Stdio{Stdout: w, Stderr: w}})
+	c := testcontainer.Create(t, p, runtime.CreateRequest{ID: "c1", Bundle: bundle, Stdio: runtime.Stdio{Stdout: w, Stderr: w}})
 	if err := c.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	status := wait(t, c.Init()).Status
+	status := testcontainer.Wait(t, c.Init()).Status
 	want := "0\n0\n0\n"
 	for _, ns := range []string{"user", "net"} {
 		link, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/%s", holder.Process.Pid, ns))
@@ -229,7 +229,7 @@ func TestJoinUserNamespace(t *testing.T) {
 	if out := text(); out != want || status != 0 {
 		t.Errorf("exit status %d, output %q, want %q", status, out, want)
 	}
-	if left, _ := filepath.Glob(p.cfg.StateDir + "/ids/r-*"); len(left) > 0 {
+	if left := testcontainer.Ranges(t, p); len(left) > 0 {
 		t.Errorf("a range of ours was taken: %v", left)
 	}
 }
@@ -237,10 +237,10 @@ func TestJoinUserNamespace(t *testing.T) {
 // TestCgroupNamespaceByPath: a container can have another's of its pod, and so have its
 // execs.
 func TestCgroupNamespaceByPath(t *testing.T) {
-	p := testPod(t, "pod")
-	first := create(t, p, CreateRequest{ID: "c1", Bundle: testcontainer.Busybox(t, nil, "sleep", "1000")})
+	p := testcontainer.NewPod(t)
+	first := testcontainer.Create(t, p, runtime.CreateRequest{ID: "c1", Bundle: testcontainer.Busybox(t, nil, "sleep", "1000")})
 	path := fmt.Sprintf("/proc/%d/ns/cgroup", first.Init().Pid())
-	second := create(t, p, CreateRequest{ID: "c2", Bundle: testcontainer.Busybox(t, func(s *specs.Spec) {
+	second := testcontainer.Create(t, p, runtime.CreateRequest{ID: "c2", Bundle: testcontainer.Busybox(t, func(s *specs.Spec) {
 		s.Linux.Namespaces = append(s.Linux.Namespaces, specs.LinuxNamespace{Type: specs.CgroupNamespace, Path: path})
 	}, "sleep", "1000")})
 	if err := second.Start(t.Context()); err != nil {
@@ -250,14 +250,14 @@ func TestCgroupNamespaceByPath(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := execScript(t, second, "readlink /proc/1/ns/cgroup; readlink /proc/self/ns/cgroup"); got != want+"\n"+want+"\n" {
+	if got := second.Script(t, "readlink /proc/1/ns/cgroup; readlink /proc/self/ns/cgroup"); got != want+"\n"+want+"\n" {
 		t.Errorf("init and an exec are in %q, want %s", got, want)
 	}
 	link := t.TempDir() + "/cgroup"
 	if err := os.Symlink("/proc/self/ns/cgroup", link); err != nil {
 		t.Fatal(err)
 	}
-	_, err = p.Create(t.Context(), CreateRequest{ID: "c3", Bundle: testcontainer.Busybox(t, func(s *specs.Spec) {
+	_, err = p.Create(t.Context(), runtime.CreateRequest{ID: "c3", Bundle: testcontainer.Busybox(t, func(s *specs.Spec) {
 		s.Linux.Namespaces = append(s.Linux.Namespaces, specs.LinuxNamespace{Type: specs.CgroupNamespace, Path: link})
 	}, "true")})
 	if err == nil || !strings.Contains(err.Error(), "the host's own cgroup namespace") {
@@ -268,7 +268,7 @@ func TestCgroupNamespaceByPath(t *testing.T) {
 // TestJoinedMaps: files are given out by the mappings of the spec, so those of a user
 // namespace that the caller has made must be the same, and not have the host's root.
 func TestJoinedMaps(t *testing.T) {
-	p := testPod(t, "pod")
+	p := testcontainer.NewPod(t)
 	const base = 0x7a000000
 	for _, c := range []struct {
 		name, want  string
@@ -284,7 +284,7 @@ func TestJoinedMaps(t *testing.T) {
 		{"the host's root behind other mappings, allowed", "give the same", 0, base, true, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			p.cfg.IDs.AllowHostRoot = c.allow
+			p.Config.IDs.AllowHostRoot = c.allow
 			m := []syscall.SysProcIDMap{{ContainerID: 0, HostID: int(c.hosts), Size: 65536}}
 			holder := exec.Command("/bin/sleep", "1000")
 			holder.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWUSER, UidMappings: m, GidMappings: m}
@@ -316,7 +316,7 @@ func TestJoinedMaps(t *testing.T) {
 				}
 				s.Linux.Namespaces = append(s.Linux.Namespaces, specs.LinuxNamespace{Type: "user", Path: path})
 			}, "true")
-			c1, err := p.Create(t.Context(), CreateRequest{ID: "c1", Bundle: bundle})
+			c1, err := p.Create(t.Context(), runtime.CreateRequest{ID: "c1", Bundle: bundle})
 			if err == nil {
 				_ = c1.Delete(t.Context())
 			}
@@ -332,8 +332,8 @@ func TestJoinedMaps(t *testing.T) {
 func TestStateDirsAreApart(t *testing.T) {
 	var ids []uint32
 	for range 2 {
-		c := create(t, testPod(t, "pod"), CreateRequest{ID: "c1", Bundle: testcontainer.Busybox(t, nil, "sleep", "1000")})
-		ids = append(ids, c.root().UID)
+		c := testcontainer.Create(t, testcontainer.NewPod(t), runtime.CreateRequest{ID: "c1", Bundle: testcontainer.Busybox(t, nil, "sleep", "1000")})
+		ids = append(ids, c.RootUID)
 	}
 	if ids[0] == ids[1] {
 		t.Errorf("both pods have the ids from %d on", ids[0])
@@ -345,12 +345,12 @@ func TestTooOld(t *testing.T) {
 	bundle := testcontainer.Busybox(t, func(s *specs.Spec) {
 		s.Mounts = append(s.Mounts, specs.Mount{Destination: "/x", Type: "bind", Source: "/no-such", Options: []string{"bind"}})
 	}, "true")
-	p := testPod(t, "pod")
-	p.cfg.Testing.Startable = func() error { return errors.New("use Linux 5.12 or newer") }
-	if _, err := p.Create(t.Context(), CreateRequest{ID: "c1", Bundle: bundle}); err == nil || err.Error() != "use Linux 5.12 or newer" {
+	p := testcontainer.NewPod(t)
+	p.Config.Testing.Startable = func() error { return errors.New("use Linux 5.12 or newer") }
+	if _, err := p.Create(t.Context(), runtime.CreateRequest{ID: "c1", Bundle: bundle}); err == nil || err.Error() != "use Linux 5.12 or newer" {
 		t.Errorf("on a kernel that is too old: %v", err)
 	}
-	if _, err := testPod(t, "pod").Create(t.Context(), CreateRequest{ID: "c1", Bundle: bundle}); err == nil || !strings.Contains(err.Error(), "/no-such") {
+	if _, err := testcontainer.NewPod(t).Create(t.Context(), runtime.CreateRequest{ID: "c1", Bundle: bundle}); err == nil || !strings.Contains(err.Error(), "/no-such") {
 		t.Errorf("on this kernel: %v", err)
 	}
 }

@@ -1,4 +1,4 @@
-package runtime
+package runtime_test
 
 import (
 	"bytes"
@@ -14,6 +14,7 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
+	"sysbox/runtime"
 	"sysbox/runtime/config"
 	"sysbox/runtime/host"
 	"sysbox/runtime/sys"
@@ -32,7 +33,7 @@ func TestCgroup2NotMounted(t *testing.T) {
 		return
 	case "delete":
 		hideCgroup2(t)
-		if _, err := Cleanup(t.Context(), slog.Default(), versionOneConfig(dir).Dirs(), "test", "c1"); err != nil {
+		if _, err := runtime.Cleanup(t.Context(), slog.Default(), versionOneConfig(dir).Dirs(), "test", "c1"); err != nil {
 			t.Error(err)
 		}
 		return
@@ -106,19 +107,19 @@ func liveWithoutCgroup2(t *testing.T, dir string) {
 	if err := os.Rename(testcontainer.Busybox(t, nil, "sleep", "1000"), bundle); err != nil {
 		t.Fatal(err)
 	}
-	c, err := NewPod(versionOneConfig(dir), slog.Default(), "test", "pod").Create(t.Context(), CreateRequest{ID: "c1", Bundle: bundle})
+	c, err := runtime.NewPod(versionOneConfig(dir), slog.Default(), "test", "pod").Create(t.Context(), runtime.CreateRequest{ID: "c1", Bundle: bundle})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(filepath.Join(dir, "path"), []byte(c.cgroup.Path()), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, "path"), []byte(c.Cgroup().Path()), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if err := c.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	w, text := pipe(t)
-	p, err := c.Exec(t.Context(), ExecRequest{
-		ID: "e", Stdio: Stdio{Stdout: w, Stderr: w},
+	w, text := testcontainer.Pipe(t)
+	p, err := c.Exec(t.Context(), runtime.ExecRequest{
+		ID: "e", Stdio: runtime.Stdio{Stdout: w, Stderr: w},
 		Process: &specs.Process{Cwd: "/", Args: []string{"sh", "-c", "grep ^0: /proc/self/cgroup; mkdir /sys/fs/cgroup/sub && echo 0 >/sys/fs/cgroup/sub/cgroup.procs && grep ^0: /proc/self/cgroup"}, Env: []string{"PATH=/bin"}},
 	})
 	if err != nil {
@@ -136,8 +137,8 @@ func liveWithoutCgroup2(t *testing.T, dir string) {
 	if err := c.Resume(t.Context()); err != nil {
 		t.Error(err)
 	}
-	procs, err := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", c.init.Pid()))
-	if err != nil || !bytes.Contains(procs, []byte("0::"+c.cgroup.Path())) {
+	procs, err := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", c.Init().Pid()))
+	if err != nil || !bytes.Contains(procs, []byte("0::"+c.Cgroup().Path())) {
 		t.Errorf("init's cgroups are %s, %v", procs, err)
 	}
 }

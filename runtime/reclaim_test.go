@@ -1,4 +1,4 @@
-package runtime
+package runtime_test
 
 import (
 	"errors"
@@ -13,22 +13,24 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"sysbox/runtime"
 	"sysbox/runtime/state"
 	"sysbox/runtime/sys"
+	"sysbox/tests/testcontainer"
 )
 
 // orphan makes a container with storage on the host whose shim is dead by its record.
-func orphan(t *testing.T, p *Pod, id string) *Container {
+func orphan(t *testing.T, p *testcontainer.Pod, id string) *testcontainer.Container {
 	t.Helper()
-	s := newSnapshot(t)
-	for _, d := range []string{docker, "/run"} {
-		if err := os.MkdirAll(s.lower+d, 0o755); err != nil {
+	s := testcontainer.NewSnapshot(t)
+	for _, d := range []string{testcontainer.Docker, "/run"} {
+		if err := os.MkdirAll(s.Lower+d, 0o755); err != nil {
 			t.Fatal(err)
 		}
 	}
-	r := s.view(t, "sleep 1000")
+	r := s.View(t, "sleep 1000")
 	r.ID = id
-	c := create(t, p, r)
+	c := testcontainer.Create(t, p, r)
 	if err := c.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -37,29 +39,29 @@ func orphan(t *testing.T, p *Pod, id string) *Container {
 
 // dies has a container's shim end as far as others see: its record names another
 // process, and its locks are gone.
-func dies(t *testing.T, c *Container) {
+func dies(t *testing.T, c *testcontainer.Container) {
 	t.Helper()
 	dead := exec.CommandContext(t.Context(), "true")
 	if err := dead.Run(); err != nil {
 		t.Fatal(err)
 	}
-	c.rec.Shim.Pid = dead.ProcessState.Pid()
-	if err := c.rec.Write(c.cfg.Dirs()); err != nil {
+	c.Container.Record().Shim.Pid = dead.ProcessState.Pid()
+	if err := c.Container.Record().Write(c.Pod.Config.Dirs()); err != nil {
 		t.Fatal(err)
 	}
-	c.letGo()
+	c.LetGo()
 }
 
 // TestReclaim: what a dead shim has left is removed, by many at the same time, once;
 // nothing is touched of a container whose shim lives, though its record were lost.
 func TestReclaim(t *testing.T) {
-	p := testPod(t, "pod")
-	lost, alive := orphan(t, p, "lost"), orphan(t, NewPod(p.cfg, slog.Default(), "test", "other"), "alive")
-	elsewhere := orphan(t, NewPod(p.cfg, slog.Default(), "test", "third"), "elsewhere")
-	elsewhere.rec.PIDNS++
+	p := testcontainer.NewPod(t)
+	lost, alive := orphan(t, p, "lost"), orphan(t, p.Beside("other"), "alive")
+	elsewhere := orphan(t, p.Beside("third"), "elsewhere")
+	elsewhere.Container.Record().PIDNS++
 	dies(t, elsewhere)
 	dies(t, lost)
-	record, err := state.Path(p.cfg.Dirs(), "test", "alive")
+	record, err := state.Path(p.Config.Dirs(), "test", "alive")
 	if err == nil {
 		err = os.Rename(record, record+".kept")
 	}
@@ -67,7 +69,7 @@ func TestReclaim(t *testing.T) {
 		t.Fatal(err)
 	}
 	// Of a reboot.
-	old := filepath.Join(p.cfg.DataDir, "storage/gone/old")
+	old := filepath.Join(p.Config.DataDir, "storage/gone/old")
 	if err := os.MkdirAll(old+"/var-lib-docker/x", 0o700); err != nil {
 		t.Fatal(err)
 	}
@@ -76,7 +78,7 @@ func TestReclaim(t *testing.T) {
 	var removed []string
 	for range 4 {
 		wg.Go(func() {
-			list, err := Reclaim(t.Context(), slog.Default())
+			list, err := runtime.Reclaim(t.Context(), slog.Default())
 			if err != nil {
 				t.Error(err)
 			}
@@ -87,23 +89,23 @@ func TestReclaim(t *testing.T) {
 	}
 	wg.Wait()
 	slices.Sort(removed)
-	name, _ := state.Path(p.cfg.Dirs(), "test", "lost")
+	name, _ := state.Path(p.Config.Dirs(), "test", "lost")
 	if got, want := strings.Join(slices.Compact(slices.Clone(removed)), " "), old+" the container of "+name; got != want {
 		t.Errorf("removed %q, want %q", removed, want)
 	}
 	if n := strings.Count(strings.Join(removed, " "), name); n != 1 {
 		t.Errorf("the container was removed %d times", n)
 	}
-	for _, gone := range []string{name, lost.rec.Storage, filepath.Dir(old)} {
+	for _, gone := range []string{name, lost.Container.Record().Storage, filepath.Dir(old)} {
 		if sys.Exists(gone) {
 			t.Errorf("%s is there still", gone)
 		}
 	}
-	if exit := wait(t, lost.Init()); exit.Status != 128+int(unix.SIGKILL) {
+	if exit := testcontainer.Wait(t, lost.Init()); exit.Status != 128+int(unix.SIGKILL) {
 		t.Errorf("the dead shim's container ended with %d", exit.Status)
 	}
-	for _, c := range []*Container{alive, elsewhere} {
-		if err := unix.Kill(c.Init().Pid(), 0); err != nil || !sys.Exists(c.rec.Storage) {
+	for _, c := range []*testcontainer.Container{alive, elsewhere} {
+		if err := unix.Kill(c.Init().Pid(), 0); err != nil || !sys.Exists(c.Container.Record().Storage) {
 			t.Errorf("container %s: %v, or its storage is gone", c.ID(), err)
 		}
 	}
@@ -114,7 +116,7 @@ func TestReclaim(t *testing.T) {
 
 // TestReclaimOnce: of many shims one looks, and not again for a while.
 func TestReclaimOnce(t *testing.T) {
-	cfg := testPod(t, "pod").cfg
+	cfg := testcontainer.NewPod(t).Config
 	if err := cfg.Dirs().Register(); err != nil {
 		t.Fatal(err)
 	}
@@ -123,7 +125,7 @@ func TestReclaimOnce(t *testing.T) {
 		if err := os.MkdirAll(left, 0o700); err != nil {
 			t.Fatal(err)
 		}
-		if err := reclaimOnce(t.Context(), slog.Default()); err != nil {
+		if err := runtime.ReclaimOnce(t.Context(), slog.Default()); err != nil {
 			t.Fatal(err)
 		}
 		if there := sys.Exists(left); there != (i == 1) {
@@ -134,21 +136,21 @@ func TestReclaimOnce(t *testing.T) {
 
 // TestReclaimedWhileCleaned: the caller's clean-up and ours do not meet.
 func TestReclaimedWhileCleaned(t *testing.T) {
-	p := testPod(t, "pod")
+	p := testcontainer.NewPod(t)
 	c := orphan(t, p, "c1")
 	dies(t, c)
 	var wg sync.WaitGroup
 	for range 3 {
 		wg.Go(func() {
-			_, err := Cleanup(t.Context(), slog.Default(), p.cfg.Dirs(), "test", "c1")
-			_, err2 := Reclaim(t.Context(), slog.Default())
+			_, err := runtime.Cleanup(t.Context(), slog.Default(), p.Config.Dirs(), "test", "c1")
+			_, err2 := runtime.Reclaim(t.Context(), slog.Default())
 			if err := errors.Join(err, err2); err != nil {
 				t.Error(err)
 			}
 		})
 	}
 	wg.Wait()
-	if sys.Exists(c.rec.Storage) {
+	if sys.Exists(c.Container.Record().Storage) {
 		t.Error("the storage is there still")
 	}
 }

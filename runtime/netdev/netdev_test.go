@@ -13,10 +13,7 @@ import (
 
 	"sysbox/runtime/plan"
 	"sysbox/runtime/sys"
-	"sysbox/tests/leak"
 )
-
-func TestMain(m *testing.M) { os.Exit(leak.Main(m, "")) }
 
 // ip runs ip(8) in a network namespace and returns its lines.
 func ip(t *testing.T, ns *os.File, commands ...string) string {

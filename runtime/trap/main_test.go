@@ -1,20 +1,21 @@
-package trap
+package trap_test
 
 import (
 	"fmt"
 	"os"
 	"testing"
 
-	"sysbox/tests/leak"
+	"sysbox/runtime/trap"
+	"sysbox/tests/testcontainer"
 )
 
 func TestMain(m *testing.M) {
-	if text := os.Getenv(callersEnv); text != "" {
-		if err := callers(text); err != nil {
+	if text := os.Getenv(trap.CallersEnv); text != "" {
+		if err := trap.Callers(text); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
 		return
 	}
-	os.Exit(leak.Main(m, ""))
+	os.Exit(testcontainer.Main(m))
 }

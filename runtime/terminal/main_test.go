@@ -1,0 +1,10 @@
+package terminal_test
+
+import (
+	"os"
+	"testing"
+
+	"sysbox/tests/testcontainer"
+)
+
+func TestMain(m *testing.M) { os.Exit(testcontainer.Main(m)) }

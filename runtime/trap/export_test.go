@@ -1,0 +1,7 @@
+package trap
+
+// What TestMain needs of the tests in this package.
+
+var Callers = callers
+
+const CallersEnv = callersEnv
