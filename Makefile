@@ -67,8 +67,9 @@ test-upstream: install build ## the client and CRI suites of containerd alone (T
 ##@ On other kernels, in a virtual machine (root)
 
 KERNEL ?= newest
-VMTESTS := ./uidmap ./runtime ./runtime/cgroup ./runtime/feature ./runtime/hooks ./runtime/process ./runtime/program \
-	./runtime/rootfs ./runtime/seccomp ./runtime/sys ./runtime/trap ./shim ./shim/admin ./tests/conformance
+VMTESTS := ./uidmap ./runtime ./runtime/cgroup ./runtime/feature ./runtime/hooks ./runtime/image ./runtime/kill ./runtime/mount \
+	./runtime/namespace ./runtime/netdev ./runtime/process ./runtime/program ./runtime/rootfs ./runtime/seccomp ./runtime/sys \
+	./runtime/terminal ./runtime/trap ./shim ./shim/admin ./tests/conformance
 
 # The machine is some ten times slower. It leaves out the end-to-end tests of inner software
 # and of callers' versions, those with many containers, and those with faults at every call.
@@ -90,7 +91,7 @@ SELINUXTESTS ?= ^(TestSELinux|TestTable|TestOverlay.*|TestKeyring.*|TestTreeIsLo
 
 test-vm-selinux: vm-ready ## the tests of SELinux labels, in a machine with SELinux; some ten minutes
 	$(GO) run ./tests/vm -lsm selinux -kernel $(KERNEL) -timeout 60m -test -run '$(SELINUXTESTS)' \
-		./runtime/rootfs ./runtime ./tests/conformance ./tests/e2e | $(GO) run ./tests/summary -machine
+		./runtime/rootfs ./runtime/mount ./runtime/process ./tests/conformance ./tests/e2e | $(GO) run ./tests/summary -machine
 
 define vm-run
 mkdir -p .cache/runs; \
@@ -111,4 +112,4 @@ compatibility: build ## write the tables of docs/compatibility.md from the last 
 
 bench: install build ## compare with runc and crun (ARGS="-rounds 30"), and time trapped calls
 	$(GO) run ./tests/bench $(ARGS)
-	$(GO) test ./runtime -run '^$$' -bench Traps -benchtime 1x
+	$(GO) test ./runtime/trap -run '^$$' -bench Traps -benchtime 1x

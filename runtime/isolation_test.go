@@ -2,7 +2,6 @@ package runtime_test
 
 import (
 	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -11,43 +10,12 @@ import (
 	"time"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
-	"golang.org/x/sys/unix"
 
 	"sysbox/runtime"
 	"sysbox/runtime/plan"
 	"sysbox/runtime/program"
-	"sysbox/runtime/sys"
 	"sysbox/tests/testcontainer"
 )
-
-// TestTreeIsLocked: what the host mounted cannot be taken away, made writable
-// or moved by the container's root; what it mounted itself can.
-func TestTreeIsLocked(t *testing.T) {
-	for _, c := range []struct {
-		name, script string
-		ok           bool
-	}{
-		{"unmount proc", "umount /proc", false},
-		{"unmount a mask", "umount /proc/keys", false},
-		{"unmount /dev", "umount -l /dev", false},
-		{"make /proc/bus writable", "mount -o remount,rw /proc/bus", false},
-		{"make it writable by a bind", "mkdir /tmp/x && mount --bind /proc/bus /tmp/x && mount -o remount,bind,rw /tmp/x", false},
-		{"uncover by a plain bind of a folder", "mkdir /tmp/x && mount --bind /sys/kernel /tmp/x", false},
-		{"uncover the complete proc", "umount /dev/.sysbox", false},
-		{"unmount its own tmpfs", "umount /run", true},
-		{"mount a tmpfs", "mount -t tmpfs x /tmp && umount /tmp", true},
-		{"bind recursively", "mkdir /tmp/x && mount --rbind /proc /tmp/x", true},
-		{"nested namespaces with a proc of their own", "unshare -Urpf --mount-proc true", true},
-		{"nested proc by hand", "unshare -Urpfm sh -c 'mount -t proc proc /tmp && cat /tmp/uptime >/dev/null'", true},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			out, status := testcontainer.Run(t, nil, "sh", "-c", c.script)
-			if ok := status == 0; ok != c.ok {
-				t.Errorf("%s: exit status %d\n%s", c.script, status, out)
-			}
-		})
-	}
-}
 
 // TestProcessIdentity: what of a process's identity the spec asks for is what
 // the process has.
@@ -155,31 +123,6 @@ func TestOneProcess(t *testing.T) {
 	_, status := testcontainer.Run(t, func(s *specs.Spec) { s.Linux.Resources = &specs.LinuxResources{Pids: &specs.LinuxPids{Limit: &limit}} }, "true")
 	if status != 0 {
 		t.Errorf("exit status %d", status)
-	}
-}
-
-// TestUnshiftableBind: a bind of a file system that cannot be idmapped is
-// mounted with a warning, or refused where the configuration says so.
-func TestUnshiftableBind(t *testing.T) {
-	change := func(s *specs.Spec) {
-		s.Mounts = append(s.Mounts, specs.Mount{Destination: "/x", Type: "bind", Source: "/proc/self/limits", Options: []string{"bind", "ro"}})
-	}
-	for unshifted, refused := range map[string]bool{"warn": false, "refuse": true} {
-		p := testcontainer.NewPod(t)
-		p.Config.Unshifted = unshifted
-		c, err := p.Create(t.Context(), runtime.CreateRequest{ID: "c1", Bundle: testcontainer.Busybox(t, change, "true")})
-		if (err != nil) != refused {
-			t.Errorf("%s: %v", unshifted, err)
-		}
-		if err != nil {
-			continue
-		}
-		if s := p.Said(); !strings.Contains(s, "ids are not shifted") || !strings.Contains(s, "container=c1") {
-			t.Errorf("%s: the log is %q", unshifted, s)
-		}
-		if err := c.Delete(t.Context()); err != nil {
-			t.Error(err)
-		}
 	}
 }
 
@@ -294,66 +237,5 @@ func TestExecAffinity(t *testing.T) {
 	// The kernel refuses a list of which no CPU is there: it was asked.
 	if _, err := exec(&specs.CPUAffinity{Initial: "8191", Final: "0"}); err == nil || !strings.Contains(err.Error(), "initial cpu affinity") {
 		t.Errorf("an initial CPU that is not there: %v", err)
-	}
-}
-
-// TestPropagation: each option is what the container sees, and what the host mounts
-// later comes to where it was asked for only.
-func TestPropagation(t *testing.T) {
-	if os.Getuid() != 0 {
-		t.Skip("mounts, which takes root")
-	}
-	shared := t.TempDir()
-	mountAt := func(dir string, flags uintptr) {
-		t.Helper()
-		if err := unix.Mount("none", dir, "tmpfs", flags, ""); err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { unix.Unmount(dir, unix.MNT_DETACH) })
-		if err := os.MkdirAll(filepath.Join(dir, "sub"), 0o755); err != nil {
-			t.Fatal(err)
-		}
-	}
-	mountAt(shared, 0)
-	mountAt(filepath.Join(shared, "sub"), 0)
-	if err := unix.Mount("", shared, "", unix.MS_SHARED|unix.MS_REC, ""); err != nil {
-		t.Fatal(err)
-	}
-	wants := map[string]string{ // of the mount and of the one below it
-		"private": "private private", "rprivate": "private private", "slave": "slave slave", "rslave": "slave slave",
-		"unbindable": "unbindable private", "runbindable": "unbindable unbindable",
-	}
-	c := testcontainer.Started(t, func(s *specs.Spec) {
-		for option := range wants {
-			s.Mounts = append(s.Mounts, specs.Mount{Destination: "/" + option, Type: "bind", Source: shared, Options: []string{"rbind", option}})
-		}
-	})
-	mountAt(filepath.Join(shared, "sub/sub"), 0)
-	is := map[string]string{}
-	for m, err := range sys.MountsOf(fmt.Sprintf("/proc/%d/mountinfo", c.Init().Pid())) {
-		if err != nil {
-			t.Fatal(err)
-		}
-		is[m.Point] = "private"
-		if tags := strings.Join(m.Propagation, " "); strings.Contains(tags, "master:") {
-			is[m.Point] = "slave"
-		} else if strings.Contains(tags, "unbindable") {
-			is[m.Point] = "unbindable"
-		} else if strings.Contains(tags, "shared:") {
-			is[m.Point] = "shared"
-		}
-	}
-	for option, want := range wants {
-		at := "/" + option
-		if got := is[at] + " " + is[at+"/sub"]; got != want {
-			t.Errorf("%s: %s, want %s", option, got, want)
-		}
-		if _, came := is[at+"/sub/sub"]; came != strings.Contains(want, "slave") {
-			t.Errorf("%s: what the host has mounted came in: %v", option, came)
-		}
-		out := c.Script(t, "mkdir /tmp/"+option+" && mount --rbind "+at+" /tmp/"+option+" && echo bound")
-		if bound := strings.Contains(out, "bound"); bound != (is[at] != "unbindable") {
-			t.Errorf("%s: a bind of it: %s", option, out)
-		}
 	}
 }

@@ -37,8 +37,8 @@ func main() {
 // expectedSkips are tests that may skip even in CI, by package and name, each
 // for what the machine lacks. They run in the virtual machine (tests/vm).
 var expectedSkips = map[string]string{
-	"sysbox/runtime TestTrap32":                            "needs a kernel that runs 32-bit programs",
-	"sysbox/runtime TestModuleOfTheList":                   "loads a module into the host's kernel",
+	"sysbox/runtime/trap TestTrap32":                       "needs a kernel that runs 32-bit programs",
+	"sysbox/runtime/trap TestModuleOfTheList":              "loads a module into the host's kernel",
 	"sysbox/runtime/cgroup TestScope":                      "needs systemd as the host's init",
 	"sysbox/tests/e2e TestAppArmor":                        "needs a kernel with AppArmor",
 	"sysbox/tests/e2e TestLastVersion":                     "needs the repository's history",
@@ -52,7 +52,7 @@ var expectedSkips = map[string]string{
 // machineSkips are those that may skip in the virtual machine.
 var machineSkips = map[string]string{
 	"sysbox/runtime TestCgroup2NotMounted":         "needs a host with cgroup version 1",
-	"sysbox/runtime TestNodesOnBtrfs":              "needs a kernel that has loaded btrfs",
+	"sysbox/runtime/trap TestNodesOnBtrfs":         "needs a kernel that has loaded btrfs",
 	"sysbox/runtime/program TestInterpreterTable":  "needs the go command for the other architecture's half",
 	"sysbox/runtime/program TestARM64":             "needs qemu-user",
 	"sysbox/runtime/program TestSeal":              "needs Linux 6.3",

@@ -6,7 +6,7 @@
 // With -test it boots once for the tests of all the packages named, and writes what
 // go test -json would, after what the shim's check said there (as package "check"):
 //
-//	tests/vm/run -kernel 6.1 -test -run 'TestTraps|TestAll' ./runtime ./runtime/feature
+//	tests/vm/run -kernel 6.1 -test -run 'TestTraps|TestAll' ./runtime/trap ./runtime/feature
 //
 // The machine sees the repository, the cache and the program's folder, read-only, where
 // the host has them. The exit status is the program's.
