@@ -3,7 +3,6 @@ package conformance
 import (
 	"context"
 	"fmt"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -15,6 +14,7 @@ import (
 
 	"sysbox/runtime"
 	"sysbox/tests/conformance/inside"
+	"sysbox/tests/testcontainer"
 )
 
 // TestTable makes the containers of the table and looks whether each row is as it says.
@@ -74,10 +74,10 @@ func (w *world) box(t *testing.T, name string, rows []Row) {
 			r.Set(s)
 		}
 	}
-	pod := runtime.NewPod(w.cfg, slog.Default(), "conformance", "pod")
+	pod := w.pod()
 	first := w.first(t, pod, base)
 	if base == "agent" {
-		w.told = w.listen(t)
+		w.told = testcontainer.NewAgent(t, filepath.Join(w.bundle, "agent"), func(int) bool { return true }).States
 	}
 	w.write(t, s, first)
 	w.log.clear()
@@ -141,7 +141,7 @@ var (
 // refused tries a row whose container is not to be.
 func (w *world) refused(t *testing.T, r Row) {
 	s := w.spec(nil)
-	pod := runtime.NewPod(w.cfg, slog.Default(), "conformance", "pod")
+	pod := w.pod()
 	base, _, _ := strings.Cut(r.Box, ":")
 	if base == "" {
 		base = "system"
@@ -184,7 +184,7 @@ func (w *world) execs(t *testing.T, rows []Row) {
 	s := w.spec(nil)
 	bases["exec"](s)
 	w.write(t, s, "")
-	m, err := w.create(t, runtime.NewPod(w.cfg, slog.Default(), "conformance", "pod"), "c1", false)
+	m, err := w.create(t, w.pod(), "c1", false)
 	must(t, err)
 	must(t, m.Start(t.Context()))
 	for i, r := range rows {

@@ -98,17 +98,7 @@ func (r *record) since() []string {
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	if os.Getuid() != 0 {
-		t.Skip("makes containers, which takes root")
-	}
-	dir := t.TempDir()
-	w := &world{bundle: filepath.Join(dir, "bundle"), cfg: &config.Config{
-		StateDir: filepath.Join(dir, "state"), DataDir: filepath.Join(dir, "data"),
-		IDs: config.IDs{User: "sysbox", Size: 1 << 18}, Unshifted: "warn",
-	}, log: &record{}}
-	old := slog.Default()
-	slog.SetDefault(slog.New(w.log))
-	t.Cleanup(func() { slog.SetDefault(old) })
+	w := &world{cfg: testcontainer.Config(t), bundle: filepath.Join(t.TempDir(), "bundle"), log: &record{}}
 	for name, text := range map[string]string{
 		"rootfs/etc/image": "of the image", "rootfs/etc/secret": "secret", "rootfs/etc/passwd": "root:x:0:0:root:/root:/bin/sh\n",
 		"rootfs/srv/secrets/one": "1", "rootfs/copied/file": "of the image's folder",
@@ -141,6 +131,11 @@ func newWorld(t *testing.T) *world {
 		must(t, unix.Mount("", filepath.Join(w.bundle, name), "", unix.MS_REMOUNT|unix.MS_BIND|all, ""))
 	}
 	return w
+}
+
+// pod returns one for a container or more of the table.
+func (w *world) pod() *runtime.Pod {
+	return runtime.NewPod(w.cfg, slog.New(w.log), "conformance", "pod")
 }
 
 // devices makes the host's network devices, one for each row that moves one, and one that stays.
