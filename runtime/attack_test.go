@@ -23,6 +23,7 @@ import (
 // the container is a sealed memfd of system calls, which does nothing for who
 // executes it there and cannot be written.
 func TestSelfExe(t *testing.T) {
+	t.Parallel()
 	script := func(root string) {
 		os.WriteFile(filepath.Join(root, "bin/script"), []byte("#!/proc/self/exe\n"), 0o755)
 	}
@@ -65,6 +66,7 @@ func TestSelfExe(t *testing.T) {
 // TestWorkingDirectoryLeak (CVE-2024-21626): no number of an open file as
 // working directory leads out of the container.
 func TestWorkingDirectoryLeak(t *testing.T) {
+	t.Parallel()
 	c := testcontainer.Started(t, nil)
 	for n := range 40 {
 		cwd := fmt.Sprintf("/proc/self/fd/%d", n)
@@ -79,6 +81,7 @@ func TestWorkingDirectoryLeak(t *testing.T) {
 // TestHostileImages: what an image puts in the place of folders and files that
 // the runtime uses is not followed, and nothing of it hangs the runtime.
 func TestHostileImages(t *testing.T) {
+	t.Parallel()
 	if os.Getuid() != 0 {
 		t.Skip("makes containers, which takes root")
 	}
@@ -154,6 +157,7 @@ func link(name, target string) func(string) error {
 // those that are on their way in included. Execs fail or hang, and nothing
 // else does.
 func TestStoppedFromInside(t *testing.T) {
+	t.Parallel()
 	p := testcontainer.NewPod(t, func(c *config.Config) { c.Testing.StepDeadline = 2 * time.Second })
 	c := p.Started(t, nil, "sh", "-c", `while :; do for p in /proc/[0-9]*; do p=${p#/proc/}; [ $p = $$ ] || kill -STOP $p; done; done 2>/dev/null`)
 	var stopped atomic.Int64
@@ -277,6 +281,7 @@ func TestShimScore(t *testing.T) {
 // open the memory, the files and the executable of each process it sees that
 // is not its own kind, by the container's own /proc.
 func TestInside(t *testing.T) {
+	t.Parallel()
 	bundle := testcontainer.Busybox(t, nil, "sh", "-c", `while :; do for p in /proc/[0-9]*; do
 		e=$(readlink $p/exe 2>/dev/null); case "$e" in ""|/bin/busybox) continue;; esac
 		echo "$p exe $e" >>/seen
@@ -303,6 +308,7 @@ func TestInside(t *testing.T) {
 // TestVolumeOverRoot: an image has a link to / where a volume belongs. Mounted there, the
 // volume would be the root of each exec, without /proc and what guards it.
 func TestVolumeOverRoot(t *testing.T) {
+	t.Parallel()
 	volume := t.TempDir()
 	for _, target := range []string{"/", "..", "/proc/../etc/.."} {
 		bundle := testcontainer.Busybox(t, func(s *specs.Spec) {
@@ -329,6 +335,7 @@ func TestVolumeOverRoot(t *testing.T) {
 // the image's none is made in a volume's folder in which the container itself could not
 // write; where the spec's own words lead there, it is.
 func TestPointsInStrangersFolders(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct{ name, file, folder, made string }{
 		{"by a link", "/etc/file", "/volume/plain", ""},
 		{"by a link to a folder", "/etc/folder/file", "/volume/plain", ""},

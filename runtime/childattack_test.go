@@ -148,6 +148,7 @@ func pause(d time.Duration) program.Call {
 // there, although the container has put a folder of its own over its /proc, or its spec
 // hides the sysctls.
 func TestRedirectedWrites(t *testing.T) {
+	t.Parallel()
 	next, w := testcontainer.Lines(t)
 	c := testcontainer.Create(t, testcontainer.NewPod(t), runtime.CreateRequest{ID: "c1", Bundle: testcontainer.Busybox(t, func(s *specs.Spec) {
 		s.Linux.Sysctl = map[string]string{"net.ipv4.ip_forward": "1"}
@@ -249,6 +250,7 @@ func memoryCgroup(t *testing.T, pid int) string {
 // sibling in the same pid namespace takes its time, the container's root tries to get
 // at the process that makes them.
 func TestChildrenAreOutOfReach(t *testing.T) {
+	t.Parallel()
 	p := testcontainer.NewPod(t, func(c *config.Config) { c.Testing.Slow = slowly })
 	next, w := testcontainer.Lines(t)
 	report := make(chan string, 1)

@@ -13,6 +13,7 @@ import (
 )
 
 func TestContainerRuns(t *testing.T) {
+	t.Parallel()
 	out, status := testcontainer.Run(t, nil, "sh", "-c", "id -u; hostname; echo $HOME; cat /proc/self/uid_map; mount; ls -ln /dev /bin/busybox; ls -l /proc/self/fd; cat /proc/self/status | grep Cap; exit 7")
 	t.Log(out)
 	if status != 7 {
@@ -26,6 +27,7 @@ func TestContainerRuns(t *testing.T) {
 }
 
 func TestExec(t *testing.T) {
+	t.Parallel()
 	p := testcontainer.NewPod(t)
 	c := testcontainer.Create(t, p, runtime.CreateRequest{ID: "c1", Bundle: testcontainer.Busybox(t, nil, "sleep", "100")})
 	if err := c.Start(t.Context()); err != nil {
@@ -54,6 +56,7 @@ func TestExec(t *testing.T) {
 // TestProcOfOlderKernels: without the option pidns a helper makes proc, with
 // the same result.
 func TestProcOfOlderKernels(t *testing.T) {
+	t.Parallel()
 	p := testcontainer.NewPod(t, func(c *config.Config) { c.Testing.ProcHelper = true })
 	out, status := p.Run(t, testcontainer.Busybox(t, nil, "sh", "-c", "echo $$; ls -d /proc/[0-9]*; stat -c %u /proc/1/status; umount /proc || echo locked; unshare -Urpf --mount-proc echo nested"))
 	if status != 0 || !strings.HasPrefix(out, "1\n/proc/1\n") || !strings.Contains(out, "locked\nnested\n") {
@@ -64,6 +67,7 @@ func TestProcOfOlderKernels(t *testing.T) {
 // TestProcThatCannotBe: an option that procfs does not know fails a Create, whoever
 // makes the proc, and nobody waits for what was made up to there.
 func TestProcThatCannotBe(t *testing.T) {
+	t.Parallel()
 	for _, helper := range []bool{false, true} {
 		for range 20 { // two processes tell of it, in any order
 			bundle := testcontainer.Busybox(t, func(s *specs.Spec) {

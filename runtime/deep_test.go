@@ -16,6 +16,7 @@ import (
 // TestDeepCgroups: a container makes cgroups below its own whose path is longer than any
 // that the kernel opens. They are listed and removed like others.
 func TestDeepCgroups(t *testing.T) {
+	t.Parallel()
 	w, text := testcontainer.Pipe(t)
 	c := testcontainer.Create(t, testcontainer.NewPod(t), runtime.CreateRequest{ID: "c1", Bundle: deepCgroupsInside.Bundle(t, nil), Stdio: runtime.Stdio{Stdout: w, Stderr: w}})
 	if err := c.Start(t.Context()); err != nil {

@@ -19,6 +19,7 @@ import (
 // TestHooks: all six kinds run in their order, with the state on stdin, in
 // the namespaces that the spec wants.
 func TestHooks(t *testing.T) {
+	t.Parallel()
 	log := filepath.Join(t.TempDir(), "log")
 	host := func(kind string) []specs.Hook {
 		script := fmt.Sprintf(`printf '%s '"$(readlink /proc/self/ns/net) $(readlink /proc/self/ns/mnt) " >>%s; cat >>%s; echo >>%s`, kind, log, log, log)
@@ -81,6 +82,7 @@ func TestHooks(t *testing.T) {
 // what it said, no other is run after it, and nothing is left; after a poststart hook
 // all goes on.
 func TestFailedHook(t *testing.T) {
+	t.Parallel()
 	second := 1
 	for _, c := range []struct {
 		name, script string
@@ -92,6 +94,7 @@ func TestFailedHook(t *testing.T) {
 	} {
 		for _, kind := range []string{"prestart", "createRuntime", "createContainer", "startContainer", "poststart"} {
 			t.Run(kind+" "+c.name, func(t *testing.T) {
+				t.Parallel()
 				p := testcontainer.NewPod(t)
 				bundle := testcontainer.Busybox(t, func(s *specs.Spec) { s.Hooks = testcontainer.Hook(kind, c.script, c.timeout) }, "sleep", "1000")
 				ctr, err := p.Create(t.Context(), runtime.CreateRequest{ID: "c1", Bundle: bundle})
@@ -129,6 +132,7 @@ func TestFailedHook(t *testing.T) {
 // TestHookIsConfined: what an image has in the place of a startContainer hook is confined as
 // the container is.
 func TestHookIsConfined(t *testing.T) {
+	t.Parallel()
 	bundle := testcontainer.Busybox(t, func(s *specs.Spec) {
 		caps := []string{"CAP_CHOWN", "CAP_DAC_OVERRIDE"}
 		s.Process.Env = append(s.Process.Env, "SYSBOX_SYSCONT_MODE=FALSE")

@@ -20,6 +20,7 @@ import (
 // TestProcessIdentity: what of a process's identity the spec asks for is what
 // the process has.
 func TestProcessIdentity(t *testing.T) {
+	t.Parallel()
 	umask := uint32(0o27)
 	ordinary := func(s *specs.Spec) { s.Process.Env = append(s.Process.Env, "SYSBOX_SYSCONT_MODE=FALSE") }
 	for _, c := range []struct {
@@ -73,6 +74,7 @@ func TestProcessIdentity(t *testing.T) {
 
 // TestRefusedAtCreate: nothing is made, and the sentence says what to do.
 func TestRefusedAtCreate(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name   string
 		change func(*specs.Spec)
@@ -103,6 +105,7 @@ func TestRefusedAtCreate(t *testing.T) {
 
 // TestUpdateRefusesTheHost: an update of limits cannot open what Create refuses.
 func TestUpdateRefusesTheHost(t *testing.T) {
+	t.Parallel()
 	p := testcontainer.NewPod(t)
 	c := testcontainer.Create(t, p, runtime.CreateRequest{ID: "c1", Bundle: testcontainer.Busybox(t, nil, "true")})
 	for name, r := range map[string]specs.LinuxDeviceCgroup{
@@ -119,6 +122,7 @@ func TestUpdateRefusesTheHost(t *testing.T) {
 
 // TestOneProcess: a limit of one process lets init in.
 func TestOneProcess(t *testing.T) {
+	t.Parallel()
 	limit := int64(1)
 	_, status := testcontainer.Run(t, func(s *specs.Spec) { s.Linux.Resources = &specs.LinuxResources{Pids: &specs.LinuxPids{Limit: &limit}} }, "true")
 	if status != 0 {
@@ -129,6 +133,7 @@ func TestOneProcess(t *testing.T) {
 // TestSeccomp: a profile is in force in init and in what is executed later,
 // with and without no_new_privs.
 func TestSeccomp(t *testing.T) {
+	t.Parallel()
 	errno := uint(39) // ENOTEMPTY: nothing else answers mkdir so
 	for _, nnp := range []bool{false, true} {
 		change := func(s *specs.Spec) {
@@ -175,6 +180,7 @@ func TestSeccomp(t *testing.T) {
 // TestNothingToExecute: what is not there is told of at Create, as callers of other
 // runtimes know it, and nothing is left.
 func TestNothingToExecute(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct{ arg, cwd, want string }{
 		{"notfound404", "/", `exec: "notfound404": executable file not found in $PATH`},
 		{"/no/such", "/", `exec: "/no/such": no such file or directory`},
@@ -199,6 +205,7 @@ func TestNothingToExecute(t *testing.T) {
 // TestNothingToExecuteAtOnce: an exec that has failed before the first leg could say its pid,
 // as happens where others use the processors, is told of in the same words.
 func TestNothingToExecuteAtOnce(t *testing.T) {
+	t.Parallel()
 	c := testcontainer.Started(t, nil, "sleep", "1000")
 	c.Pod.Config.Testing.Slow = func(p program.Program) program.Program {
 		i := slices.IndexFunc(p, func(c program.Call) bool { return c.Name == "report the pid" })
@@ -217,6 +224,7 @@ func TestNothingToExecuteAtOnce(t *testing.T) {
 // TestExecAffinity: an exec begins on the CPUs of initial, before it is in the
 // container's cgroup, and runs on those of final.
 func TestExecAffinity(t *testing.T) {
+	t.Parallel()
 	c := testcontainer.Started(t, func(s *specs.Spec) { s.Process.ExecCPUAffinity = &specs.CPUAffinity{Final: "0"} })
 	exec := func(a *specs.CPUAffinity) (string, error) {
 		w, text := testcontainer.Pipe(t)

@@ -22,6 +22,7 @@ import (
 // TestCreateTogether: containers of a new pod that are made at once, of which some cannot be
 // made, have one user namespace, and leave nothing. One id is one container's.
 func TestCreateTogether(t *testing.T) {
+	t.Parallel()
 	for range 5 {
 		p := testcontainer.NewPod(t)
 		var bundles []string
@@ -88,6 +89,7 @@ func TestCreateTogether(t *testing.T) {
 // range; namespaces of the first can be joined by the second; the range goes
 // back with the last.
 func TestPodShares(t *testing.T) {
+	t.Parallel()
 	p := testcontainer.NewPod(t)
 	first := testcontainer.Create(t, p, runtime.CreateRequest{ID: "first", Bundle: testcontainer.Busybox(t, nil, "sleep", "1000")})
 	if err := first.Start(t.Context()); err != nil {
@@ -142,6 +144,7 @@ func TestPodShares(t *testing.T) {
 // TestPodsAreApart: two pods have ids of their own, and the root of one cannot
 // read a file of the other's even where both see it.
 func TestPodsAreApart(t *testing.T) {
+	t.Parallel()
 	shared := t.TempDir()
 	if err := os.Chmod(shared, 0o777); err != nil {
 		t.Fatal(err)
@@ -180,6 +183,7 @@ func TestPodsAreApart(t *testing.T) {
 // TestJoinUserNamespace: a caller that made the user and the network namespace
 // itself and prepared the files (CRI with hostUsers: false) has its own used.
 func TestJoinUserNamespace(t *testing.T) {
+	t.Parallel()
 	p := testcontainer.NewPod(t)
 	m := uidmap.Map{{ContainerID: 0, HostID: 0x7a000000, Size: 65536}}
 	sysMap := []syscall.SysProcIDMap{{ContainerID: 0, HostID: 0x7a000000, Size: 65536}}
@@ -237,6 +241,7 @@ func TestJoinUserNamespace(t *testing.T) {
 // TestCgroupNamespaceByPath: a container can have another's of its pod, and so have its
 // execs.
 func TestCgroupNamespaceByPath(t *testing.T) {
+	t.Parallel()
 	p := testcontainer.NewPod(t)
 	first := testcontainer.Create(t, p, runtime.CreateRequest{ID: "c1", Bundle: testcontainer.Busybox(t, nil, "sleep", "1000")})
 	path := fmt.Sprintf("/proc/%d/ns/cgroup", first.Init().Pid())
@@ -268,6 +273,7 @@ func TestCgroupNamespaceByPath(t *testing.T) {
 // TestJoinedMaps: files are given out by the mappings of the spec, so those of a user
 // namespace that the caller has made must be the same, and not have the host's root.
 func TestJoinedMaps(t *testing.T) {
+	t.Parallel()
 	p := testcontainer.NewPod(t)
 	const base = 0x7a000000
 	for _, c := range []struct {
@@ -330,6 +336,7 @@ func TestJoinedMaps(t *testing.T) {
 // TestStateDirsAreApart: configurations with state directories of their own do not give the
 // same ids to two pods, though these have the same name.
 func TestStateDirsAreApart(t *testing.T) {
+	t.Parallel()
 	var ids []uint32
 	for range 2 {
 		c := testcontainer.Create(t, testcontainer.NewPod(t), runtime.CreateRequest{ID: "c1", Bundle: testcontainer.Busybox(t, nil, "sleep", "1000")})
@@ -342,6 +349,7 @@ func TestStateDirsAreApart(t *testing.T) {
 
 // TestTooOld: a Create that fails where no container can start says that, in one line.
 func TestTooOld(t *testing.T) {
+	t.Parallel()
 	bundle := testcontainer.Busybox(t, func(s *specs.Spec) {
 		s.Mounts = append(s.Mounts, specs.Mount{Destination: "/x", Type: "bind", Source: "/no-such", Options: []string{"bind"}})
 	}, "true")

@@ -16,6 +16,7 @@ import (
 
 // TestTrapsFailClosed: without its server a trapped call fails; nobody waits for ever.
 func TestTrapsFailClosed(t *testing.T) {
+	t.Parallel()
 	c := testcontainer.Started(t, nil)
 	c.CloseTraps()
 	w, text := testcontainer.Pipe(t)
@@ -35,6 +36,7 @@ func TestTrapsFailClosed(t *testing.T) {
 // TestTrapsFailClosedInFlight: the server ends while it works on a call of a process: that
 // call is answered, and each later one fails.
 func TestTrapsFailClosedInFlight(t *testing.T) {
+	t.Parallel()
 	received, gate := make(chan bool), make(chan bool)
 	var once sync.Once
 	c := testcontainer.NewPod(t, func(c *config.Config) {

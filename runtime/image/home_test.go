@@ -115,6 +115,7 @@ func homeOf(t *testing.T, c *testcontainer.Container, uid uint32) (string, error
 // TestHomeOfExec: an exec lives where the container's /etc/passwd says now, whatever
 // the container has made of that.
 func TestHomeOfExec(t *testing.T) {
+	t.Parallel()
 	c := testcontainer.Started(t, nil)
 	if got, err := homeOf(t, c, 1000); err != nil || got != "/home/user" {
 		t.Errorf("by the image: %q, %v", got, err)
@@ -139,6 +140,7 @@ func TestHomeOfExec(t *testing.T) {
 
 // TestHomeThatIsSilent: a file system that never answers does not keep an exec from starting.
 func TestHomeThatIsSilent(t *testing.T) {
+	t.Parallel()
 	p := testcontainer.NewPod(t, func(c *config.Config) { c.Testing.HomeDeadline = 200 * time.Millisecond })
 	next, w := testcontainer.Lines(t)
 	c := testcontainer.Create(t, p, runtime.CreateRequest{ID: "c1", Bundle: homeSilenceInside.Bundle(t, nil), Stdio: runtime.Stdio{Stdout: w, Stderr: w}})

@@ -23,8 +23,10 @@ import (
 // themselves, and that is mounted nowhere any more, can be deleted; nobody else's file
 // system is harmed.
 func TestStuckInFUSE(t *testing.T) {
+	t.Parallel()
 	for name, f := range map[string]testcontainer.Function{"mounted": fuseStuckInside, "detached": fuseStuckDetachedInside} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			p := testcontainer.NewPod(t)
 			r, ready, err := os.Pipe()
 			if err != nil {
@@ -54,6 +56,7 @@ func TestStuckInFUSE(t *testing.T) {
 // that has ended with it is in no list of processes of version 2; the container is not over, by
 // either version, and ends when it is killed, without Delete.
 func TestStuckAtFlush(t *testing.T) {
+	t.Parallel()
 	next, w := testcontainer.Lines(t)
 	c := testcontainer.Create(t, testcontainer.NewPod(t), runtime.CreateRequest{ID: "c1", Bundle: fuseFlushInside.Bundle(t, nil), Stdio: runtime.Stdio{Stdout: w, Stderr: w}})
 	if err := c.Start(t.Context()); err != nil {

@@ -12,6 +12,7 @@ import (
 // TestBlockDevice: a block device that the configuration names is the container's to read
 // and write; others are refused.
 func TestBlockDevice(t *testing.T) {
+	t.Parallel()
 	path, rdev := testcontainer.LoopDevice(t, 1<<20)
 	_, other := testcontainer.LoopDevice(t, 1<<20)
 	p := testcontainer.NewPod(t)

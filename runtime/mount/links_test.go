@@ -14,6 +14,7 @@ import (
 
 // TestLinks: the options of a bind that act on a symbolic link itself.
 func TestLinks(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	if err := os.WriteFile(filepath.Join(dir, "passwd"), []byte("mounted\n"), 0o644); err != nil {
 		t.Fatal(err)

@@ -19,6 +19,7 @@ import (
 // masks. What the masks and read-only paths of today's callers cover it then can neither
 // write nor read where that would tell of the host's secrets.
 func TestNothingRestsOnMasks(t *testing.T) {
+	t.Parallel()
 	// Root's keyring is the machine's, not the run's: another run's key has another name.
 	name := "sysbox-test-secret-" + rand.Text()
 	key, err := unix.AddKey("user", name, []byte("x"), unix.KEY_SPEC_USER_KEYRING)

@@ -18,6 +18,7 @@ import (
 // TestTreeIsLocked: what the host mounted cannot be taken away, made writable
 // or moved by the container's root; what it mounted itself can.
 func TestTreeIsLocked(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name, script string
 		ok           bool
@@ -47,6 +48,7 @@ func TestTreeIsLocked(t *testing.T) {
 // TestUnshiftableBind: a bind of a file system that cannot be idmapped is
 // mounted with a warning, or refused where the configuration says so.
 func TestUnshiftableBind(t *testing.T) {
+	t.Parallel()
 	change := func(s *specs.Spec) {
 		s.Mounts = append(s.Mounts, specs.Mount{Destination: "/x", Type: "bind", Source: "/proc/self/limits", Options: []string{"bind", "ro"}})
 	}
@@ -72,6 +74,7 @@ func TestUnshiftableBind(t *testing.T) {
 // TestPropagation: each option is what the container sees, and what the host mounts
 // later comes to where it was asked for only.
 func TestPropagation(t *testing.T) {
+	t.Parallel()
 	if os.Getuid() != 0 {
 		t.Skip("mounts, which takes root")
 	}

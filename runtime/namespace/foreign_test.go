@@ -32,6 +32,7 @@ func joining(paths map[specs.LinuxNamespaceType]string, edit func(*specs.Spec)) 
 // pods): it has that one's message queues, and its host name. In another container's it can
 // make no queues (EOVERFLOW): the owner of the namespace does not have its ids.
 func TestForeignNamespaces(t *testing.T) {
+	t.Parallel()
 	donor := testcontainer.Create(t, testcontainer.NewPod(t), runtime.CreateRequest{ID: "donor", Bundle: testcontainer.Busybox(t, nil, "sleep", "1000")})
 	if err := donor.Start(t.Context()); err != nil {
 		t.Fatal(err)

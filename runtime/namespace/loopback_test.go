@@ -23,6 +23,7 @@ import (
 // TestLoopback: lo of a network namespace that the runtime makes is up, with both of its
 // addresses, and every group of the container may ping. What the spec says of that wins.
 func TestLoopback(t *testing.T) {
+	t.Parallel()
 	if os.Getuid() != 0 {
 		t.Skip("makes containers, which takes root")
 	}

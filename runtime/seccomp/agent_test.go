@@ -35,6 +35,7 @@ func asks(a *testcontainer.Agent, noNewPrivileges bool) func(*specs.Spec) {
 // TestSeccompAgent: an agent gets the listeners of init and of execs, with the state that
 // the spec wants, and its answers count.
 func TestSeccompAgent(t *testing.T) {
+	t.Parallel()
 	for _, noNewPrivileges := range []bool{true, false} {
 		a := newAgent(t)
 		w, text := testcontainer.Pipe(t)
@@ -71,6 +72,7 @@ func TestSeccompAgent(t *testing.T) {
 
 // TestSeccompAgentIsNotThere: without its agent nothing runs, and the error says so.
 func TestSeccompAgentIsNotThere(t *testing.T) {
+	t.Parallel()
 	a := newAgent(t)
 	c := testcontainer.Create(t, testcontainer.NewPod(t), runtime.CreateRequest{ID: "c1", Bundle: testcontainer.Busybox(t, asks(a, true), "sleep", "1000")})
 	a.Close()

@@ -16,6 +16,7 @@ import (
 // TestKmsg: what systemd takes for the kernel's log can be opened, waited for and written
 // without end, and nothing comes of it.
 func TestKmsg(t *testing.T) {
+	t.Parallel()
 	w, text := testcontainer.Pipe(t)
 	bundle := kmsgInside.Bundle(t, func(s *specs.Spec) { s.Process.Args[0] = "/sbin/init" })
 	testcontainer.Copy(t, "/proc/self/exe", filepath.Join(bundle, "rootfs/sbin/init"))

@@ -35,6 +35,7 @@ func address(b []byte) uintptr { return uintptr(unsafe.Pointer(unsafe.SliceData(
 
 // TestTrapArguments: pointers and paths that are none get the kernel's own errors.
 func TestTrapArguments(t *testing.T) {
+	t.Parallel()
 	out, status := trapArgumentsInside.Run(t, nil)
 	if status != 0 {
 		t.Error(out)
@@ -143,6 +144,7 @@ var trapArgumentsInside = testcontainer.Inside("trap arguments", func() error {
 // TestTrapKilled: callers are killed at any moment of their calls, and their numbers are
 // taken by others; the server goes on.
 func TestTrapKilled(t *testing.T) {
+	t.Parallel()
 	out, status := trapKilledInside.Run(t, nil)
 	if status != 0 {
 		t.Error(out)
@@ -187,6 +189,7 @@ var trapStormInside = testcontainer.Inside("trap storm", func() error {
 // TestTrapSignals: signals that do not kill neither restart a call for ever nor make it
 // happen twice.
 func TestTrapSignals(t *testing.T) {
+	t.Parallel()
 	out, status := trapSignalsInside.Run(t, nil)
 	if status != 0 {
 		t.Error(out)
@@ -220,6 +223,7 @@ var trapSignalsInside = testcontainer.Inside("trap signals", func() error {
 
 // TestTrapFrozen: a container that is frozen in the middle of its calls goes on after.
 func TestTrapFrozen(t *testing.T) {
+	t.Parallel()
 	c := testcontainer.Create(t, testcontainer.NewPod(t), runtime.CreateRequest{ID: "c1", Bundle: trapStormInside.Bundle(t, nil)})
 	if err := c.Start(t.Context()); err != nil {
 		t.Fatal(err)

@@ -15,6 +15,7 @@ import (
 // the caller's folder in /proc from the caller's own ids: it has changed its ids for files, as
 // a runtime does that fills a /dev before it attaches it.
 func TestTrapNotDumpable(t *testing.T) {
+	t.Parallel()
 	out, status := trapNotDumpableInside.Run(t, nil)
 	if status != 0 {
 		t.Error(out)

@@ -24,6 +24,7 @@ import (
 
 // TestTrap32 calls by the i386 entry: the same answers, with 32-bit structures.
 func TestTrap32(t *testing.T) {
+	t.Parallel()
 	if runs, err := i386.Runs(); err != nil {
 		t.Fatal(err)
 	} else if !runs {
@@ -176,6 +177,7 @@ func program32(calls []call32) []byte {
 // TestTrapX32: by the numbers of x32 nothing gets by the traps, whether the kernel has that
 // entry or not, and nothing more is granted.
 func TestTrapX32(t *testing.T) {
+	t.Parallel()
 	if goruntime.GOARCH != "amd64" {
 		t.Skip("x32 is amd64's")
 	}

@@ -139,6 +139,7 @@ var trapOneCallInside = testcontainer.Inside("trap one call", func() error {
 // TestTrapFrozenInFlight: a container is frozen while a call of its is worked on; the call
 // is done once it goes on.
 func TestTrapFrozenInFlight(t *testing.T) {
+	t.Parallel()
 	received, gate := make(chan bool), make(chan bool)
 	c := testcontainer.NewPod(t, onReceived(func(int) { received <- true; <-gate })).Started(t, nil)
 	p, text := c.Executed(t, testcontainer.Command("sh", "-c", "mknod /tmp/n c 1 3 && stat -c %t,%T /tmp/n"))

@@ -46,6 +46,7 @@ func flip(b []byte, one, other string) (end func()) {
 // TestTrapFlip: another thread changes a path while it is looked at. Whatever is read, the
 // caller's own rights are what counts: nothing comes to be where it may not write.
 func TestTrapFlip(t *testing.T) {
+	t.Parallel()
 	w, text := testcontainer.Pipe(t)
 	bundle := trapFlipInside.Bundle(t, func(s *specs.Spec) {
 		s.Process.User = specs.User{UID: 1000, GID: 1000}
@@ -94,6 +95,7 @@ var trapFlipInside = testcontainer.Inside("trap flip", func() error {
 // which options. What is mounted is what was looked at: a folder whose masks guard nothing
 // that matters, at a place where the caller may go, layers that it may read, with userxattr.
 func TestTrapFlipMounts(t *testing.T) {
+	t.Parallel()
 	w, text := testcontainer.Pipe(t)
 	bundle := trapFlipMountsInside.Bundle(t, func(s *specs.Spec) {
 		s.Linux.MaskedPaths = append(s.Linux.MaskedPaths, "/deu/secret")

@@ -21,6 +21,7 @@ import (
 // a key, or shows the log of the host, with and without a profile, at once and in a nested
 // user namespace. Keys of the container's own are found.
 func TestFloor(t *testing.T) {
+	t.Parallel()
 	if os.Getuid() != 0 {
 		t.Skip("makes containers, which takes root")
 	}

@@ -77,6 +77,7 @@ const (
 // container's own server, if the configuration has one; what the caller can do otherwise
 // stays the kernel's to refuse.
 func TestFUSEMounts(t *testing.T) {
+	t.Parallel()
 	path, rdev := testcontainer.LoopDevice(t, 1<<20)
 	_, other := testcontainer.LoopDevice(t, 1<<20)
 	const plain = "-x -o allow_other,default_permissions,rw,suid,dev /dev/disk /mnt\n"
@@ -171,6 +172,7 @@ func TestFUSEMounts(t *testing.T) {
 // TestFUSEServerNeverReady: a server that never gets ready ends with its caller, with its
 // time, for a freeze, or with the container; meanwhile other calls are answered.
 func TestFUSEServerNeverReady(t *testing.T) {
+	t.Parallel()
 	path, rdev := testcontainer.LoopDevice(t, 1<<20)
 	hangs := "[ -e /tmp/go ] && { " + serves + "; exit; }; echo $$ >/tmp/server; sleep 1000"
 	p := diskPod(t, path)
@@ -232,6 +234,7 @@ func TestFUSEServerNeverReady(t *testing.T) {
 
 // TestFUSEDeviceInUse: a device that a server is still writing to is waited for.
 func TestFUSEDeviceInUse(t *testing.T) {
+	t.Parallel()
 	path, rdev := testcontainer.LoopDevice(t, 1<<20)
 	held, err := os.OpenFile(path, os.O_RDONLY|unix.O_EXCL, 0)
 	if err != nil {
@@ -258,6 +261,7 @@ func TestFUSEDeviceInUse(t *testing.T) {
 
 // TestFUSECrowd: very many mounts at once are made, a few at a time.
 func TestFUSECrowd(t *testing.T) {
+	t.Parallel()
 	path, rdev := testcontainer.LoopDevice(t, 1<<20)
 	w, text := testcontainer.Pipe(t)
 	c := testcontainer.Create(t, diskPod(t, path), runtime.CreateRequest{ID: "c1", Stdio: runtime.Stdio{Stdout: w, Stderr: w}, Bundle: diskBundle(t, rdev, `for d; do :; done; mount -t tmpfs served "$d"`, nil,
@@ -275,6 +279,7 @@ func TestFUSECrowd(t *testing.T) {
 // called for anything but the device. And a process under a filter of its own gets the
 // kernel's answer: a server would not have the filter.
 func TestFUSEFlip(t *testing.T) {
+	t.Parallel()
 	path, rdev := testcontainer.LoopDevice(t, 1<<20)
 	w, text := testcontainer.Pipe(t)
 	bundle := diskBundle(t, rdev, `echo "$4 $5" >>/tmp/args; exit 1`, func(s *specs.Spec) {

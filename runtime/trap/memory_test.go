@@ -17,6 +17,7 @@ import (
 // TestTrapMemory: mounts are the kernel's memory, which a container's limit is for. Where a
 // mount is shared by hundreds of namespaces, one bind makes hundreds.
 func TestTrapMemory(t *testing.T) {
+	t.Parallel()
 	w, text := testcontainer.Pipe(t)
 	bundle := trapMemoryInside.Bundle(t, func(s *specs.Spec) {
 		limit := int64(48 << 20)

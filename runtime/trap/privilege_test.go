@@ -37,6 +37,7 @@ var privileges = []struct {
 // TestTrapPrivileges: emulation is no gap in privilege. Who lacks the capability in the
 // container's first user namespace gets the kernel's own errno for every trapped call.
 func TestTrapPrivileges(t *testing.T) {
+	t.Parallel()
 	answers := func(change func(*specs.Spec)) map[string]string {
 		out, status := privilegesInside.Run(t, func(s *specs.Spec) {
 			s.Process.Env = append(s.Process.Env, "MODULE="+aModule(t))

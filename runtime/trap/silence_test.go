@@ -18,6 +18,7 @@ import (
 // the calls that are about it: others of the same container's are answered. With more of
 // them than are worked on at a time another container's are, and the first can be deleted.
 func TestTrapSilentFileSystem(t *testing.T) {
+	t.Parallel()
 	p := testcontainer.NewPod(t)
 	w, _ := testcontainer.Pipe(t)
 	r, ready, err := os.Pipe()

@@ -23,6 +23,7 @@ import (
 // own. Nodes come to be where, whose and with the errors as the kernel makes FIFOs for the
 // same thread, mounts as it mounts a tmpfs.
 func TestTrapThread(t *testing.T) {
+	t.Parallel()
 	out, status := trapThreadsInside.Run(t, func(s *specs.Spec) {
 		s.Mounts = append(s.Mounts, specs.Mount{Destination: "/t", Type: "tmpfs", Source: "tmpfs"})
 	})

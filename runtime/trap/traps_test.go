@@ -16,6 +16,7 @@ func asUser(s *specs.Spec) { s.Process.User = specs.User{UID: 1000, GID: 1000} }
 // TestTraps: what the kernel refuses in a user namespace and a system container
 // can do, and what it refuses still.
 func TestTraps(t *testing.T) {
+	t.Parallel()
 	cases := []struct {
 		name   string
 		change func(*specs.Spec)
@@ -119,6 +120,7 @@ func deny(names ...string) func(*specs.Spec) {
 
 // TestTrapsOfExecs: what is executed later has a listener of its own.
 func TestTrapsOfExecs(t *testing.T) {
+	t.Parallel()
 	c := testcontainer.Started(t, nil)
 	for range 3 {
 		w, text := testcontainer.Pipe(t)

@@ -23,6 +23,7 @@ const uringLooked = 64
 // operations is a way around a trap: the kernel has none that was not looked at, and by the
 // arguments of a mknod none makes a node.
 func TestUring(t *testing.T) {
+	t.Parallel()
 	system, status := ioUringInside.Run(t, nil)
 	ordinaries, status2 := ioUringInside.Run(t, testcontainer.Ordinary)
 	if status != 0 || status2 != 0 {

@@ -2,6 +2,7 @@ package testcontainer
 
 import (
 	"encoding/json"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -42,14 +43,25 @@ func NothingLeft(t testing.TB, p *Pod, bundle string) {
 	}
 }
 
-// Ranges are the files of the id ranges that are taken by the pods of a configuration.
+// Ranges are the records of the id ranges that the pod has taken: the directory has those of
+// the whole host.
 func Ranges(t testing.TB, p *Pod) []string {
 	t.Helper()
-	found, err := filepath.Glob(filepath.Join(p.Config.StateDir, "ids", "r-*"))
+	all, err := filepath.Glob(filepath.Join(p.Config.StateDir, "ids", "r-*"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	return found
+	var own []string
+	for _, name := range all {
+		b, err := os.ReadFile(name)
+		if err != nil && !errors.Is(err, os.ErrNotExist) { // of another pod that has ended since
+			t.Fatal(err)
+		}
+		if strings.Contains(string(b), p.Config.StateDir) {
+			own = append(own, name)
+		}
+	}
+	return own
 }
 
 // Mounts are those of the test's mount namespace, as text.
