@@ -96,7 +96,7 @@ func TestRulesMeanTheSame(t *testing.T) {
 			// The kernel asks for reading and writing together, and for mknod alone.
 			for _, want := range []access{accessRead, accessWrite, accessRead | accessWrite, accessMknod} {
 				compared++
-				if a, b, c := plain(rules, d, want), v.permits(d, want), run(rules, d, want); a != b || a != c {
+				if a, b, c := plain(rules, d, want), v.permits(d, want), programAllows(rules, d, want); a != b || a != c {
 					t.Fatalf("%v of %v: plain %v, v1 %v, bpf %v\n%v", want, d, a, b, c, rules)
 				}
 			}
@@ -139,8 +139,8 @@ func (v v1Rules) permits(d device, want access) bool {
 	return v.allow
 }
 
-// run is the BPF program's algorithm on values.
-func run(rules []rule, d device, want access) bool {
+// programAllows is the BPF program's algorithm on values.
+func programAllows(rules []rule, d device, want access) bool {
 	for i := len(rules) - 1; i >= 0; i-- {
 		r := rules[i]
 		switch {

@@ -11,7 +11,7 @@ import (
 func TestPidsLimitHolds(t *testing.T) {
 	host(t, "pids")
 	c := create(t, Config{Resources: &specs.LinuxResources{Pids: &specs.LinuxPids{Limit: ptr(int64(5))}}})
-	cmd := inside(t, c, "for i in 1 2 3 4 5 6 7 8; do sleep 0.5 & done")
+	cmd := commandIn(t, c, "for i in 1 2 3 4 5 6 7 8; do sleep 0.5 & done")
 	out, _ := cmd.CombinedOutput()
 	if !strings.Contains(string(out), "ork") { // "Cannot fork", "fork: retry: Resource temporarily unavailable"
 		t.Errorf("nine processes with pids.limit 5 and no failed fork: %q", out)
@@ -27,7 +27,7 @@ func TestDevicesHold(t *testing.T) {
 			}}})
 			try := func(script string, ok bool) {
 				t.Helper()
-				out, err := inside(t, c, script).CombinedOutput()
+				out, err := commandIn(t, c, script).CombinedOutput()
 				if (err == nil) != ok {
 					t.Errorf("%s: %v (%s), want success %v", script, err, out, ok)
 				}
@@ -115,7 +115,7 @@ func TestLimitsAndUpdate(t *testing.T) {
 func TestCheckBeforeUpdate(t *testing.T) {
 	host(t, "memory")
 	c := create(t, Config{})
-	start(t, inside(t, c, "x=$(head -c 20m /dev/zero | tr \"\\0\" x); echo; sleep 60"))
+	start(t, commandIn(t, c, "x=$(head -c 20m /dev/zero | tr \"\\0\" x); echo; sleep 60"))
 	eventually(t, "10 MiB in use", func() bool {
 		_, used := c.Memory()
 		return used > 10<<20

@@ -19,7 +19,7 @@ func TestOOM(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	err = inside(t, c, "head -c 100m /dev/zero | tail").Run()
+	err = commandIn(t, c, "head -c 100m /dev/zero | tail").Run()
 	if err == nil {
 		t.Error("a process with 100 MiB lives with a limit of 20")
 	}

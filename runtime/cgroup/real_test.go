@@ -84,8 +84,8 @@ func create(t *testing.T, cfg Config) *Cgroup {
 	return c
 }
 
-// inside prepares a shell command that joins c the way a container does.
-func inside(t *testing.T, c *Cgroup, script string) *exec.Cmd {
+// commandIn prepares a shell command that joins c the way a container does.
+func commandIn(t *testing.T, c *Cgroup, script string) *exec.Cmd {
 	t.Helper()
 	files, err := c.JoinFiles()
 	if err != nil {
@@ -143,7 +143,7 @@ func TestCreateJoinDelete(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			p := fmt.Sprintf("%s/a-%d/b/c", top, serial.Add(1))
 			c := create(t, Config{Path: p, Layout: l})
-			cmd := inside(t, c, "sleep 60")
+			cmd := commandIn(t, c, "sleep 60")
 			start(t, cmd)
 			for _, m := range l.mounts() {
 				eventually(t, "process in "+m, func() bool {
@@ -304,7 +304,7 @@ func TestFreeze(t *testing.T) {
 	for name, l := range hosts(t) {
 		t.Run(name, func(t *testing.T) {
 			c := create(t, Config{Layout: l})
-			cmd := inside(t, c, "while :; do sleep 0.01; done")
+			cmd := commandIn(t, c, "while :; do sleep 0.01; done")
 			start(t, cmd)
 			eventually(t, "the process joins", func() bool { p, _ := c.Pids(); return len(p) > 0 })
 			ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second*pace.Patience())
@@ -335,7 +335,7 @@ func TestKillAllOfForkers(t *testing.T) {
 	for name, l := range hosts(t) {
 		t.Run(name, func(t *testing.T) {
 			c := create(t, Config{Layout: l})
-			cmd := inside(t, c, "for i in 1 2 3 4; do (while :; do sleep 0.005; done) & done; wait")
+			cmd := commandIn(t, c, "for i in 1 2 3 4; do (while :; do sleep 0.005; done) & done; wait")
 			start(t, cmd)
 			eventually(t, "all run", func() bool { p, _ := c.Pids(); return len(p) > 4 })
 			if err := c.KillAll(context.Background()); err != nil {

@@ -45,10 +45,10 @@ func TestScope(t *testing.T) {
 		}
 	}
 	node := t.TempDir() + "/mem"
-	if out, err := inside(t, c, "true >/dev/null && mknod "+node+" c 1 1").CombinedOutput(); err != nil {
+	if out, err := commandIn(t, c, "true >/dev/null && mknod "+node+" c 1 1").CombinedOutput(); err != nil {
 		t.Errorf("%v: %s", err, out)
 	}
-	if inside(t, c, "true <"+node).Run() == nil {
+	if commandIn(t, c, "true <"+node).Run() == nil {
 		t.Error("a device that no rule allows can be opened")
 	}
 	// systemd writes its values again; ours must be the same.
@@ -69,7 +69,7 @@ func TestScope(t *testing.T) {
 	if after := show(); after != before || before == "" {
 		t.Errorf("limits are %s after daemon-reload, were %s", after, before)
 	}
-	if inside(t, c, "true <"+node).Run() == nil {
+	if commandIn(t, c, "true <"+node).Run() == nil {
 		t.Error("devices are open after daemon-reload")
 	}
 	if _, err := c.Update(&specs.LinuxResources{Memory: &specs.LinuxMemory{Limit: ptr(int64(128 << 20))}}); err != nil {
@@ -82,7 +82,7 @@ func TestScope(t *testing.T) {
 		t.Error(err)
 	}
 	// systemd answers before it has changed its own BPF program.
-	eventually(t, "all devices are open", func() bool { return inside(t, c, "true <"+node).Run() == nil })
+	eventually(t, "all devices are open", func() bool { return commandIn(t, c, "true <"+node).Run() == nil })
 
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second*pace.Patience())
 	defer cancel()

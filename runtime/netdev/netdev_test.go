@@ -15,8 +15,8 @@ import (
 	"sysbox/runtime/sys"
 )
 
-// ip runs ip(8) in a network namespace and returns its lines.
-func ip(t *testing.T, ns *os.File, commands ...string) string {
+// ipIn runs ip(8) in a network namespace and returns its lines.
+func ipIn(t *testing.T, ns *os.File, commands ...string) string {
 	t.Helper()
 	var all strings.Builder
 	err := sys.Thread(func() error { // whose namespace its children have
@@ -76,7 +76,7 @@ func move(host, ns *os.File, devices ...plan.NetDevice) (m *Transfer, err error)
 func state(t *testing.T, ns *os.File, name string) string {
 	t.Helper()
 	var out []string
-	for line := range strings.Lines(ip(t, ns, "-o link show dev "+name, "-o addr show dev "+name)) {
+	for line := range strings.Lines(ipIn(t, ns, "-o link show dev "+name, "-o addr show dev "+name)) {
 		f := strings.Fields(line)
 		switch {
 		case strings.Contains(line, "link/ether"):
@@ -108,7 +108,7 @@ const mac = "02:00:00:00:0a:01"
 // withDevices is a namespace with the devices ha and hc, of which ha has addresses.
 func withDevices(t *testing.T) *os.File {
 	host := namespace(t)
-	ip(t, host,
+	ipIn(t, host,
 		"link add ha type veth peer name hb", "link add hc type veth peer name hd",
 		"link set ha address "+mac, "link set ha mtu 1400", "link set hb up", "link set ha up",
 		"addr add 10.9.0.1/24 brd 10.9.0.255 dev ha", "addr add 10.9.0.2/24 dev ha", "addr add 10.9.7.1/32 dev ha noprefixroute",
@@ -123,7 +123,7 @@ func withDevices(t *testing.T) *os.File {
 func TestMove(t *testing.T) {
 	host := withDevices(t)
 	ns := namespace(t)
-	ip(t, ns, "link add eth0 type veth peer name eth1")
+	ipIn(t, ns, "link add eth0 type veth peer name eth1")
 	m, err := move(host, ns, plan.NetDevice{Host: "ha", Name: "net7"}, plan.NetDevice{Host: "hc", Name: "eth%d"})
 	if err != nil {
 		t.Fatal(err)
@@ -137,7 +137,7 @@ func TestMove(t *testing.T) {
 	if got := state(t, ns, "eth2"); !strings.HasPrefix(got, "up ") {
 		t.Errorf("of a template: %q", got)
 	}
-	if left := ip(t, host, "-o link show"); strings.Contains(left, " ha@") || strings.Contains(left, " hc@") {
+	if left := ipIn(t, host, "-o link show"); strings.Contains(left, " ha@") || strings.Contains(left, " hc@") {
 		t.Errorf("the host has still\n%s", left)
 	}
 	if err := m.Rollback(); err != nil {
@@ -149,7 +149,7 @@ func TestMove(t *testing.T) {
 	if got := state(t, host, "hc"); !strings.HasPrefix(got, "down ") {
 		t.Errorf("what was down came back as %q", got)
 	}
-	if left := ip(t, ns, "-o link show"); strings.Contains(left, "net7") || strings.Contains(left, "eth2") {
+	if left := ipIn(t, ns, "-o link show"); strings.Contains(left, "net7") || strings.Contains(left, "eth2") {
 		t.Errorf("the container has still\n%s", left)
 	}
 }
@@ -175,8 +175,8 @@ func TestMoveFails(t *testing.T) {
 				t.Errorf("%s: back on the host\n%s\nwant of\n%s", c.host, after, before)
 			}
 		}
-		ip(t, host, "link show hc")
-		if left := ip(t, ns, "-o link show"); strings.Count(left, "\n") != 1 {
+		ipIn(t, host, "link show hc")
+		if left := ipIn(t, ns, "-o link show"); strings.Count(left, "\n") != 1 {
 			t.Errorf("the container has still\n%s", left)
 		}
 	}
@@ -191,9 +191,9 @@ func TestBackOfWhatIsGone(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer m.Close()
-	ip(t, ns, "link del ha")
+	ipIn(t, ns, "link del ha")
 	if err := m.Rollback(); !errors.Is(err, unix.ENODEV) || !strings.Contains(err.Error(), "move ha back to the host") {
 		t.Errorf("got %v", err)
 	}
-	ip(t, host, "link show hc")
+	ipIn(t, host, "link show hc")
 }

@@ -9,7 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-func run(t *testing.T, f *Filter, d data) uint32 {
+// outcome is what a filter returns for a call.
+func outcome(t *testing.T, f *Filter, d data) uint32 {
 	t.Helper()
 	v, err := interpret(f.Insns, d)
 	if err != nil {
@@ -68,7 +69,7 @@ func TestVerdicts(t *testing.T) {
 		{"x32 without its architecture", data{nr: x32Bit, arch: x64}, unix.SECCOMP_RET_KILL_THREAD},
 		{"another architecture", data{nr: 0, arch: unix.AUDIT_ARCH_AARCH64}, unix.SECCOMP_RET_KILL_THREAD},
 	} {
-		if got := run(t, f, c.d); got != c.want {
+		if got := outcome(t, f, c.d); got != c.want {
 			t.Errorf("%s: %#x, want %#x", c.name, got, c.want)
 		}
 	}
@@ -106,7 +107,7 @@ func TestAgainstPlainReading(t *testing.T) {
 					want = unix.SECCOMP_RET_ALLOW
 				}
 			}
-			if got := run(t, f, d); got != want {
+			if got := outcome(t, f, d); got != want {
 				t.Fatalf("seed %d: call %d %x: %#x, want %#x in %+v", seed, d.nr, d.args, got, want, p.Syscalls)
 			}
 		}
@@ -169,7 +170,7 @@ func TestSystemProfile(t *testing.T) {
 		"mount": unix.SECCOMP_RET_ALLOW, "clone3": unix.SECCOMP_RET_ALLOW, "fsopen": unix.SECCOMP_RET_ALLOW, "read": unix.SECCOMP_RET_ALLOW,
 		"kexec_load": unix.SECCOMP_RET_ERRNO | 1, "iopl": unix.SECCOMP_RET_ERRNO | 1,
 	} {
-		if got := run(t, f, data{nr: arches[0].numbers()[name], arch: unix.AUDIT_ARCH_X86_64}); got != want {
+		if got := outcome(t, f, data{nr: arches[0].numbers()[name], arch: unix.AUDIT_ARCH_X86_64}); got != want {
 			t.Errorf("%s: %#x, want %#x", name, got, want)
 		}
 	}

@@ -125,7 +125,7 @@ func compare(t *testing.T, what string, p *specs.LinuxSeccomp, theirs []unix.Soc
 				if err != nil {
 					t.Fatal(err)
 				}
-				got := run(t, ours, d)
+				got := outcome(t, ours, d)
 				if got != want && !newer(a, nr) {
 					if bad++; bad < 10 {
 						var of []specs.LinuxSyscall

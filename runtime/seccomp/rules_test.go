@@ -38,7 +38,7 @@ func TestOtherWays(t *testing.T) {
 		{"an argument with rubbish above its 32 bits", deny("personality", one), data{nr: 136, arch: x86, args: [6]uint64{7<<32 | 1}}, eperm},
 		{"the same with 64 bits is another value", deny("personality", one), data{nr: 135, arch: unix.AUDIT_ARCH_X86_64, args: [6]uint64{7<<32 | 1}}, unix.SECCOMP_RET_ALLOW},
 	} {
-		if got := run(t, mustCompile(t, c.p, "amd64"), c.d); got != c.want {
+		if got := outcome(t, mustCompile(t, c.p, "amd64"), c.d); got != c.want {
 			t.Errorf("%s: %#x, want %#x", c.name, got, c.want)
 		}
 	}
@@ -46,7 +46,7 @@ func TestOtherWays(t *testing.T) {
 		DefaultAction: specs.ActErrno, Architectures: []specs.Arch{specs.ArchX86},
 		Syscalls: []specs.LinuxSyscall{{Names: []string{"socket"}, Action: specs.ActAllow, Args: []specs.LinuxSeccompArg{one}}},
 	}
-	if got := run(t, mustCompile(t, allow, "amd64"), data{nr: 102, arch: x86, args: [6]uint64{1}}); got != eperm {
+	if got := outcome(t, mustCompile(t, allow, "amd64"), data{nr: 102, arch: x86, args: [6]uint64{1}}); got != eperm {
 		t.Errorf("what is allowed on a condition is allowed by socketcall without: %#x", got)
 	}
 }
@@ -75,7 +75,7 @@ func TestDisagreement(t *testing.T) {
 		{"the strictest, first", []specs.LinuxSyscall{entry(specs.ActErrno, positive), entry(specs.ActLog, one)}, denied},
 	} {
 		f := mustCompile(t, &specs.LinuxSeccomp{DefaultAction: specs.ActAllow, Syscalls: c.entries}, "amd64")
-		if got := run(t, f, data{nr: unix.SYS_KILL, arch: unix.AUDIT_ARCH_X86_64, args: [6]uint64{1}}); got != c.want {
+		if got := outcome(t, f, data{nr: unix.SYS_KILL, arch: unix.AUDIT_ARCH_X86_64, args: [6]uint64{1}}); got != c.want {
 			t.Errorf("%s: %#x, want %#x", c.name, got, c.want)
 		}
 	}
@@ -93,7 +93,7 @@ func TestNewCalls(t *testing.T) {
 	enosys, eperm := unix.SECCOMP_RET_ERRNO|uint32(unix.ENOSYS), unix.SECCOMP_RET_ERRNO|uint32(unix.EPERM)
 	for name, f := range map[string]*Filter{"plain": mustCompile(t, p, "amd64"), "widened": mustCompile(t, SystemProfile(p), "amd64")} {
 		for call, want := range map[string]uint32{"map_shadow_stack": enosys, "fchmodat2": eperm, "iopl": eperm, "futex_waitv": unix.SECCOMP_RET_ALLOW} {
-			if got := run(t, f, data{nr: table[call], arch: unix.AUDIT_ARCH_X86_64}); got != want {
+			if got := outcome(t, f, data{nr: table[call], arch: unix.AUDIT_ARCH_X86_64}); got != want {
 				t.Errorf("%s, %s: %#x, want %#x", name, call, got, want)
 			}
 		}
@@ -112,7 +112,7 @@ func TestDenialsStay(t *testing.T) {
 		p    *specs.LinuxSeccomp
 		want uint32
 	}{"denials": {list, unix.SECCOMP_RET_ERRNO | uint32(unix.EPERM)}, "Docker's": {docker, unix.SECCOMP_RET_ALLOW}} {
-		if got := run(t, mustCompile(t, SystemProfile(c.p), "amd64"), data{nr: unix.SYS_MOUNT, arch: unix.AUDIT_ARCH_X86_64}); got != c.want {
+		if got := outcome(t, mustCompile(t, SystemProfile(c.p), "amd64"), data{nr: unix.SYS_MOUNT, arch: unix.AUDIT_ARCH_X86_64}); got != c.want {
 			t.Errorf("%s: mount: %#x, want %#x", name, got, c.want)
 		}
 	}
@@ -190,7 +190,7 @@ func TestRequestKey(t *testing.T) {
 		{"none by x32", docker, x32Bit | unix.SYS_REQUEST_KEY, unix.AUDIT_ARCH_X86_64, 0, unix.SECCOMP_RET_ALLOW},
 		{"some, which the profile allows", own, unix.SYS_REQUEST_KEY, unix.AUDIT_ARCH_X86_64, 0x1000, unix.SECCOMP_RET_ALLOW},
 	} {
-		if got := run(t, mustCompile(t, SystemProfile(c.p), "amd64"), data{nr: c.nr, arch: c.arch, args: [6]uint64{1, 2, c.callout}}); got != c.want {
+		if got := outcome(t, mustCompile(t, SystemProfile(c.p), "amd64"), data{nr: c.nr, arch: c.arch, args: [6]uint64{1, 2, c.callout}}); got != c.want {
 			t.Errorf("%s: %#x, want %#x", c.name, got, c.want)
 		}
 	}

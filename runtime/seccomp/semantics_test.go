@@ -276,13 +276,13 @@ func checkSemantics(t *testing.T, p *specs.LinuxSeccomp, goarch string, more dat
 	}
 	for _, d := range questions(p, goarch, more) {
 		want := evaluate(p, goarch, d)
-		if got := run(t, plain, d); got != want {
+		if got := outcome(t, plain, d); got != want {
 			t.Fatalf("%s: %+v: the filter says %#x, the profile %#x", goarch, d, got, want)
 		}
 		if wider == nil {
 			continue
 		}
-		got := run(t, wider, d)
+		got := outcome(t, wider, d)
 		if w := evaluate(wide, goarch, d); got != w {
 			t.Fatalf("%s, widened: %+v: the filter says %#x, the profile %#x", goarch, d, got, w)
 		}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -18,6 +17,7 @@ import (
 
 	"sysbox/tests/images"
 	"sysbox/tests/peers"
+	"sysbox/tests/testcontainer"
 )
 
 // diskRows are what people do with a disk, each with what it must print at its end. The
@@ -51,7 +51,8 @@ func TestDisks(t *testing.T) {
 	for _, suite := range diskSuites {
 		t.Run(suite, func(t *testing.T) {
 			h := on(t, peers.Newest)
-			disk, empty := loopDevice(t), loopDevice(t)
+			disk, _ := testcontainer.LoopDevice(t, 64<<20)
+			empty, _ := testcontainer.LoopDevice(t, 64<<20)
 			h.configure(t, fmt.Sprintf("block_devices = [%q, %q]\nfuse_mounts = {ext4 = \"fuse2fs\", ext3 = \"fuse2fs -o fakeroot\"}\n", disk, empty))
 			archive, err := images.Disks(suite)
 			if err != nil {
@@ -106,21 +107,4 @@ func (h *host) configure(t *testing.T, lines string) {
 			t.Error(err)
 		}
 	})
-}
-
-// loopDevice is an empty block device.
-func loopDevice(t *testing.T) string {
-	t.Helper()
-	if _, err := os.Stat("/dev/loop-control"); err != nil {
-		t.Skipf("this kernel has no loop devices: %v", err)
-	}
-	image := filepath.Join(t.TempDir(), "image")
-	onHost(t, "truncate -s 64M "+image)
-	out, err := exec.Command("losetup", "--find", "--show", image).CombinedOutput()
-	if err != nil {
-		t.Fatalf("losetup: %v: %s", err, out)
-	}
-	path := strings.TrimSpace(string(out))
-	t.Cleanup(func() { onHost(t, "losetup --detach "+path) })
-	return path
 }
