@@ -33,14 +33,7 @@ func TestExec(t *testing.T) {
 	if err := c.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	w, text := testcontainer.Pipe(t)
-	proc, err := c.Exec(t.Context(), runtime.ExecRequest{
-		Process: &specs.Process{Args: []string{"sh", "-c", "id; echo $HOME; readlink /proc/self/ns/user /proc/1/ns/user; cat /proc/self/cgroup; ls -l /proc/self/fd; exit 3"}, Cwd: "/", Env: []string{"PATH=/bin"}},
-		Stdio:   runtime.Stdio{Stdout: w, Stderr: w},
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	proc, text := c.Executed(t, testcontainer.Command("sh", "-c", "id; echo $HOME; readlink /proc/self/ns/user /proc/1/ns/user; cat /proc/self/cgroup; ls -l /proc/self/fd; exit 3"))
 	if got := testcontainer.Wait(t, proc).Status; got != 3 {
 		t.Errorf("exit status %d, want 3", got)
 	}

@@ -7,9 +7,6 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/opencontainers/runtime-spec/specs-go"
-
-	"sysbox/runtime"
 	"sysbox/runtime/config"
 	"sysbox/tests/testcontainer"
 )
@@ -19,14 +16,7 @@ func TestTrapsFailClosed(t *testing.T) {
 	t.Parallel()
 	c := testcontainer.Started(t, nil)
 	c.CloseTraps()
-	w, text := testcontainer.Pipe(t)
-	p, err := c.Exec(t.Context(), runtime.ExecRequest{
-		Process: &specs.Process{Args: []string{"sh", "-c", "mknod /root/n c 1 3"}, Cwd: "/", Env: []string{"PATH=/bin"}},
-		Stdio:   runtime.Stdio{Stdout: w, Stderr: w},
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	p, text := c.Executed(t, testcontainer.Command("sh", "-c", "mknod /root/n c 1 3"))
 	testcontainer.Wait(t, p)
 	if out := text(); !strings.Contains(out, "not implemented") {
 		t.Errorf("output %q", out)

@@ -65,11 +65,7 @@ func TestScheduling(t *testing.T) {
 			}
 			p := asUser(schedulingInside, 1000)
 			p.Scheduler, p.IOPriority = c.s, c.io
-			w, text := testcontainer.Pipe(t)
-			proc, err := ctr.Exec(t.Context(), runtime.ExecRequest{Process: p, Stdio: runtime.Stdio{Stdout: w, Stderr: w}})
-			if err != nil {
-				t.Fatal(err)
-			}
+			proc, text := ctr.Executed(t, p)
 			testcontainer.Wait(t, proc)
 			if out := text(); !strings.Contains(out, c.want) {
 				t.Errorf("exec: %q, want %q", out, c.want)

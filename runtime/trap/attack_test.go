@@ -158,7 +158,7 @@ var trapKilledInside = testcontainer.Inside("trap killed", func() error {
 	}
 	os.Mkdir("/root/k", 0o755)
 	for i := range 150 {
-		cmd := exec.Command("/bin/inside")
+		cmd := exec.Command(testcontainer.Program)
 		cmd.Env = []string{trapStormInside.Env()}
 		if err := cmd.Start(); err != nil {
 			return err

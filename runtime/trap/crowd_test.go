@@ -211,7 +211,7 @@ var trapCrowdInside = testcontainer.Inside("trap crowd", func() error {
 			fmt.Println("done")
 		case "start":
 			for i := range crowdProcesses {
-				cmd := exec.Command("/bin/inside")
+				cmd := exec.Command(testcontainer.Program)
 				cmd.Env = []string{trapCrowdsPartInside.Env(), fmt.Sprint("FIRST=", i*threads), fmt.Sprint(threadsEnv, "=", threads)}
 				cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
 				if err := cmd.Start(); err != nil {

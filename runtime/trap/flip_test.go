@@ -129,7 +129,7 @@ var trapFlipMountsInside = testcontainer.Inside("trap flip mounts", func() error
 	if err := errors.Join(flipSource(), flipType()); err != nil {
 		return err
 	}
-	user := exec.Command("/bin/inside")
+	user := exec.Command(testcontainer.Program)
 	user.Env = []string{trapFlipMountsOfAUserInside.Env(), pace.Variable + "=" + os.Getenv(pace.Variable)}
 	user.Stdout, user.Stderr = os.Stdout, os.Stderr
 	user.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 1000, Gid: 1000}, AmbientCaps: []uintptr{unix.CAP_SYS_ADMIN}}

@@ -58,7 +58,7 @@ func TestFloor(t *testing.T) {
 }
 
 var floorNestedInside = testcontainer.Inside("floor-nested", func() error {
-	cmd := exec.Command("/bin/inside")
+	cmd := exec.Command(testcontainer.Program)
 	cmd.Env = []string{floorInside.Env()}
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
 	ids := []syscall.SysProcIDMap{{ContainerID: 0, HostID: 0, Size: 1}}

@@ -284,10 +284,8 @@ func TestFUSEFlip(t *testing.T) {
 	w, text := testcontainer.Pipe(t)
 	bundle := diskBundle(t, rdev, `echo "$4 $5" >>/tmp/args; exit 1`, func(s *specs.Spec) {
 		s.Process.Env = append(s.Process.Env, fuseFlipInside.Env())
-	}, "/bin/inside")
-	root := filepath.Join(bundle, "rootfs")
-	testcontainer.Copy(t, "/proc/self/exe", filepath.Join(root, "bin/inside"))
-	testcontainer.Libraries(t, root)
+	}, testcontainer.Program)
+	testcontainer.AddProgram(t, bundle)
 	c := testcontainer.Create(t, diskPod(t, path), runtime.CreateRequest{ID: "c1", Bundle: bundle, Stdio: runtime.Stdio{Stdout: w, Stderr: w}})
 	if err := c.Start(t.Context()); err != nil {
 		t.Fatal(err)

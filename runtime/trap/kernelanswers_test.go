@@ -89,7 +89,7 @@ var leftToTheKernelInside = testcontainer.Inside("left to the kernel", func() er
 		}
 	}
 	// reboot(2) ends the pid namespace's init, of which this makes another.
-	cmd := exec.Command("/bin/inside")
+	cmd := exec.Command(testcontainer.Program)
 	cmd.Env = []string{rebootInside.Env()}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWPID}
 	err := cmd.Run()

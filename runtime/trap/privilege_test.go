@@ -105,7 +105,7 @@ var privilegesInside = testcontainer.Inside("privileges", func() error {
 		if err := errors.Join(os.Mkdir(nodes, 0o777), os.Chmod(nodes, 0o777)); err != nil {
 			return err
 		}
-		cmd := exec.Command("/bin/inside")
+		cmd := exec.Command(testcontainer.Program)
 		cmd.Env = []string{privilegesOfACallerInside.Env(), "CALLER=" + p.caller, "DIR=" + dir, "NODES=" + nodes, "MODULE=" + os.Getenv("MODULE")}
 		cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
 		if strings.HasPrefix(p.caller, "unshare -Ur") {

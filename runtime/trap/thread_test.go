@@ -36,7 +36,7 @@ var trapThreadsInside = testcontainer.Inside("trap threads", func() error {
 	if err := threads("/root/1", "/t/1"); err != nil {
 		return err
 	}
-	cmd := exec.Command("/bin/inside")
+	cmd := exec.Command(testcontainer.Program)
 	cmd.Env = []string{trapThreadsInAPidNamespaceInside.Env()}
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWPID | unix.CLONE_NEWNS}

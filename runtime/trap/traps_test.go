@@ -6,7 +6,6 @@ import (
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 
-	"sysbox/runtime"
 	"sysbox/tests/testcontainer"
 )
 
@@ -123,14 +122,7 @@ func TestTrapsOfExecs(t *testing.T) {
 	t.Parallel()
 	c := testcontainer.Started(t, nil)
 	for range 3 {
-		w, text := testcontainer.Pipe(t)
-		p, err := c.Exec(t.Context(), runtime.ExecRequest{
-			Process: &specs.Process{Args: []string{"sh", "-c", "mknod /root/$$ c 1 3 && echo made"}, Cwd: "/", Env: []string{"PATH=/bin"}},
-			Stdio:   runtime.Stdio{Stdout: w, Stderr: w},
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
+		p, text := c.Executed(t, testcontainer.Command("sh", "-c", "mknod /root/$$ c 1 3 && echo made"))
 		testcontainer.Wait(t, p)
 		if out := text(); out != "made\n" {
 			t.Errorf("output %q", out)
