@@ -166,7 +166,7 @@ func TestKeyringTrap(t *testing.T) {
 	testcontainer.Wait(t, p)
 }
 
-// goesOn waits until a routine has executed sleep.
+// goesOn waits until a function has executed sleep.
 func goesOn(t *testing.T, p *runtime.Process) {
 	t.Helper()
 	comm := fmt.Sprintf("/proc/%d/comm", p.Pid())

@@ -62,7 +62,7 @@ func profiled(s *specs.Spec) {
 	}}
 }
 
-// least takes what the routine prints, nanoseconds by name, 0 where a call failed, into
+// least takes what the function prints, nanoseconds by name, 0 where a call failed, into
 // times, and returns the names in their order.
 func least(times map[string]int, text string) []string {
 	var names []string
