@@ -4,18 +4,23 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	goruntime "runtime"
 	"strings"
 	"testing"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 
 	"sysbox/runtime"
+	"sysbox/runtime/syscalls"
 	"sysbox/tests/testcontainer"
 )
 
 // newAgent starts an agent that refuses mkdir.
 func newAgent(t *testing.T) *testcontainer.Agent {
-	return testcontainer.NewAgent(t, filepath.Join(t.TempDir(), "agent"), func(nr int) bool { return mkdirs[nr] })
+	return testcontainer.NewAgent(t, filepath.Join(t.TempDir(), "agent"), func(nr int) bool {
+		name, _ := syscalls.Name(syscalls.Arch(goruntime.GOARCH), uint32(nr))
+		return name == "mkdir" || name == "mkdirat"
+	})
 }
 
 // asks makes a spec that of an ordinary container whose agent is asked for mkdir and

@@ -24,7 +24,6 @@ import (
 
 // TestTrap32 calls by the i386 entry: the same answers, with 32-bit structures.
 func TestTrap32(t *testing.T) {
-	t.Parallel()
 	if runs, err := i386.Runs(); err != nil {
 		t.Fatal(err)
 	} else if !runs {

@@ -77,7 +77,6 @@ const (
 // container's own server, if the configuration has one; what the caller can do otherwise
 // stays the kernel's to refuse.
 func TestFUSEMounts(t *testing.T) {
-	t.Parallel()
 	path, rdev := testcontainer.LoopDevice(t, 1<<20)
 	_, other := testcontainer.LoopDevice(t, 1<<20)
 	const plain = "-x -o allow_other,default_permissions,rw,suid,dev /dev/disk /mnt\n"

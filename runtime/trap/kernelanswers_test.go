@@ -18,7 +18,6 @@ import (
 // TestLeftToTheKernel: the answers that docs/system-calls.md has for calls that are not
 // trapped, as root of a system container.
 func TestLeftToTheKernel(t *testing.T) {
-	t.Parallel()
 	out, status := leftToTheKernelInside.Run(t, nil)
 	if status != 0 {
 		t.Error(out)

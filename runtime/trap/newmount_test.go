@@ -18,7 +18,6 @@ import (
 // TestTrapNewMount: fsopen, open_tree and what is done with their files, by programs that do
 // not fall back to mount(2).
 func TestTrapNewMount(t *testing.T) {
-	t.Parallel()
 	out, status := newMountAPIInside.Run(t, func(s *specs.Spec) {
 		s.Mounts = append(s.Mounts, specs.Mount{Destination: "/t", Type: "tmpfs", Source: "tmpfs"})
 	})
@@ -30,7 +29,6 @@ func TestTrapNewMount(t *testing.T) {
 // TestTrapMountFlags: programs of old mark the flags of mount(2); the mark's bits look
 // like those of a change of propagation.
 func TestTrapMountFlags(t *testing.T) {
-	t.Parallel()
 	out, status := mountFlagsInside.Run(t, func(s *specs.Spec) {
 		s.Mounts = append(s.Mounts, specs.Mount{Destination: "/t", Type: "tmpfs", Source: "tmpfs"})
 	})

@@ -15,7 +15,6 @@ func asUser(s *specs.Spec) { s.Process.User = specs.User{UID: 1000, GID: 1000} }
 // TestTraps: what the kernel refuses in a user namespace and a system container
 // can do, and what it refuses still.
 func TestTraps(t *testing.T) {
-	t.Parallel()
 	cases := []struct {
 		name   string
 		change func(*specs.Spec)

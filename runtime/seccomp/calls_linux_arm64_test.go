@@ -1,5 +1,0 @@
-package seccomp_test
-
-import "golang.org/x/sys/unix"
-
-var mkdirs = map[int]bool{unix.SYS_MKDIRAT: true}
