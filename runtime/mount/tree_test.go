@@ -16,32 +16,54 @@ import (
 )
 
 // TestTreeIsLocked: what the host mounted cannot be taken away, made writable
-// or moved by the container's root; what it mounted itself can. It runs alone: a child that another
-// test starts has files of its mounts until its execve, which makes them busy.
+// or moved by the container's root. What init mounted itself can: the masks of the
+// kernel's own file systems too, as no isolation depends on these (TestNothingRestsOnMasks). It runs
+// alone: a child that another test starts has files of its mounts until its execve, which makes
+// them busy.
 func TestTreeIsLocked(t *testing.T) {
 	for _, c := range []struct {
 		name, script string
 		ok           bool
 	}{
 		{"unmount proc", "umount /proc", false},
-		{"unmount a mask", "umount /proc/keys", false},
 		{"unmount /dev", "umount -l /dev", false},
-		{"make /proc/bus writable", "mount -o remount,rw /proc/bus", false},
-		{"make it writable by a bind", "mkdir /tmp/x && mount --bind /proc/bus /tmp/x && mount -o remount,bind,rw /tmp/x", false},
-		{"uncover by a plain bind of a folder", "mkdir /tmp/x && mount --bind /sys/kernel /tmp/x", false},
-		{"uncover the complete proc", "umount /dev/.sysbox", false},
+		{"unmount a mask in the root", "umount /etc/passwd", false},
+		{"unmount a mask of proc", "umount /proc/keys", true},
+		{"make /proc/bus writable", "mount -o remount,rw /proc/bus", true},
+		{"make it writable by a bind", "mkdir /tmp/x && mount --bind /proc/bus /tmp/x && mount -o remount,bind,rw /tmp/x", true},
+		{"a plain bind of a directory of sysfs with a mask", "mkdir /tmp/x && mount --bind /sys/kernel /tmp/x", true},
+		{"uncover the complete proc", "umount /dev/.sysbox", true},
 		{"unmount its own tmpfs", "umount /run", true},
 		{"mount a tmpfs", "mount -t tmpfs x /tmp && umount /tmp", true},
-		{"bind recursively", "mkdir /tmp/x && mount --rbind /proc /tmp/x", true},
+		{"unmount a recursive bind of /proc, /sys and /dev", `for d in proc sys dev; do
+			mkdir /tmp/$d && mount --rbind /$d /tmp/$d || exit 1
+			while p=$(busybox awk '$5 ~ "^/tmp/'$d'" {last=$5} END {print last}' /proc/self/mountinfo) && [ -n "$p" ]; do umount "$p" || exit 1; done
+		done`, true},
 		{"nested namespaces with a proc of their own", "unshare -Urpf --mount-proc true", true},
 		{"nested proc by hand", "unshare -Urpfm sh -c 'mount -t proc proc /tmp && cat /tmp/uptime >/dev/null'", true},
+		{"nested sysfs", "unshare -Urnm sh -c 'mount -t sysfs sys /tmp && ls /tmp/class/net/lo'", true},
+		{"proc and sysfs of its own", "mount -t proc proc /tmp && umount /tmp && mount -t sysfs sys /tmp", true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			out, status := testcontainer.Run(t, nil, "sh", "-c", c.script)
+			out, status := testcontainer.Run(t, func(s *specs.Spec) { s.Linux.MaskedPaths = append(s.Linux.MaskedPaths, "/etc/passwd") }, "sh", "-c", c.script)
 			if ok := status == 0; ok != c.ok {
 				t.Errorf("%s: exit status %d\n%s", c.script, status, out)
 			}
 		})
+	}
+}
+
+// TestMasksOfOrdinaryContainers: they are locked, those of the kernel's file systems too.
+func TestMasksOfOrdinaryContainers(t *testing.T) {
+	ordinary := func(s *specs.Spec) {
+		s.Process.Env = append(s.Process.Env, "SYSBOX_SYSCONT_MODE=FALSE")
+		caps := []string{"CAP_SYS_ADMIN"}
+		s.Process.Capabilities = &specs.LinuxCapabilities{Bounding: caps, Effective: caps, Permitted: caps}
+	}
+	for _, script := range []string{"umount /proc/keys", "mount -o remount,rw /proc/bus"} {
+		if out, status := testcontainer.Run(t, ordinary, "sh", "-c", script); status == 0 {
+			t.Errorf("%s: %s", script, out)
+		}
 	}
 }
 

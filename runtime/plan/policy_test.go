@@ -102,8 +102,8 @@ func checkHonoured(t testing.TB, in Input, p *Plan) {
 			}
 		}
 	}
-	check("maskedPaths", p.Masked, s.Linux.MaskedPaths, mayLift)
-	check("readonlyPaths", p.Readonly, s.Linux.ReadonlyPaths, mayLift)
+	check("maskedPaths", slices.Concat(p.Masked, p.InitMasked), s.Linux.MaskedPaths, mayLift)
+	check("readonlyPaths", slices.Concat(p.Readonly, p.InitReadonly), s.Linux.ReadonlyPaths, mayLift)
 }
 
 func sameJSON(a, b any) bool {

@@ -34,6 +34,7 @@ var systemRules = []rule{
 	{"empty-host-directories", emptyHostDirs},
 	{"kernel-files", kernelFiles},
 	{"binfmt-misc", binfmt},
+	{"masks-by-init", masksByInit},
 	{"storage", storage},
 }
 
@@ -214,6 +215,32 @@ func liftMasks(_ *rule, _ Input, p *Plan) {
 	p.Masked = without(p.Masked, lifted...)
 	p.Readonly = without(p.Readonly, lifted...)
 	p.RevealProc = true
+}
+
+// masksByInit: what the tree masks is locked, and umount -R of a bind of /proc, /sys or /dev
+// stops at it. Of the container's own proc and sysfs nothing has to be (TestNothingRestsOnMasks),
+// unless the spec has mounted something there: the kernel lets init copy no mount with locked
+// ones below.
+func masksByInit(_ *rule, _ Input, p *Plan) {
+	kernels := func(path string) bool { return under(path, "/proc") || under(path, "/sys") }
+	for _, m := range p.Mounts {
+		if kernels(m.Destination) && m.Destination != "/proc" && m.Destination != "/sys" && !m.Own {
+			return
+		}
+	}
+	split := func(list []string) (locked, own []string) {
+		for _, m := range list {
+			if kernels(m) {
+				own = append(own, m)
+			} else {
+				locked = append(locked, m)
+			}
+		}
+		return locked, own
+	}
+	p.Masked, p.InitMasked = split(p.Masked)
+	p.Readonly, p.InitReadonly = split(p.Readonly)
+	p.InitReveal, p.RevealProc = p.RevealProc, false
 }
 
 // defaultMasks are those that containerd, Docker, podman and CRI-O put into each spec. None is

@@ -411,8 +411,22 @@ func TestMasksAreNotHidden(t *testing.T) {
 		t.Error("init's own mounts hide masks")
 	}
 	in.Spec.Linux.MaskedPaths = append(in.Spec.Linux.MaskedPaths, "/sys/fs/cgroup/x")
-	if _, err := Make(in); !isRefusal(err) {
-		t.Errorf("got %v, want a refusal", err)
+	if p, err = Make(in); err != nil || !slices.Contains(p.InitMasked, "/sys/fs/cgroup/x") || slices.Contains(p.Masked, "/sys/fs/cgroup/x") {
+		t.Errorf("%v, and masks are %q, by init %q", err, p.Masked, p.InitMasked)
+	}
+	in.Spec.Process.Env = append(in.Spec.Process.Env, "SYSBOX_SYSCONT_MODE=FALSE")
+	if p, err = Make(in); err == nil && len(p.InitMasked)+len(p.InitReadonly) > 0 || p != nil && p.InitReveal {
+		t.Error("an ordinary container's init masks what its root can unmask")
+	}
+}
+
+// TestMasksBesideViews: where the spec has mounted something on proc, the tree makes all.
+func TestMasksBesideViews(t *testing.T) {
+	in := testInput(t, "ctr")
+	in.Spec.Mounts = append(in.Spec.Mounts, specs.Mount{Destination: "/proc/meminfo", Type: "bind", Source: "/srv/meminfo", Options: []string{"bind"}})
+	p, err := Make(in)
+	if err != nil || !p.RevealProc || p.InitReveal || len(p.InitMasked) > 0 || !slices.Contains(p.Masked, "/proc/keys") {
+		t.Errorf("%v, %+v", err, p)
 	}
 }
 

@@ -41,6 +41,13 @@ type Plan struct {
 	// the spec, without those lifted.
 	Masked   []string
 	Readonly []string
+	// InitMasked and InitReadonly are paths below the container's own proc and sysfs that init
+	// masks and makes read-only itself, so that the mounts are not locked: no isolation rests
+	// on them, and root can unmount a recursive bind of /proc or /sys. With InitReveal init also
+	// makes the pair of RevealProc, which is false then.
+	InitMasked   []string `json:",omitempty"`
+	InitReadonly []string `json:",omitempty"`
+	InitReveal   bool     `json:",omitempty"`
 	// RevealProc asks for the hidden, complete pair of proc and sysfs that lets
 	// nested user namespaces mount their own (kernel: mount_too_revealing).
 	RevealProc bool

@@ -85,7 +85,9 @@ func Init(in Create) program.Program {
 	c.labelKeys(in.Plan.Process)
 	keyring := c.makeKeyring(in.Keyring)
 	c.do("make the mount and cgroup namespaces", unix.SYS_UNSHARE, num(unshareFlags(ns)))
+	c.reveal(in.Plan) // before there are masks
 	c.ownMounts(in.Plan)
+	c.masks(in.Plan)
 	if in.Plan.Hostname != "" {
 		c.do("set the host name", unix.SYS_SETHOSTNAME, str(in.Plan.Hostname), num(len(in.Plan.Hostname)))
 	}
