@@ -264,9 +264,17 @@ func assignOwners(p *Plan) error {
 		if m.Type != "tmpfs" {
 			return invalid(field, below, fmt.Sprintf("it lies below %s (%s), which the container mounts itself", m.Destination, m.Type), "choose another path")
 		}
-		m.Own = false
+		m.byHost()
 	}
 	return nil
+}
+
+// byHost moves a mount from init to the host side. The kernel locks the attributes that the host
+// side sets, and a bind of a directory there could only be remounted with all of them named. So
+// init sets the attributes that no file there depends on.
+func (m *Mount) byHost() {
+	const attrs = unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV | unix.MOUNT_ATTR_NOEXEC
+	m.Own, m.InitSet, m.Set = false, m.Set&attrs, m.Set&^attrs
 }
 
 // ByHost moves the mounts of a file system from init to the host side. The kernel then locks
@@ -274,7 +282,7 @@ func assignOwners(p *Plan) error {
 func (p *Plan) ByHost(fstype string) error {
 	for i := range p.Mounts {
 		if p.Mounts[i].Type == fstype {
-			p.Mounts[i].Own = false
+			p.Mounts[i].byHost()
 		}
 	}
 	return assignOwners(p)

@@ -218,8 +218,8 @@ func checkKeptMounts(t testing.TB, in Input, p *Plan) {
 			{"nosymfollow", "symfollow", unix.MOUNT_ATTR_NOSYMFOLLOW},
 		} {
 			want := lasting(m.Options, o.on, o.off)
-			if want != (have.Set&o.bit != 0) || want && have.Clear&o.bit != 0 {
-				t.Errorf("mount at %s with %q: %s is %v in the plan: %+v", dest, m.Options, o.on, have.Set&o.bit != 0, have)
+			if want != ((have.Set|have.InitSet)&o.bit != 0) || want && have.Clear&o.bit != 0 {
+				t.Errorf("mount at %s with %q: %s is %v in the plan: %+v", dest, m.Options, o.on, (have.Set|have.InitSet)&o.bit != 0, have)
 			}
 			if r := lasting(m.Options, "r"+o.on, "r"+o.off); r != (have.RecSet&o.bit != 0) || r && have.RecClear&o.bit != 0 {
 				t.Errorf("mount at %s with %q: r%s is %v in the plan: %+v", dest, m.Options, o.on, have.RecSet&o.bit != 0, have)

@@ -80,8 +80,17 @@ func ownDev(r *rule, _ Input, p *Plan) {
 
 // ownSysfs: a writable sysfs; root of the container owns only what belongs to its
 // network namespace.
+//
+// Where init is systemd it is read-only, unless the spec says rw. In a writable sysfs systemd
+// expects devices, waits for udev, and fails to write every uevent file. It can be remounted, and
+// a sysfs that is mounted inside is writable.
 func ownSysfs(r *rule, _ Input, p *Plan) {
-	p.replace(r, Mount{Destination: "/sys", Type: "sysfs", Source: "sysfs", Set: hardened})
+	m := Mount{Destination: "/sys", Type: "sysfs", Source: "sysfs", Set: hardened}
+	rw := slices.ContainsFunc(p.Mounts, func(x Mount) bool { return x.Destination == "/sys" && x.Clear&unix.MOUNT_ATTR_RDONLY != 0 })
+	if p.Systemd && !rw {
+		m.InitSet = unix.MOUNT_ATTR_RDONLY
+	}
+	p.replace(r, m)
 }
 
 // ownProc: a writable proc; files that the container must not write belong to unmapped
@@ -201,7 +210,7 @@ func nodesOnTmpfs(_ *rule, _ Input, p *Plan) {
 	for i := range p.Mounts {
 		m := &p.Mounts[i]
 		if at := canonical(m.Destination); m.Type == "tmpfs" && (at == "/run" || at == "/tmp") && m.Set&unix.MOUNT_ATTR_NODEV == 0 {
-			m.Own = false
+			m.byHost()
 		}
 	}
 }

@@ -189,6 +189,9 @@ type Mount struct {
 	Optional bool
 	// Origin is "spec", or the rule of this project that added the mount.
 	Origin string
+	// InitSet are MOUNT_ATTR_* that init sets on a mount of the host's side, which are not
+	// locked then.
+	InitSet uint64 `json:",omitempty"`
 }
 
 // Links are the options of a bind that do not follow a symbolic link.

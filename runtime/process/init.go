@@ -88,6 +88,7 @@ func Init(in Create) program.Program {
 	c.reveal(in.Plan) // before there are masks
 	c.ownMounts(in.Plan)
 	c.masks(in.Plan)
+	c.attributes(in.Plan)
 	if in.Plan.Hostname != "" {
 		c.do("set the host name", unix.SYS_SETHOSTNAME, str(in.Plan.Hostname), num(len(in.Plan.Hostname)))
 	}

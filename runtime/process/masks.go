@@ -71,6 +71,15 @@ func (c *calls) masks(p *plan.Plan) {
 	}
 }
 
+// attributes sets those of mounts that would be locked if the host's side had set them.
+func (c *calls) attributes(p *plan.Plan) {
+	for _, m := range p.Mounts {
+		if m.InitSet != 0 {
+			c.do("set the attributes of "+m.Destination, unix.SYS_MOUNT_SETATTR, cwd, str(m.Destination), num(0), words(m.InitSet, 0, 0, 0), num(32))
+		}
+	}
+}
+
 // unlessThere goes on at a mark if the kernel does not have a path, or does not let root to it.
 func (c *calls) unlessThere(path, mark string) {
 	c.add(program.Call{
