@@ -19,6 +19,7 @@ import (
 	"sysbox/runtime/feature"
 	"sysbox/runtime/host"
 	"sysbox/runtime/image"
+	"sysbox/runtime/mount"
 	"sysbox/runtime/namespace"
 	"sysbox/runtime/plan"
 	"sysbox/runtime/seccomp"
@@ -35,6 +36,7 @@ type creation struct {
 	joins   []namespace.Join
 	ipc     *os.File // the namespace of a mqueue file system that the tree gets; nil for none
 	guarded map[uint64]bool
+	tree    *mount.Tree
 	home    string   // of init's user, where its environment has none
 	after   []func() // run at the end, whatever became of it
 }

@@ -210,5 +210,8 @@ func (c *creation) finishInit(h *handles) error {
 			c.undo.add(closing(c.kmsg.Close))
 		}
 	}
+	if err := c.tree.AttachLate(h.proc, pid); err != nil {
+		return err
+	}
 	return namespace.WriteSysctls(h.proc, c.plan.Sysctl, pid, root.UID, root.GID)
 }

@@ -29,6 +29,8 @@ func (c *creation) buildTree(ctx context.Context, h *handles) error {
 		RefuseUnshifted: c.cfg.Unshifted == "refuse",
 		Log:             c.log,
 	}
+	c.tree = t
+	c.after = append(c.after, t.Close)
 	var err error
 	if t.Dir, err = filepath.EvalSymlinks(c.plan.Rootfs.Path); err != nil {
 		return fmt.Errorf("root.path: %w; make the folder before Create", err)

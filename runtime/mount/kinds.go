@@ -273,6 +273,9 @@ func (t *Tree) bind(m plan.Mount) error {
 			return err
 		}
 	}
+	if m.Late {
+		return t.holdLate(fd, m)
+	}
 	at, err := t.placeFor(isFolder(fd), m.Destination, m.Links.Destination)
 	if err != nil {
 		return err

@@ -55,6 +55,8 @@ type Tree struct {
 	null *os.File
 	// guarded is what Guarded returns.
 	guarded map[uint64]bool
+	// late are what AttachLate attaches.
+	late []late
 	// complete are clones of proc and sysfs for reveal, by name.
 	complete map[string]*os.File
 }
@@ -104,6 +106,9 @@ func (t *Tree) Build(ctx context.Context, rootfs *os.File) error {
 		if err := t.point(cwd); err != nil {
 			return fmt.Errorf("process.cwd is %q: %w; give a folder of the container", cwd, err)
 		}
+	}
+	if err := t.maskLate(); err != nil {
+		return err
 	}
 	return t.guard()
 }

@@ -60,7 +60,8 @@ func checkHonoured(t testing.TB, in Input, p *Plan) {
 	if p.Rootfs.Readonly != s.Root.Readonly {
 		t.Errorf("root.readonly is %v, the plan's %v", s.Root.Readonly, p.Rootfs.Readonly)
 	}
-	if p.Rootfs.Propagation&unix.MS_SHARED != 0 {
+	// Init shares the copy in its own mount namespace; the tree that it is a copy of is private.
+	if p.Rootfs.Propagation&unix.MS_SHARED != 0 && (!p.Systemd || s.Linux.RootfsPropagation != "") {
 		t.Error("the root is shared with the host")
 	}
 	if !sameJSON(p.Seccomp, s.Linux.Seccomp) || !sameJSON(p.Hooks, s.Hooks) {
@@ -179,6 +180,12 @@ func checkKeptMounts(t testing.TB, in Input, p *Plan) {
 		}
 		if under(m.Destination, "/proc") && m.Type != "proc" && m.Type != "binfmt_misc" && (m.Type != "bind" || strings.HasPrefix(m.Destination, "/proc/sys") || strings.Count(m.Destination, "/") > 3) {
 			t.Errorf("%s is mounted at %s", m.Type, m.Destination)
+		}
+		if m.Origin == "kernel-files" { // for everybody to read: root of the container is nobody there
+			if m.IDMap != IDMapNone || m.Set&unix.MOUNT_ATTR_RDONLY == 0 {
+				t.Errorf("the bind at %s is more than for everybody to read", m.Destination)
+			}
+			continue
 		}
 		if m.Type == "bind" && m.IDMap == IDMapNone && p.IDs.ShiftRootfs && !slices.Contains(p.skipShift, m.Destination) {
 			t.Errorf("the bind at %s has the host's ids, which nobody asked for", m.Destination)

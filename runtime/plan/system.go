@@ -181,7 +181,7 @@ var systemdPaths = []string{"/sbin/init", "/usr/sbin/init", "/bin/init", "/usr/b
 // interface). systemd-detect-virt accepts any value; "oci" does not claim another
 // product, and makes systemd look at the files that distinguish podman and
 // Docker.
-func systemd(r *rule, _ Input, p *Plan) {
+func systemd(r *rule, in Input, p *Plan) {
 	if !p.Systemd {
 		return
 	}
@@ -190,6 +190,11 @@ func systemd(r *rule, _ Input, p *Plan) {
 		Destination: "/run/lock", Type: "tmpfs", Source: "tmpfs", Own: true,
 		Set: hardened, Data: []string{"mode=1777", "size=5m"},
 	})
+	if in.Spec.Linux.RootfsPropagation == "" {
+		// As on a machine, where systemd does it itself: rshared volumes of Docker inside,
+		// CSI drivers and a kubelet's Bidirectional rest on it.
+		p.Rootfs.Propagation = unix.MS_SHARED | unix.MS_REC
+	}
 	if !slices.ContainsFunc(p.Process.Env, func(e string) bool { return strings.HasPrefix(e, "container=") }) {
 		p.Process.Env = append(p.Process.Env, "container=oci")
 	}
@@ -286,21 +291,23 @@ func emptyHostDirs(_ *rule, _ Input, p *Plan) {
 }
 
 // kernelFiles: modules and headers of the running kernel, for modprobe -n,
-// installers that depend on the kernel, and eBPF tools.
+// installers that depend on the kernel, and eBPF tools. Their ids are not
+// shifted, so that files for the root of the host alone stay closed. Root can unmount them, as
+// builders do that empty the root.
 func kernelFiles(r *rule, in Input, p *Plan) {
 	for _, dir := range sortedKeys(in.Facts.HostDirs) {
 		if !in.Facts.HostDirs[dir] || !path.IsAbs(dir) || path.Clean(dir) != dir || !underAny(dir, "/lib/modules", "/usr/src", "/usr/lib/modules") || p.coveredBySpec(dir) {
 			continue
 		}
 		p.add(r, Mount{
-			Destination: dir, Type: "bind", Source: dir, Optional: true, IDMap: IDMapContainer,
+			Destination: dir, Type: "bind", Source: dir, Optional: true, Late: true,
 			Set: unix.MOUNT_ATTR_RDONLY | unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV,
 		})
 		if path.Base(path.Dir(dir)) == "modules" {
 			// From this list systemd makes nodes for modules that are not loaded yet. It
 			// gives tun and fuse a mode that lets only root open them until udev changes
 			// it, and containers do not run udev.
-			p.Masked = append(p.Masked, dir+"/modules.devname")
+			p.LateMasked = append(p.LateMasked, dir+"/modules.devname")
 		}
 	}
 }

@@ -48,6 +48,8 @@ type Plan struct {
 	InitMasked   []string `json:",omitempty"`
 	InitReadonly []string `json:",omitempty"`
 	InitReveal   bool     `json:",omitempty"`
+	// LateMasked are files of Late binds.
+	LateMasked []string `json:",omitempty"`
 	// RevealProc asks for the hidden, complete pair of proc and sysfs that lets
 	// nested user namespaces mount their own (kernel: mount_too_revealing).
 	RevealProc bool
@@ -136,7 +138,7 @@ type Rootfs struct {
 	// Readonly remounts it read-only at the end.
 	Readonly bool
 	// Propagation of / in the container: unix.MS_PRIVATE, MS_SLAVE, MS_UNBINDABLE
-	// with MS_REC; 0 is the default (slave of the mounts of the host, so nothing
+	// with MS_REC, or MS_SHARED|MS_REC within the container; 0 is the default (slave of the mounts of the host, so nothing
 	// propagates to the host).
 	Propagation uintptr
 }
@@ -189,6 +191,9 @@ type Mount struct {
 	Optional bool
 	// Origin is "spec", or the rule of this project that added the mount.
 	Origin string
+	// Late: a bind that the host's side attaches in init's own mount namespace, so that it is
+	// not locked.
+	Late bool `json:",omitempty"`
 	// InitSet are MOUNT_ATTR_* that init sets on a mount of the host's side, which are not
 	// locked then.
 	InitSet uint64 `json:",omitempty"`

@@ -21,14 +21,14 @@ func (c *calls) ownMounts(p *plan.Plan) {
 		made = append(made, m.Destination)
 		c.mount(m, p.MountLabel)
 	}
+	if f := p.Rootfs.Propagation; f != 0 {
+		c.do("set the root's propagation", unix.SYS_MOUNT, num(0), str("/"), num(0), num(f), num(0))
+	}
 	for _, m := range p.Mounts {
 		// The copy into this mount namespace has lost the flag.
 		if m.Propagation&unix.MS_UNBINDABLE != 0 {
 			c.do("make "+m.Destination+" unbindable", unix.SYS_MOUNT, num(0), str(m.Destination), num(0), num(m.Propagation), num(0))
 		}
-	}
-	if f := p.Rootfs.Propagation; f != 0 {
-		c.do("set the root's propagation", unix.SYS_MOUNT, num(0), str("/"), num(0), num(f), num(0))
 	}
 }
 

@@ -112,8 +112,9 @@ var inner = []row{
 	{"crun", file("inner-bundle.sh") + "crun run r3", 0, "uid=0(root) gid=0(root)"},
 
 	{"recursive binds of /proc, /sys and /dev are unmounted", "for d in proc sys dev; do mkdir -p /root/rb && mount --rbind /$d /root/rb && umount -R /root/rb || exit 1; done; grep -c /root/rb /proc/mounts", 1, "0"},
+	{"/ is shared, and storage", "findmnt -no PROPAGATION -M /; findmnt -no PROPAGATION -M /var/lib/docker", 0, "shared\nshared"},
 	{"a bind inside /run is made read-only", "mkdir -p /run/ro && mount --bind /run/ro /run/ro && mount -o remount,bind,ro /run/ro && touch /run/ro/x 2>&1; umount /run/ro", 0, "Read-only file system"},
-	{"a quiet /sys, which can be made writable", "journalctl -b -o cat | grep -c \"Failed to write 'add'\"; mount -o remount,rw /sys && mount -o remount,ro /sys && unshare -n sh -c 'mount -t sysfs s /mnt && grep -c \"/mnt sysfs rw\" /proc/mounts'", 0, "0\n1"},
+	{"a quiet /sys, which can be made writable", "journalctl -b -o cat | grep -c \"Failed to write 'add'\"; mount -o remount,bind,rw /sys && mount -o remount,bind,ro /sys && unshare -n sh -c 'mount -t sysfs s /mnt && grep -c \"/mnt sysfs rw\" /proc/mounts'", 0, "0\n1"},
 	{"a nested user namespace", "unshare -Urpf --mount-proc sh -c 'id -u; ls /proc | grep -c \"^1$\"'", 0, "0\n1"},
 	{"a nested user namespace in one", "unshare -Urpf --mount-proc unshare -Urpf --mount-proc id -u", 0, "0"},
 	{"a nested user namespace of an ordinary user", "su u1 -c 'unshare -Urpf --mount-proc id -u'", 0, "0"},
