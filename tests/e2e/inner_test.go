@@ -111,7 +111,7 @@ var inner = []row{
 	{"Debian's runc", file("inner-bundle.sh") + "runc run r2", 0, "uid=0(root) gid=0(root)"},
 	{"crun", file("inner-bundle.sh") + "crun run r3", 0, "uid=0(root) gid=0(root)"},
 
-	{"recursive binds of /proc, /sys and /dev are unmounted", "for d in proc sys dev; do mkdir -p /root/rb && mount --rbind /$d /root/rb && umount -R /root/rb || exit 1; done; grep -c /root/rb /proc/mounts", 1, "0"},
+	{"recursive binds of /proc, /sys and /dev are unmounted", "for d in proc sys dev; do mkdir -p /root/rb && mount --rbind /$d /root/rb && mount --make-rslave /root/rb && umount -R /root/rb || exit 1; done; grep -c /root/rb /proc/mounts", 1, "0"},
 	{"/ is shared, and storage", "findmnt -no PROPAGATION -M /; findmnt -no PROPAGATION -M /var/lib/docker", 0, "shared\nshared"},
 	{"a bind inside /run is made read-only", "mkdir -p /run/ro && mount --bind /run/ro /run/ro && mount -o remount,bind,ro /run/ro && touch /run/ro/x 2>&1; umount /run/ro", 0, "Read-only file system"},
 	{"a quiet /sys, which can be made writable", "journalctl -b -o cat | grep -c \"Failed to write 'add'\"; mount -o remount,bind,rw /sys && mount -o remount,bind,ro /sys && unshare -n sh -c 'mount -t sysfs s /mnt && grep -c \"/mnt sysfs rw\" /proc/mounts'", 0, "0\n1"},
