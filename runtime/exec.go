@@ -102,6 +102,11 @@ func (c *Container) enter(p plan.Process, stdio Stdio, namespaces uint64, filter
 		return nil, err
 	}
 	out := process.New(second, nil, nil)
+	if trap != nil { // a process of the container's user, and no hook
+		if err := c.lowerOOMFloorOf(out); err != nil {
+			c.warn(err.Error())
+		}
+	}
 	handed := c.handOver(filter, socket, out, specs.StateRunning)
 	err = setup.Executed(p.Args[0])
 	if e := handed(); e != nil {
@@ -117,6 +122,26 @@ func (c *Container) enter(p plan.Process, stdio Stdio, namespaces uint64, filter
 		return nil, err
 	}
 	return out, nil
+}
+
+// lowerOOMFloor lets a process of a system container with a memory limit lower its
+// oom_score_adj: dockerd, containerd and kubelets do, and start no container otherwise. Its
+// memory limit keeps the container from harming others by it.
+func (c *Container) lowerOOMFloor(proc *os.File, pid int) error {
+	r := c.plan.Cgroup.Resources
+	if !c.plan.System || r == nil || r.Memory == nil || r.Memory.Limit == nil || *r.Memory.Limit <= 0 {
+		return nil
+	}
+	return process.LowerOOMFloor(proc, pid)
+}
+
+func (c *Container) lowerOOMFloorOf(p *Process) error {
+	proc, err := os.OpenFile("/proc", unix.O_PATH|unix.O_DIRECTORY, 0)
+	if err != nil {
+		return err
+	}
+	defer proc.Close()
+	return c.lowerOOMFloor(proc, p.Pid())
 }
 
 // startProgram starts the program of one of the container's processes.

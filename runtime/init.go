@@ -194,6 +194,9 @@ func (c *creation) finishInit(h *handles) error {
 	if err := process.Schedule(c.plan.Process, pid); err != nil {
 		return err
 	}
+	if err := c.lowerOOMFloor(h.proc, pid); err != nil {
+		return err
+	}
 	if c.plan.Process.Terminal {
 		master, err := terminal.TakeMaster(c.init)
 		if err != nil {

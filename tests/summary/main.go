@@ -39,6 +39,7 @@ func main() {
 var expectedSkips = map[string]string{
 	"sysbox/runtime/trap TestTrap32":                       "needs a kernel that runs 32-bit programs",
 	"sysbox/runtime/trap TestModuleOfTheList":              "loads a module into the host's kernel",
+	"sysbox/runtime/process TestOOMFloor":                  "needs CAP_SYS_RESOURCE",
 	"sysbox/runtime/cgroup TestScope":                      "needs systemd as the host's init",
 	"sysbox/tests/e2e TestAppArmor":                        "needs a kernel with AppArmor",
 	"sysbox/tests/e2e TestLastVersion":                     "needs the repository's history",

@@ -17,7 +17,7 @@ import (
 // smoke are the tests of a short run.
 var smoke = []string{
 	"TestAll", "TestScope", "TestModuleOfTheList", "TestTraps", "TestTrap32", "TestTrapArguments", "TestAttackInit", "TestAttackExec",
-	"TestSystemdDriver", "TestAppArmor", "TestLimitsTakeEffect", "TestLimitsAreKept", "TestModprobe",
+	"TestSystemdDriver", "TestAppArmor", "TestLimitsTakeEffect", "TestLimitsAreKept", "TestOOMFloor", "TestModprobe",
 }
 
 // TestSmoke: the newest kernel, systemd as init, cgroup version 2 alone and AppArmor, on
@@ -52,7 +52,7 @@ func TestSmoke(t *testing.T) {
 		start := time.Now()
 		defer func() { t.Logf("boot and tests: %v", time.Since(start).Round(time.Second)) }()
 		return run("run", "./tests/vm", "-kernel", "newest", "-timeout", "25m", "-test", "-run", "^("+strings.Join(smoke, "|")+")$",
-			"./runtime/feature", "./runtime/cgroup", "./runtime/program", "./runtime/trap", "./tests/e2e")
+			"./runtime/feature", "./runtime/cgroup", "./runtime/process", "./runtime/program", "./runtime/trap", "./tests/e2e")
 	}
 	out, console, err := boot()
 	// Now and then the emulated kernel panics in the midst of an instruction that it has

@@ -1,4 +1,4 @@
-package runtime
+package mount_test
 
 import (
 	"fmt"
@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"sysbox/runtime/host"
+	"sysbox/tests/testcontainer"
 )
 
 // TestKernelFiles: the host's modules and headers are there to be read by everybody's rights
@@ -34,7 +35,7 @@ func TestKernelFiles(t *testing.T) {
 	dirs := host.Facts().HostDirs
 	dirs[dir] = true
 	defer delete(dirs, dir)
-	out, status := run(t, nil, "sh", "-c", strings.ReplaceAll(`cat D/open; cat D/closed 2>/dev/null || echo closed; touch D/x 2>/dev/null || echo read-only
+	out, status := testcontainer.Run(t, nil, "sh", "-c", strings.ReplaceAll(`cat D/open; cat D/closed 2>/dev/null || echo closed; touch D/x 2>/dev/null || echo read-only
 		mount -o remount,bind,rw D; (echo y >D/open) 2>/dev/null || echo no right
 		umount D && busybox rmdir D && echo removed`, "D", dir))
 	if want := "open\nclosed\nread-only\nno right\nremoved\n"; out != want || status != 0 {
