@@ -206,7 +206,7 @@ var asCaller = []row{
 	{name: "a read-only root", script: "$RUN --read-only busybox:test touch /x", status: 1, want: "touch: /x: Read-only file system"},
 	{name: "a device", script: "$RUN --device /dev/fuse busybox:test sh -c 'stat -c %u:%g /dev/fuse; : </dev/fuse && echo opens'", want: "0:0\nopens"},
 
-	{name: "refused: --privileged", script: "$RUN --privileged busybox:test true", status: 125, want: "if it came with --privileged, leave that out"},
+	{name: "refused: --privileged", script: "$RUN --privileged busybox:test true", status: 125, want: "if --privileged added it, drop --privileged"},
 	{name: "refused: --net=host", script: "$RUN --net=host busybox:test true", status: 125, want: "remove --net=host"},
 	{name: "refused: --pid=host", script: "$RUN --pid=host busybox:test true", status: 125, want: "remove --pid=host"},
 	{name: "refused: --ipc=host", script: "$RUN --ipc=host busybox:test true", status: 125, want: "remove --ipc=host"},

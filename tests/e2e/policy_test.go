@@ -69,7 +69,7 @@ func TestWhoMaySet(t *testing.T) {
 			{"the caller takes the image's variable back", "", honouring, env("SYSBOX_HONOR_CAPS="), caps, []string{all}, false},
 			{"both differ", "", honouring, annotation("io.sysbox.honor-caps=FALSE"), caps, []string{"annotations io.sysbox.honor-caps is \"FALSE\"", "process.env has SYSBOX_HONOR_CAPS=TRUE", "--env SYSBOX_HONOR_CAPS="}, true},
 
-			{"whose ids, by the image", "", skipping, nil, ids, []string{"process.env SYSBOX_SKIP_UID_SHIFT is \"/data\"", "as it can be the image's", "--annotation " + skipNote, "(--env SYSBOX_SKIP_UID_SHIFT=)"}, true},
+			{"whose ids, by the image", "", skipping, nil, ids, []string{"process.env SYSBOX_SKIP_UID_SHIFT is \"/data\"", "since they can come from the image", "--annotation " + skipNote, "(--env SYSBOX_SKIP_UID_SHIFT=)"}, true},
 			{"whose ids, by the caller's variable", "", plain, env(skip), ids, []string{"process.env SYSBOX_SKIP_UID_SHIFT", "--annotation " + skipNote}, true},
 			{"whose ids, by the caller's annotation", "", plain, annotation(skipNote), ids, []string{"65534"}, false},
 			{"whose ids, taken back", "", skipping, env("SYSBOX_SKIP_UID_SHIFT="), ids, []string{"\n0\n"}, false},
@@ -78,9 +78,9 @@ func TestWhoMaySet(t *testing.T) {
 
 			{"fixed, nobody asks", fixed, plain, nil, caps, []string{none}, false},
 			{"fixed, the image asks for what holds", fixed, honouring, nil, caps, []string{none}, false},
-			{"fixed, the image asks for another", fixed, image("SYSBOX_HONOR_CAPS=FALSE"), nil, caps, []string{"process.env SYSBOX_HONOR_CAPS is \"FALSE\"", "settings.honor_caps.from", line + "5", `"TRUE" holds`, "leave it out", "(--env SYSBOX_HONOR_CAPS=)"}, true},
+			{"fixed, the image asks for another", fixed, image("SYSBOX_HONOR_CAPS=FALSE"), nil, caps, []string{"process.env SYSBOX_HONOR_CAPS is \"FALSE\"", "settings.honor_caps.from", line + "5", `its value is "TRUE"`, "remove it", "(--env SYSBOX_HONOR_CAPS=)"}, true},
 			{"fixed, the caller's variable", fixed, plain, env("SYSBOX_HONOR_CAPS=FALSE"), caps, []string{"settings.honor_caps.from", line + "5"}, true},
-			{"fixed, the caller's annotation", fixed, plain, annotation("io.sysbox.honor-caps=FALSE"), caps, []string{"annotations io.sysbox.honor-caps is \"FALSE\"", "settings.honor_caps.from", line + "5", "leave it out"}, true},
+			{"fixed, the caller's annotation", fixed, plain, annotation("io.sysbox.honor-caps=FALSE"), caps, []string{"annotations io.sysbox.honor-caps is \"FALSE\"", "settings.honor_caps.from", line + "5", "remove it"}, true},
 
 			{"nobody is heard, nobody asks", nobody, plain, nil, caps, []string{all}, false},
 			{"nobody is heard, the image", nobody, honouring, nil, caps, []string{"settings.sources", line + "4"}, true},
