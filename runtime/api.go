@@ -14,7 +14,7 @@ type (
 )
 
 // RootfsMount is one mount that the caller hands over with Create, as in
-// containerd's api/types.Mount: it is mounted on the bundle's rootfs folder,
+// containerd's api/types.Mount: it is mounted on the bundle's rootfs directory,
 // or below it where Target is set.
 type RootfsMount struct {
 	Type    string
@@ -26,7 +26,7 @@ type RootfsMount struct {
 // CreateRequest is what Create needs besides the bundle's config.json.
 type CreateRequest struct {
 	ID     string
-	Bundle string // absolute path of the folder with config.json
+	Bundle string // absolute path of the directory with config.json
 	Rootfs []RootfsMount
 	// Terminal asks for a pseudo-terminal; the spec's process.terminal must
 	// agree with it.

@@ -30,15 +30,15 @@ import (
 // creation is a container while it is made, with what only its making needs.
 type creation struct {
 	*Container
-	pod     *Pod
-	req     CreateRequest
-	claim   *claim
-	joins   []namespace.Join
-	ipc     *os.File // the namespace of a mqueue file system that the tree gets; nil for none
-	guarded map[uint64]bool
-	tree    *mount.Tree
-	home    string   // of init's user, where its environment has none
-	after   []func() // run at the end, whatever became of it
+	pod    *Pod
+	req    CreateRequest
+	claim  *claim
+	joins  []namespace.Join
+	ipc    *os.File // the namespace of a mqueue file system that the tree gets; nil for none
+	masked map[uint64]bool
+	tree   *mount.Tree
+	home   string   // of init's user, where its environment has none
+	after  []func() // run at the end, whatever became of it
 }
 
 // Create makes a container up to the point just before its execve: all its
@@ -63,7 +63,7 @@ func (p *Pod) Create(ctx context.Context, r CreateRequest) (*Container, error) {
 	c.undo.add(c.Container.removeRecord)
 	c.undo.add(claim.release)
 	c.undo.add(c.Container.undoRecorded)
-	c.undo.add(closing(c.Container.letGo))
+	c.undo.add(closing(c.Container.releaseHolds))
 	for _, step := range []func(context.Context) error{c.record, c.openNamespaces, c.prepare, c.startInit} {
 		if err = step(ctx); err != nil {
 			break
@@ -215,8 +215,8 @@ func (c *creation) prepare(context.Context) error {
 	// None of these needs another's result, and together they are half of a
 	// Create's time.
 	others := 0
-	if err := together(
-		c.takeIDs,
+	if err := parallel(
+		c.acquireIDs,
 		func() error { return c.makeCgroup(cfg) },
 		c.compileFilters,
 		func() (err error) {
@@ -239,8 +239,8 @@ func (c *creation) prepare(context.Context) error {
 	return err
 }
 
-// takeIDs completes the plan's ids.
-func (c *creation) takeIDs() error {
+// acquireIDs completes the plan's ids.
+func (c *creation) acquireIDs() error {
 	if c.claim.ids != nil {
 		return c.claim.fill(c.plan)
 	}
@@ -272,9 +272,9 @@ func (c *creation) makeCgroup(cfg cgroup.Config) error {
 	return nil
 }
 
-// together runs functions at the same time and returns the first error in
+// parallel runs functions at the same time and returns the first error in
 // their order.
-func together(fs ...func() error) error {
+func parallel(fs ...func() error) error {
 	errs := make([]error, len(fs))
 	var wg sync.WaitGroup
 	for i, f := range fs[1:] {

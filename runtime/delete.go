@@ -89,8 +89,8 @@ func (c *Container) removeRecord(context.Context) error {
 	return c.rec.Remove(c.cfg.Dirs())
 }
 
-// letGo lets others have the root's upper layer and storage.
-func (c *Container) letGo() {
+// releaseHolds lets others have the root's upper layer and storage.
+func (c *Container) releaseHolds() {
 	for _, end := range c.holds {
 		end()
 	}
@@ -108,7 +108,7 @@ func (c *Container) undoRecorded(ctx context.Context) error {
 // undoRecord removes what a record names, its processes having ended. log has the container's
 // id.
 func undoRecord(ctx context.Context, log *slog.Logger, r *state.Record, d state.Dirs, cg *cgroup.Cgroup) error {
-	err := together(
+	err := parallel(
 		func() error {
 			if cg == nil {
 				return nil
@@ -145,7 +145,7 @@ func undoRecord(ctx context.Context, log *slog.Logger, r *state.Record, d state.
 				return nil
 			}
 			if err := fsutil.RemoveAll(ctx, nil, r.Storage); err != nil {
-				return fmt.Errorf("remove the storage folders: %w", err)
+				return fmt.Errorf("remove the storage directories: %w", err)
 			}
 			os.Remove(filepath.Dir(r.Storage)) // the namespace's, while it is empty
 			return nil

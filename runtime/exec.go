@@ -107,7 +107,7 @@ func (c *Container) enter(p plan.Process, stdio Stdio, namespaces uint64, filter
 			c.warn(err.Error())
 		}
 	}
-	handed := c.handOver(filter, socket, out, specs.StateRunning)
+	handed := c.forwardListener(filter, socket, out, specs.StateRunning)
 	err = setup.Executed(p.Args[0])
 	if e := handed(); e != nil {
 		err = e

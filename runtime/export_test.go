@@ -21,7 +21,7 @@ func (p *Pod) HasIDs() bool { return p.ids.lease != nil || p.ids.users != 0 || p
 func (c *Container) Record() *state.Record { return &c.rec }
 
 // LetGo gives up the locks of the container, as the end of its shim does.
-func (c *Container) LetGo() { c.letGo() }
+func (c *Container) LetGo() { c.releaseHolds() }
 
 // CloseTraps ends the server of the container's trapped calls, as the end of its shim does.
 func (c *Container) CloseTraps() {

@@ -48,7 +48,7 @@ func (c *creation) startInit(ctx context.Context) error {
 		if err := c.buildTree(ctx, h); err != nil {
 			return err
 		}
-		if err := c.makeTraps(h.user, h.proc, c.guarded); err != nil {
+		if err := c.makeTraps(h.user, h.proc, c.masked); err != nil {
 			return err
 		}
 		return c.finishInit(h)

@@ -33,7 +33,7 @@ func (c *creation) buildTree(ctx context.Context, h *handles) error {
 	c.after = append(c.after, t.Close)
 	var err error
 	if t.Dir, err = filepath.EvalSymlinks(c.plan.Rootfs.Path); err != nil {
-		return fmt.Errorf("root.path: %w; make the folder before Create", err)
+		return fmt.Errorf("root.path: %w; make the directory before Create", err)
 	}
 	return sys.AsFSID(int(root.UID), int(root.GID), func() error {
 		rootfs, err := c.mountRootfs(ctx, t)
@@ -47,7 +47,7 @@ func (c *creation) buildTree(ctx context.Context, h *handles) error {
 		if err := c.serveMirror(rootfs); err != nil {
 			return err
 		}
-		c.guarded = t.Guarded()
+		c.masked = t.Masked()
 		if err := c.lookAtImage(rootfs); err != nil {
 			return err
 		}
@@ -61,7 +61,7 @@ func (c *creation) buildTree(ctx context.Context, h *handles) error {
 }
 
 // mountRootfs returns the root file system as a detached mount, its ids shifted, and
-// makes the tree's storage folders ready.
+// makes the tree's storage directories ready.
 func (c *creation) mountRootfs(ctx context.Context, t *mount.Tree) (*os.File, error) {
 	spec := c.rootfs(t.UserNS)
 	root, upper, err := rootfs.Mount(spec)
@@ -129,7 +129,7 @@ func (c *creation) lookAtImage(rootfs *os.File) error {
 	return nil
 }
 
-// hostStorage records and makes the host's folder of storage folders.
+// hostStorage records and makes the host's directory of storage directories.
 func (c *creation) hostStorage(ctx context.Context) (string, error) {
 	if c.rec.Storage != "" {
 		return c.rec.Storage, nil

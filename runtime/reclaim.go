@@ -29,7 +29,7 @@ const (
 )
 
 // Reclaim removes what dead shims left, for callers that never run delete (CRI-O): of
-// their containers, by the records; storage folders whose record a reboot has taken;
+// their containers, by the records; storage directories whose record a reboot has taken;
 // journals of chowned trees that there are no more. It looks at the directories of all
 // configurations that were used since the host has booted, and at more. It returns what it
 // removed.
@@ -64,11 +64,11 @@ func reclaimDirs(ctx context.Context, log *slog.Logger, d state.Dirs, known []st
 			note("the container of "+name, err)
 		}
 	}
-	folders, err := filepath.Glob(state.GlobEscaped(d.Data) + "/storage/*/*")
+	directories, err := filepath.Glob(state.GlobEscaped(d.Data) + "/storage/*/*")
 	if err != nil {
 		return nil, err
 	}
-	for _, dir := range folders {
+	for _, dir := range directories {
 		if done, err := reclaimStorage(ctx, known, dir); done || err != nil {
 			note(dir, err)
 		}
@@ -105,7 +105,7 @@ func reclaimRecord(ctx context.Context, log *slog.Logger, d state.Dirs, name str
 	return true, reclaim(ctx, log.With("container", r.ID), d, r)
 }
 
-// reclaimStorage removes a storage folder of which there is no record. Two configurations
+// reclaimStorage removes a storage directory of which there is no record. Two configurations
 // may have a data directory in common, so all are looked at.
 func reclaimStorage(ctx context.Context, known []state.Dirs, dir string) (bool, error) {
 	namespace, id := filepath.Base(filepath.Dir(dir)), filepath.Base(dir)

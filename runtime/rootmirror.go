@@ -16,7 +16,7 @@ func (c *creation) openMirror(root *os.File, upper *rootfs.Upper) error {
 	}
 	m, err := mirror.New(c.plan.IDs.UID, c.plan.IDs.GID)
 	if err != nil {
-		c.warn("while this container runs, docker cp damages folders of its image, and reads what was there before; use docker exec -i with tar: the root file system cannot be shown to the caller: " + err.Error())
+		c.warn("while this container runs, docker cp damages directories of its image, and reads what was there before; use docker exec -i with tar: the root file system cannot be shown to the caller: " + err.Error())
 		return c.shareRoot(root, upper.Caller)
 	}
 	c.mirror.Store(m)
@@ -27,13 +27,13 @@ func (c *creation) openMirror(root *os.File, upper *rootfs.Upper) error {
 
 // shareRoot is what can be done without a mirror.
 func (c *creation) shareRoot(root *os.File, dir string) error {
-	var folders []string
+	var directories []string
 	for _, m := range c.plan.Mounts {
 		if m.Type == "bind" && m.Origin == "spec" { // dockerd mounts them, too, to copy files out of the container
-			folders = append(folders, filepath.Dir(m.Destination))
+			directories = append(directories, filepath.Dir(m.Destination))
 		}
 	}
-	return rootfs.Share(root, dir, folders)
+	return rootfs.Share(root, dir, directories)
 }
 
 // serveMirror gives the mirror its root, which is attached: the mount alone, without
@@ -61,7 +61,7 @@ func (c *creation) showMirror() error {
 		return err
 	}
 	if err := m.Guard(c.rec.MirrorWork); err != nil {
-		c.warn("after a restart of dockerd (live-restore, overlay2) docker cp may damage folders of this container: " + err.Error())
+		c.warn("after a restart of dockerd (live-restore, overlay2) docker cp may damage directories of this container: " + err.Error())
 	}
 	return nil
 }

@@ -14,8 +14,8 @@ import (
 )
 
 // runHooks runs the hooks of one kind where the spec wants them run. It may
-// be called on a thread with namespaces of its own: hooks of the host's are
-// run by another.
+// be called on a thread with namespaces of its own: another thread runs the
+// hooks of the host.
 func (c *Container) runHooks(ctx context.Context, kind hooks.Kind) error {
 	list := hooks.Of(c.plan.Hooks, kind)
 	if len(list) == 0 {

@@ -41,7 +41,7 @@ func (c *Container) Start(ctx context.Context) error {
 
 // release lets init go on, and returns when it has executed its own file.
 func (c *Container) release(p *pending) error {
-	handed := c.handOver(c.filter, p.socket, c.init, specs.StateCreated)
+	handed := c.forwardListener(c.filter, p.socket, c.init, specs.StateCreated)
 	_, err := p.sync.Write([]byte{1})
 	p.sync.Close()
 	if err == nil {
@@ -56,11 +56,11 @@ func (c *Container) release(p *pending) error {
 	return err
 }
 
-// handOver gives the listener of a process's filter to the agent of the spec's
-// linux.seccomp.listenerPath, while the process goes on to its execve: that may be the
-// first call which waits for the agent. What is returned waits for the delivery and tells
-// its error, after which the process is killed.
-func (c *Container) handOver(f *seccomp.Filter, socket *os.File, p *Process, status specs.ContainerState) (wait func() error) {
+// forwardListener gives the listener of a process's filter to the agent at
+// linux.seccomp.listenerPath of the spec, while the process continues to its execve, which may be
+// the first call that waits for the agent. The returned function waits for the delivery. After an
+// error of the delivery the process is killed.
+func (c *Container) forwardListener(f *seccomp.Filter, socket *os.File, p *Process, status specs.ContainerState) (wait func() error) {
 	if !process.HasListener(f) || socket == nil {
 		return func() error { return nil }
 	}

@@ -71,6 +71,12 @@ var clean = []string{
 	"tests/*.go",
 }
 
+// onDisk is the heading of a file that earlier versions read; it stays.
+const onDisk = "whiteouts and opaque folders of inner overlays"
+
+// cleanCode are directories whose Go files have none of them, but for their tests.
+var cleanCode = []string{"shim", "runtime", "uidmap"}
+
 var wordForms = func() []*regexp.Regexp {
 	var out []*regexp.Regexp
 	for _, w := range words {
@@ -84,7 +90,7 @@ var filename = regexp.MustCompile("`[^`\\s]*[/.][^`\\s]*`|\\b(?:Test|Fuzz|Benchm
 
 // TestWords: what is clean has none of the words that are gone.
 func TestWords(t *testing.T) {
-	for _, pattern := range clean {
+	for _, pattern := range slices.Concat(clean, cleanCode) {
 		roots, err := filepath.Glob(filepath.Join("..", pattern))
 		if err != nil {
 			t.Fatal(err)
@@ -95,12 +101,15 @@ func TestWords(t *testing.T) {
 				if err != nil || d.IsDir() || filepath.Base(name) == "words_test.go" {
 					return err
 				}
+				if slices.Contains(cleanCode, pattern) && (filepath.Ext(name) != ".go" || strings.HasSuffix(name, "_test.go")) {
+					return nil
+				}
 				files++
 				b, err := os.ReadFile(name)
 				if err != nil {
 					return err
 				}
-				text := generated.ReplaceAllStringFunc(string(b), keepLines)
+				text := generated.ReplaceAllStringFunc(strings.ReplaceAll(string(b), onDisk, ""), keepLines)
 				if filepath.Ext(name) == ".md" {
 					text = filename.ReplaceAllStringFunc(text, func(s string) string { return strings.Repeat(" ", len(s)) })
 				}

@@ -28,7 +28,7 @@ type Config struct {
 	// StateDir holds what lives as long as the host runs: records of
 	// containers, id ranges. An absolute path.
 	StateDir string `toml:"state_dir"`
-	// DataDir holds what is large or must survive a reboot: storage folders,
+	// DataDir holds what is large or must survive a reboot: storage directories,
 	// journals of chowned trees. An absolute path.
 	DataDir string `toml:"data_dir"`
 	// IDs says where ranges of ids come from.
@@ -42,8 +42,8 @@ type Config struct {
 	// BlockDevices are absolute paths, or patterns of them (path.Match), of the host's
 	// block devices that specs may give to containers.
 	BlockDevices []string `toml:"block_devices"`
-	// FUSEMounts are, by a file system's type, the program of the container's and its
-	// first arguments, with spaces between them, that mounts it from a block device.
+	// FUSEMounts maps the type of a file system to the program in the container, and its first
+	// arguments, that mounts it from a block device. Spaces separate them.
 	FUSEMounts map[string]string `toml:"fuse_mounts"`
 	// Settings are what holds for containers, and who may set it for one.
 	Settings Settings `toml:"settings"`
@@ -140,7 +140,7 @@ func (c *Config) check(name string, lines map[string]int) error {
 			return wrong(key, command, `give the type of a block file system, as in fuse_mounts = {ext4 = "fuse2fs"}`)
 		}
 		if words := strings.Fields(command); len(words) == 0 || strings.HasPrefix(words[0], "-") || strings.Contains(words[0], "/") && !filepath.IsAbs(words[0]) {
-			return wrong(key, command, `give a program of the container's, by its name or an absolute path, as in fuse_mounts = {ext4 = "fuse2fs"}`)
+			return wrong(key, command, `name a program in the container, by its name or an absolute path, as in fuse_mounts = {ext4 = "fuse2fs"}`)
 		}
 	}
 	if c.IDs.Size < 65536 {

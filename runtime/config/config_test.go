@@ -33,7 +33,7 @@ func TestConfig(t *testing.T) {
 		{`fuse_mounts = {ext4 = "fuse2fs -o fakeroot", ntfs3 = "/usr/bin/ntfs-3g"}`, nil},
 		{"[fuse_mounts]\next4 = \"fuse2fs\"", nil},
 		{`fuse_mounts = "ext4"`, []string{"line 1", "fuse_mounts takes a command"}},
-		{`fuse_mounts = {ext4 = ""}`, []string{", line 1: fuse_mounts.ext4", `""`, "a program of the container's"}},
+		{`fuse_mounts = {ext4 = ""}`, []string{", line 1: fuse_mounts.ext4", `""`, "a program in the container"}},
 		{`fuse_mounts = {ext4 = "bin/fuse2fs"}`, []string{", line 1: fuse_mounts.ext4", `"bin/fuse2fs"`, "absolute path"}},
 		{`fuse_mounts = {"a b" = "fuse2fs"}`, []string{", line 1: fuse_mounts.a b", "block file system"}},
 		{`fuse_mounts = {ext4 = 1}`, []string{"line 1"}},
@@ -52,9 +52,12 @@ func TestConfig(t *testing.T) {
 		{"[settings]\nhonor_caps = true", []string{"line 2: ", "settings.honor_caps is a table", "settings.honor_caps.from takes a list"}},
 		{"[settings.skip_uid_shift]\ndefault = [\"/data\", \"x\"]", []string{", line 2: settings.skip_uid_shift.default is \"/data,x\"", "\"x\" is not an absolute path"}},
 		{"[settings.no_new_privileges]\ndefault = \"ignore\"", []string{", line 2: settings.no_new_privileges.default is \"ignore\": it must be honour or lift"}},
-		{"[settings.no_new_privileges]\nfrom = []", []string{"line 2: settings.no_new_privileges.from is no key"}},
-		{"[settings]\n\nnonsense = 1", []string{"line 3: settings.nonsense is no key", "settings.sources"}},
-		{"\n[ids]\nnonsense = 1", []string{"line 3: ids.nonsense is no key", "state_dir", "ids.range_size"}},
+		{"[settings.no_new_privileges]\nfrom = []", []string{"line 2: settings.no_new_privileges.from is not a key"}},
+		{"[settings]\n\nnonsense = 1", []string{"line 3: settings.nonsense is not a key"}},
+		{"modles = []", []string{"line 1: modles is not a key; did you mean modules?", "docs/configuration.md"}},
+		{"xyzzyxyzzy = 1", []string{"line 1: xyzzyxyzzy is not a key; the keys are state_dir, ", "settings.sources"}},
+		{"[ids]\nsubid_usr = \"a\"", []string{"did you mean ids.subid_user?"}},
+		{"\n[ids]\nnonsense = 1", []string{"line 3: ids.nonsense is not a key"}},
 	} {
 		if err := os.WriteFile(name, []byte(c.text), 0o600); err != nil {
 			t.Fatal(err)

@@ -14,8 +14,8 @@ import (
 // Dirs are the directories that the configuration names.
 func (c *Config) Dirs() state.Dirs { return state.Dirs{State: c.StateDir, Data: c.DataDir} }
 
-// Dirs reads no more of a configuration than its directories, so that what else is wrong in
-// it does not matter; name is "" for the file that [File] tells.
+// Dirs reads only the directories of a configuration, so that other mistakes in it do not
+// matter; name is "" for the file that [File] tells.
 func Dirs(name string) (state.Dirs, error) {
 	named := true
 	if name == "" {

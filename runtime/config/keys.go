@@ -46,7 +46,7 @@ const (
 // the line: "line 2: …".
 func decodeConfig(text []byte, c *Config) error {
 	var wrong *toml.DecodeError
-	// What is no TOML at all, first: the struct's errors are then of its keys.
+	// First, whether it is TOML at all: the errors of the struct are then about its keys.
 	if err := toml.Unmarshal(text, &map[string]any{}); errors.As(err, &wrong) {
 		row, _ := wrong.Position()
 		return fmt.Errorf("line %d: %q is not TOML: %s; a line is key = value, with texts in quotes", row, lineOf(text, row), strings.TrimPrefix(wrong.Error(), "toml: "))
@@ -60,11 +60,7 @@ func decodeConfig(text []byte, c *Config) error {
 	switch {
 	case errors.As(err, &unknown):
 		row, _ := unknown.Errors[0].Position()
-		var known []string
-		for _, k := range configKeys {
-			known = append(known, k.name)
-		}
-		return fmt.Errorf("line %d: %s is no key; the keys are %s", row, strings.Join(unknown.Errors[0].Key(), "."), strings.Join(known, ", "))
+		return fmt.Errorf("line %d: %s", row, unknownKey(strings.Join(unknown.Errors[0].Key(), ".")))
 	case errors.As(err, &wrong):
 		row, _ := wrong.Position()
 		key := strings.Join(wrong.Key(), ".")
@@ -92,4 +88,44 @@ func lineOf(text []byte, row int) string {
 		return ""
 	}
 	return string(bytes.TrimSpace(lines[row-1]))
+}
+
+// unknownKey says which key is meant, if one is similar.
+func unknownKey(key string) string {
+	nearest, least := "", len(key)/2
+	for _, k := range configKeys {
+		if d := distance(key, k.name); d < least {
+			nearest, least = k.name, d
+		}
+	}
+	if nearest != "" {
+		return fmt.Sprintf("%s is not a key; did you mean %s? docs/configuration.md lists all keys", key, nearest)
+	}
+	var known []string
+	for _, k := range configKeys {
+		known = append(known, k.name)
+	}
+	return fmt.Sprintf("%s is not a key; the keys are %s", key, strings.Join(known, ", "))
+}
+
+// distance is how many bytes must be inserted, removed or replaced to turn a into b
+// (Levenshtein).
+func distance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			replaced := diagonal
+			if a[i] != b[j] {
+				replaced++
+			}
+			diagonal = row[j+1]
+			row[j+1] = min(replaced, row[j+1]+1, row[j]+1)
+		}
+	}
+	return row[len(b)]
 }

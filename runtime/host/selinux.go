@@ -32,7 +32,7 @@ func CheckLabel(field, label string) error {
 	return nil
 }
 
-// CheckLabels does so with both of a container's.
+// CheckLabels checks both labels of a container, that of its process and that of its mounts.
 func CheckLabels(p *plan.Plan) error {
 	if err := CheckLabel("process.selinuxLabel", p.Process.SELinuxLabel); err != nil {
 		return err

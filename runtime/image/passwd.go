@@ -51,7 +51,7 @@ func NewHomes(join delegate.Join, deadline time.Duration) *Homes {
 	return &Homes{Join: join, Deadline: cmp.Or(deadline, homeDeadline), readers: make(chan struct{}, maxReaders)}
 }
 
-// find is the home folder of a user by the text of /etc/passwd, which read reads; "/" if that
+// find is the home directory of a user by the text of /etc/passwd, which read reads; "/" if that
 // does not say, or not in time.
 func (h *Homes) find(uid uint32, read func() ([]byte, error)) string {
 	deadline := time.NewTimer(h.Deadline)

@@ -31,7 +31,7 @@ func (t *Tree) dev(m plan.Mount) error {
 	if err := t.fillDev(dir); err != nil {
 		return err
 	}
-	at, err := t.realFolder("/dev")
+	at, err := t.realDirectory("/dev")
 	if err != nil {
 		return err
 	}
@@ -87,7 +87,7 @@ func (t *Tree) devicesOutsideDev() error {
 		if strings.HasPrefix(d.Path, "/dev/") {
 			continue
 		}
-		dir, err := t.folder(path.Dir(d.Path))
+		dir, err := t.directory(path.Dir(d.Path))
 		if err != nil {
 			return fmt.Errorf("device %s: %w", d.Path, err)
 		}
@@ -100,7 +100,7 @@ func (t *Tree) devicesOutsideDev() error {
 	return nil
 }
 
-// node makes one device node below dir; folders on the way are made.
+// node makes one device node below dir; directories on the way are made.
 func (t *Tree) node(dir *os.File, name string, d plan.Device) error {
 	at := int(dir.Fd())
 	for i, c := range name {

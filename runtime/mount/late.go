@@ -19,7 +19,7 @@ type late struct {
 
 // holdLate keeps a bind for AttachLate, and makes its mount point.
 func (t *Tree) holdLate(fd *os.File, m plan.Mount) error {
-	at, err := t.placeFor(isFolder(fd), m.Destination, false)
+	at, err := t.mountpointFor(isDirectory(fd), m.Destination, false)
 	if err != nil {
 		return err
 	}

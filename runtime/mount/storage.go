@@ -16,30 +16,30 @@ import (
 	"sysbox/uidmap"
 )
 
-// Storage has what is made for the folders that cannot live on overlayfs.
+// Storage has what is made for the directories that cannot live on overlayfs.
 //
-// Where the root is an overlay, such a folder is the one of its upper layer
+// Where the root is an overlay, such a directory is the one of its upper layer
 // itself, bound over its place: it survives the container's task and goes with
 // the snapshot, and nothing is copied at either end. A root on a file system on
-// which overlays can lie needs nothing. All others get a folder of the host's
+// which overlays can lie needs nothing. All others get a directory of the host's
 // that lives as long as the task.
 type Storage struct {
-	// Host is asked for the host's folder for all that need one, at the first of
-	// them: it records the folder, and makes it.
+	// Host is asked for the host's directory for all that need one, at the first of
+	// them: it records the directory, and makes it.
 	Host func() (string, error)
-	// Upper is the root's upper layer, if a folder lies in it, and InUpper
+	// Upper is the root's upper layer, if a directory lies in it, and InUpper
 	// those that do, relative to it. The layer is this container's alone while
 	// Lock is open.
 	Upper   string
 	InUpper []string
 	Lock    *os.File
 
-	mounts []folder
+	mounts []directory
 }
 
-// folder is a storage folder, ready to be attached; without a mount the root's
+// directory is a storage directory, ready to be attached; without a mount the root's
 // own is to be attached over itself, to stay writable.
-type folder struct {
+type directory struct {
 	path  string
 	mount *os.File
 }
@@ -64,7 +64,7 @@ func (s *Storage) close() {
 // errSystemPath: a link of the image leads to a place that no engine may have for its own.
 var errSystemPath = errors.New("by a link it belongs to the system")
 
-// PrepareStorage makes the plan's storage folders ready, with what the image
+// PrepareStorage makes the plan's storage directories ready, with what the image
 // has there, before the root is attached. If it answers true, it has changed a
 // layer in a way that a mounted overlay does not see, and the root is to be
 // mounted again.
@@ -108,7 +108,7 @@ func (t *Tree) PrepareStorage(ctx context.Context, root *os.File, upper *rootfs.
 }
 
 // holdsOverlays tells whether overlays can have their upper layers on a file
-// system, and it is no one's memory.
+// system, and it takes nobody's memory.
 func holdsOverlays(magic int64) bool {
 	const bcachefs = 0xca451a4e
 	switch magic {
@@ -118,7 +118,7 @@ func holdsOverlays(magic int64) bool {
 	return false
 }
 
-// preparePlain: the folders are fit as they are.
+// preparePlain: the directories are fit as they are.
 func (t *Tree) preparePlain(ctx context.Context) error {
 	for _, s := range t.Plan.Storage {
 		at, err := t.lookup(s.Path, unix.O_RDONLY|unix.O_DIRECTORY)
@@ -136,7 +136,7 @@ func (t *Tree) preparePlain(ctx context.Context) error {
 			}
 		}
 		if t.Plan.Rootfs.Readonly {
-			t.Storage.mounts = append(t.Storage.mounts, folder{path: s.Path})
+			t.Storage.mounts = append(t.Storage.mounts, directory{path: s.Path})
 		}
 	}
 	return nil
@@ -165,7 +165,7 @@ func (t *Tree) ownPlace(at *os.File) error {
 func (t *Tree) prepare(ctx context.Context, s plan.Storage, u *rootfs.Layer) error {
 	at, err := t.storagePlace(s)
 	if errors.Is(err, unix.EROFS) {
-		t.Log.Warn(fmt.Sprintf("no storage for %s: the root is read-only and has no such folder", s.Path))
+		t.Log.Warn(fmt.Sprintf("no storage for %s: the root is read-only and has no such directory", s.Path))
 		return nil
 	}
 	if err != nil {
@@ -183,7 +183,7 @@ func (t *Tree) prepare(ctx context.Context, s plan.Storage, u *rootfs.Layer) err
 	err = rootfs.ErrNotInUpper
 	if u != nil {
 		var below string
-		if m, below, err = u.Folder(ctx, at, t.Storage.InUpper); err == nil {
+		if m, below, err = u.Directory(ctx, at, t.Storage.InUpper); err == nil {
 			t.Storage.InUpper = append(t.Storage.InUpper, below)
 		}
 	}
@@ -192,17 +192,17 @@ func (t *Tree) prepare(ctx context.Context, s plan.Storage, u *rootfs.Layer) err
 		return nil
 	}
 	if errors.Is(err, rootfs.ErrNotInUpper) {
-		m, err = t.hostFolder(ctx, s, at)
+		m, err = t.hostDirectory(ctx, s, at)
 	}
 	if err != nil {
 		return err
 	}
-	t.Storage.mounts = append(t.Storage.mounts, folder{s.Path, m})
+	t.Storage.mounts = append(t.Storage.mounts, directory{s.Path, m})
 	return t.label(m)
 }
 
-// label gives a storage folder the label that the root is mounted with, and new files in it
-// inherit: the folder is not seen through that mount, which would give it to all.
+// label gives a storage directory the label that the root is mounted with, and new files in it
+// inherit: the directory is not seen through that mount, which would give it to all.
 func (t *Tree) label(dir *os.File) error {
 	if t.Plan.MountLabel == "" {
 		return nil
@@ -212,10 +212,10 @@ func (t *Tree) label(dir *os.File) error {
 	if errors.Is(err, unix.ENOTSUP) { // its file system is mounted with a label of the host's
 		return nil
 	}
-	return os.NewSyscallError("label the folder: setxattr", err)
+	return os.NewSyscallError("label the directory: setxattr", err)
 }
 
-// storagePlace opens a storage folder's place in the root. One that is missing
+// storagePlace opens a storage directory's place in the root. One that is missing
 // is made with its mode: in an overlay it is then the upper layer's.
 func (t *Tree) storagePlace(s plan.Storage) (*os.File, error) {
 	const flags = unix.O_RDONLY | unix.O_DIRECTORY
@@ -223,7 +223,7 @@ func (t *Tree) storagePlace(s plan.Storage) (*os.File, error) {
 	if !errors.Is(err, unix.ENOENT) {
 		return at, err
 	}
-	p, err := t.folderWith(s.Path, s.Mode)
+	p, err := t.directoryWith(s.Path, s.Mode)
 	if err != nil {
 		return nil, err
 	}
@@ -231,9 +231,9 @@ func (t *Tree) storagePlace(s plan.Storage) (*os.File, error) {
 	return sys.Openat2(p, ".", unix.OpenHow{Flags: flags})
 }
 
-// hostFolder makes a folder of the host's, with what the root has at the place.
-func (t *Tree) hostFolder(ctx context.Context, s plan.Storage, at *os.File) (*os.File, error) {
-	dir, err := t.newHostFolder(s)
+// hostDirectory makes a directory on the host, with a copy of what the root has at its place.
+func (t *Tree) hostDirectory(ctx context.Context, s plan.Storage, at *os.File) (*os.File, error) {
+	dir, err := t.newHostDirectory(s)
 	if err != nil {
 		return nil, err
 	}
@@ -256,9 +256,9 @@ func (t *Tree) hostFolder(ctx context.Context, s plan.Storage, at *os.File) (*os
 	return fd, nil
 }
 
-// newHostFolder works on another goroutine: this thread has the container's
-// fsuid, to which the folder would belong.
-func (t *Tree) newHostFolder(s plan.Storage) (dir string, err error) {
+// newHostDirectory works on another goroutine: this thread has the container's
+// fsuid, to which the directory would belong.
+func (t *Tree) newHostDirectory(s plan.Storage) (dir string, err error) {
 	done := make(chan error)
 	go func() {
 		done <- func() error {
@@ -274,7 +274,7 @@ func (t *Tree) newHostFolder(s plan.Storage) (dir string, err error) {
 	return dir, err
 }
 
-// given gives a new, empty folder of the host's to the container's root, where
+// given gives a new, empty directory on the host to the root of the container, where
 // ids cannot be shifted, and clones its mount.
 func (t *Tree) given(host string) (*os.File, error) {
 	dir, err := sys.Openat2(nil, host, unix.OpenHow{Flags: unix.O_RDONLY | unix.O_DIRECTORY | unix.O_NOFOLLOW})
@@ -288,19 +288,19 @@ func (t *Tree) given(host string) (*os.File, error) {
 	return sys.OpenTree(nil, host, false)
 }
 
-// attachStorage puts the storage folders in their places.
+// attachStorage puts the storage directories in their places.
 func (t *Tree) attachStorage() error {
 	defer t.Storage.close()
 	for _, f := range t.Storage.mounts {
-		if err := t.attachFolderOf(f); err != nil {
+		if err := t.attachStorageDirectory(f); err != nil {
 			return fmt.Errorf("storage for %s: %w", f.path, err)
 		}
 	}
 	return nil
 }
 
-func (t *Tree) attachFolderOf(f folder) error {
-	at, err := t.folder(f.path)
+func (t *Tree) attachStorageDirectory(f directory) error {
+	at, err := t.directory(f.path)
 	if err != nil {
 		return err
 	}

@@ -13,6 +13,7 @@ package mount
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -29,7 +30,7 @@ import (
 type Tree struct {
 	// Plan says what to mount.
 	Plan *plan.Plan
-	// Dir is the host folder on which the root is attached: an absolute path
+	// Dir is the host directory on which the root is attached: an absolute path
 	// without symbolic links.
 	Dir string
 	// UserNS, PIDNS and NetNS are the container's namespaces.
@@ -42,7 +43,7 @@ type Tree struct {
 	UID, GID uint32
 	// Storage has what is made for Plan.Storage.
 	Storage Storage
-	// Fill copies what the image has into storage folders and tmpfs.
+	// Fill copies what the image has into storage directories and tmpfs.
 	Fill *fill.Filler
 	// ForceHelper makes proc as on kernels without the option pidns, for tests.
 	ForceHelper bool
@@ -53,12 +54,12 @@ type Tree struct {
 
 	root *os.File
 	null *os.File
-	// guarded is what Guarded returns.
-	guarded map[uint64]bool
+	// masked is what Masked returns.
+	masked map[uint64]bool
 	// late are what AttachLate attaches.
 	late []late
-	// complete are clones of proc and sysfs for reveal, by name.
-	complete map[string]*os.File
+	// unmasked are clones of proc and sysfs for attachUnmasked, by name.
+	unmasked map[string]*os.File
 }
 
 // Root is the handle of the container's root, valid after Build.
@@ -81,7 +82,7 @@ func (t *Tree) Build(ctx context.Context, rootfs *os.File) error {
 		if m.Own {
 			// Below another mount of init's own the point cannot exist yet.
 			if !below(m.Destination, own) {
-				if err := t.point(m.Destination); err != nil {
+				if err := t.makeMountpoint(m.Destination); err != nil {
 					return err
 				}
 			}
@@ -99,30 +100,30 @@ func (t *Tree) Build(ctx context.Context, rootfs *os.File) error {
 	if err := t.devicesOutsideDev(); err != nil {
 		return err
 	}
-	if err := t.reveal(); err != nil {
+	if err := t.attachUnmasked(); err != nil {
 		return fmt.Errorf("keep a complete proc and sysfs: %w", err)
 	}
 	if cwd := t.Plan.Process.Cwd; cwd != "" {
-		if err := t.point(cwd); err != nil {
-			return fmt.Errorf("process.cwd is %q: %w; give a folder of the container", cwd, err)
+		if err := t.makeMountpoint(cwd); err != nil {
+			return fmt.Errorf("process.cwd is %q: %w; use a directory of the container", cwd, err)
 		}
 	}
 	if err := t.maskLate(); err != nil {
 		return err
 	}
-	return t.guard()
+	return t.maskPaths()
 }
 
 // close gives up the handles that only the build needs.
 func (t *Tree) close() {
-	for _, f := range t.complete {
+	for _, f := range t.unmasked {
 		f.Close()
 	}
 	if t.null != nil {
 		t.null.Close()
 	}
 	t.Storage.close()
-	t.complete, t.null = nil, nil
+	t.unmasked, t.null = nil, nil
 }
 
 func below(p string, dirs []string) bool {
@@ -134,11 +135,14 @@ func below(p string, dirs []string) bool {
 	return false
 }
 
-// point makes a folder of the container, unless it is there.
-func (t *Tree) point(p string) error {
-	f, err := t.folder(p)
+// makeMountpoint makes a directory of the container, unless it is there.
+func (t *Tree) makeMountpoint(p string) error {
+	f, err := t.directory(p)
+	if errors.Is(err, unix.ENOTDIR) {
+		return err // it says what is in the way
+	}
 	if err != nil {
-		return fmt.Errorf("make the folder %s in the root: %w", p, err)
+		return fmt.Errorf("make the directory %s in the root: %w", p, err)
 	}
 	return f.Close()
 }

@@ -21,7 +21,7 @@ type Join struct {
 }
 
 // kinds in the order in which a process of the host's root joins them: the
-// user namespace last, as it ends its power over namespaces of the host's.
+// user namespace last, because in it the process loses its power over namespaces of the host.
 func kinds(ns plan.Namespaces) []struct {
 	name string
 	flag int
@@ -67,7 +67,7 @@ func Open(ns plan.Namespaces, podUser *os.File) (_ []Join, err error) {
 		out = append(out, Join{k.flag, f})
 		kind, err := unix.IoctlRetInt(int(f.Fd()), unix.NS_GET_NSTYPE)
 		if err != nil || kind != k.flag {
-			return out, fmt.Errorf("linux.namespaces: path %s is no namespace of the kind %q; give the path of one", p, k.name)
+			return out, fmt.Errorf("linux.namespaces: path %s is not a namespace of the kind %q", p, k.name)
 		}
 		if same, err := isHosts(f, k.name); err != nil {
 			return out, err

@@ -9,14 +9,14 @@ import (
 	"sysbox/uidmap"
 )
 
-// JoinsUser tells whether the container's user namespace is one of its caller's.
+// JoinsUser tells whether the container joins a user namespace of its caller.
 func JoinsUser(p *plan.Plan) bool {
 	user := p.Namespaces.User
 	return user.Mode == plan.NamespaceJoin && user.Path != ""
 }
 
 // CheckJoined compares the mappings by which files are given to a container with those of
-// the user namespace that it joins, and which proc, the folder of init in /proc, is in.
+// the user namespace that it joins, and which proc, the directory of init in /proc, is in.
 func CheckJoined(p *plan.Plan, proc string, allowHostRoot bool) error {
 	if !JoinsUser(p) {
 		return nil

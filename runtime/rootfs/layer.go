@@ -18,10 +18,10 @@ import (
 	"sysbox/runtime/whiteout"
 )
 
-// Layer is the upper layer of a root's overlay, open, of which storage folders are bound.
+// Layer is the upper layer of a root's overlay, open, of which storage directories are bound.
 //
 // An earlier life of the container controlled all that is in it. Nothing of it
-// is reached but by names of real folders below it, in its own mount.
+// is reached but by names of real directories below it, in its own mount.
 type Layer struct {
 	*Upper
 	dir     *os.File // open for reading, which a lock needs
@@ -31,15 +31,15 @@ type Layer struct {
 	locked  bool // by what Lock returned
 }
 
-// stage is the folder in workdir in which a copy is made.
+// stage is the directory in workdir in which a copy is made.
 const stage = "sysbox"
 
-// Errors of [Layer.Folder].
+// Errors of [Layer.Directory].
 var (
-	// ErrNotInUpper: the folder cannot lie in the upper layer.
-	ErrNotInUpper = errors.New("the folder of the upper layer cannot be used")
-	// ErrOverlap: by a link the folder is, or holds, one that is bound already.
-	ErrOverlap = errors.New("the folder has storage already")
+	// ErrNotInUpper: the directory cannot lie in the upper layer.
+	ErrNotInUpper = errors.New("the directory of the upper layer cannot be used")
+	// ErrOverlap: by a link the directory is, or holds, one that is bound already.
+	ErrOverlap = errors.New("the directory has storage already")
 )
 
 // OpenUpper opens the upper layer of the overlay whose root is given, for this
@@ -85,10 +85,10 @@ func (u *Layer) Changed() bool { return u.changed }
 // look through a million files takes some seconds.
 const parkTime = 30 * time.Second
 
-// ParkUpper makes the storage folders in an upper layer ready for a commit, after
-// the container's last process (package whiteout). A folder that it cannot do that
+// ParkUpper makes the storage directories in an upper layer ready for a commit, after
+// the container's last process (package whiteout). A directory that it cannot do that
 // with, of which the warnings are, is as good for the next task as it was.
-func ParkUpper(ctx context.Context, dir string, folders []string) (warnings []string) {
+func ParkUpper(ctx context.Context, dir string, directories []string) (warnings []string) {
 	f, err := sys.Openat2(nil, dir, unix.OpenHow{Flags: unix.O_RDONLY | unix.O_DIRECTORY})
 	if err != nil {
 		return nil // gone with its snapshot
@@ -102,15 +102,15 @@ func ParkUpper(ctx context.Context, dir string, folders []string) (warnings []st
 	defer cancel()
 	u := Layer{dir: f}
 	left := whiteout.Max
-	for _, below := range folders {
-		folder, err := u.open(below, unix.O_RDONLY)
+	for _, below := range directories {
+		directory, err := u.open(below, unix.O_RDONLY)
 		if err != nil {
 			continue
 		}
-		if err := whiteout.Stash(ctx, folder, &left); err != nil {
-			warnings = append(warnings, fmt.Sprintf("the storage folder /%s is not ready for a commit: %v; the container's next task has it as it was, but a commit fails at what inner overlays have deleted, or is without it", below, err))
+		if err := whiteout.Stash(ctx, directory, &left); err != nil {
+			warnings = append(warnings, fmt.Sprintf("the storage directory /%s is not ready for a commit: %v; the container's next task has it as it was, but a commit fails at what inner overlays have deleted, or is without it", below, err))
 		}
-		folder.Close()
+		directory.Close()
 	}
 	return warnings
 }
@@ -120,18 +120,18 @@ func ShownPath(f *os.File) (string, error) {
 	return os.Readlink(fmt.Sprintf("/proc/thread-self/fd/%d", f.Fd()))
 }
 
-// open opens a folder of the layer.
+// open opens a directory of the layer.
 func (u *Layer) open(below string, flags uint64) (*os.File, error) {
-	return sys.Openat2(u.dir, below, unix.OpenHow{Flags: flags | unix.O_DIRECTORY | unix.O_NOFOLLOW, Resolve: realFolders})
+	return sys.Openat2(u.dir, below, unix.OpenHow{Flags: flags | unix.O_DIRECTORY | unix.O_NOFOLLOW, Resolve: realDirectories})
 }
 
-// realFolders are the only way in a layer.
-const realFolders = unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_XDEV
+// realDirectories are the only way in a layer.
+const realDirectories = unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_XDEV
 
-// Folder returns a mount of the layer's folder that belongs to the open folder
+// Directory returns a mount of the layer's directory that belongs to the open directory
 // of the root, with all in it that the lower layers have there, and its path
 // below the layer. taken are paths of others. It fails with [ErrNotInUpper] or [ErrOverlap].
-func (u *Layer) Folder(ctx context.Context, at *os.File, taken []string) (m *os.File, below string, err error) {
+func (u *Layer) Directory(ctx context.Context, at *os.File, taken []string) (m *os.File, below string, err error) {
 	shown, err := ShownPath(at)
 	if err != nil {
 		return nil, "", err
@@ -159,7 +159,7 @@ func (u *Layer) Folder(ctx context.Context, at *os.File, taken []string) (m *os.
 	if m, err = u.mount(up); err != nil {
 		return nil, "", err
 	}
-	if err := sameFolder(at, m); err != nil {
+	if err := sameDirectory(at, m); err != nil {
 		m.Close()
 		return nil, "", err
 	}
@@ -188,7 +188,7 @@ func (u *Layer) Folder(ctx context.Context, at *os.File, taken []string) (m *os.
 	return m, below, nil
 }
 
-// copiedUp has the overlay copy a folder of a lower layer to the upper one, by a
+// copiedUp has the overlay copy a directory of a lower layer to the upper one, by a
 // change that changes nothing.
 func copiedUp(at *os.File) error {
 	var st unix.Stat_t
@@ -196,10 +196,10 @@ func copiedUp(at *os.File) error {
 	if err == nil {
 		err = unix.Fchmod(int(at.Fd()), st.Mode&0o7777)
 	}
-	return os.NewSyscallError("copy the folder to the upper layer: fchmod", err)
+	return os.NewSyscallError("copy the directory to the upper layer: fchmod", err)
 }
 
-// mount clones the layer's mount at a folder, shifted as the overlay shifts it.
+// mount clones the layer's mount at a directory, shifted as the overlay shifts it.
 func (u *Layer) mount(dir *os.File) (*os.File, error) {
 	m, err := sys.OpenTree(dir, "", false)
 	if err != nil || u.UserNS == nil {
@@ -212,9 +212,9 @@ func (u *Layer) mount(dir *os.File) (*os.File, error) {
 	return m, nil
 }
 
-// sameFolder compares what the overlay and the mount of its upper folder show:
+// sameDirectory compares what the overlay and the mount of its upper directory show:
 // a caller's overlay may shift its upper layer in ways that cannot be seen.
-func sameFolder(at, m *os.File) error {
+func sameDirectory(at, m *os.File) error {
 	var a, b unix.Stat_t
 	err := unix.Fstat(int(at.Fd()), &a)
 	if err == nil {
@@ -236,9 +236,9 @@ func (u *Layer) opaque() string {
 	return "trusted.overlay.opaque"
 }
 
-// alone tells whether all that the root has in a folder is in the upper layer,
+// alone tells whether all that the root has in a directory is in the upper layer,
 // as is said by the overlay's own mark, "opaque". The kernel sets it on most
-// folders that are made in an overlay; where there is nothing to be hidden it is
+// directories that are made in an overlay; where there is nothing to be hidden it is
 // set here, so that what comes later needs no second look.
 func (u *Layer) alone(at, up *os.File) (bool, error) {
 	var b [1]byte
@@ -249,7 +249,7 @@ func (u *Layer) alone(at, up *os.File) (bool, error) {
 	if err := unix.Fstat(int(at.Fd()), &st); err != nil {
 		return false, os.NewSyscallError("fstat", err)
 	}
-	if st.Nlink < 2 { // an overlay's way to show a folder that several layers have
+	if st.Nlink < 2 { // an overlay's way to show a directory that several layers have
 		if _, err := at.Readdirnames(1); err == nil {
 			_, err = at.Seek(0, io.SeekStart)
 			return false, err
@@ -264,7 +264,7 @@ func (u *Layer) setOpaque(dir *os.File) error {
 	return os.NewSyscallError("fsetxattr "+u.opaque(), unix.Fsetxattr(int(dir.Fd()), u.opaque(), []byte("y"), 0))
 }
 
-// copyLower copies all that the root has in a folder into one that takes the
+// copyLower copies all that the root has in a directory into one that takes the
 // place of the upper layer's, opaque. It is made in workdir, where neither the
 // container nor a commit sees one that is half, and it is on the disk before it
 // is in its place: the mark is believed after any crash.
@@ -300,7 +300,7 @@ func (u *Layer) copyTo(ctx context.Context, at, work *os.File) error {
 	if err := unix.Mkdirat(int(m.Fd()), stage, 0o700); err != nil {
 		return &os.PathError{Op: "mkdir", Path: u.Work + "/" + stage, Err: err}
 	}
-	dst, err := sys.Openat2(m, stage, unix.OpenHow{Flags: unix.O_RDONLY | unix.O_DIRECTORY | unix.O_NOFOLLOW, Resolve: realFolders})
+	dst, err := sys.Openat2(m, stage, unix.OpenHow{Flags: unix.O_RDONLY | unix.O_DIRECTORY | unix.O_NOFOLLOW, Resolve: realDirectories})
 	if err != nil {
 		return err
 	}

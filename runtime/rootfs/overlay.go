@@ -16,7 +16,7 @@ import (
 	"sysbox/uidmap"
 )
 
-// layers are the folders of an overlay, and the options that are not folders.
+// layers are the directories of an overlay, and the options that are not directories.
 type layers struct {
 	lower       []string // topmost first
 	upper, work string
@@ -50,7 +50,7 @@ func parseOverlay(options []string) (*layers, error) {
 	}
 	for _, dir := range append([]string{l.upper, l.work}, l.lower...) {
 		if dir != "" && !path.IsAbs(dir) {
-			return nil, fmt.Errorf("the overlay's layer %q is not an absolute path; its mount cannot be made again from here, so let Create bring the mounts, or use a folder as root.path", dir)
+			return nil, fmt.Errorf("the overlay's layer %q is not an absolute path; its mount cannot be made again from here, so let Create bring the mounts, or use a directory as root.path", dir)
 		}
 	}
 	switch {
@@ -80,7 +80,7 @@ func (c Config) overlay(options []string) (*os.File, *Upper, error) {
 	}
 	if len(l.lower) == 1 && l.upper == "" { // overlayfs wants two
 		c.Mounts = nil
-		f, _, err := c.folder(l.lower[0], []string{"ro"})
+		f, _, err := c.directory(l.lower[0], []string{"ro"})
 		return f, nil, err
 	}
 	userns := c.UserNS
@@ -157,7 +157,7 @@ type overlayMaker struct {
 	opened   []*os.File
 	lowers   []*os.File
 	base     *os.File // the mount that has upper and work
-	parent   string   // its folder
+	parent   string   // its directory
 }
 
 func (m *overlayMaker) close() {
@@ -243,7 +243,7 @@ func (m *overlayMaker) detached() (*os.File, error) {
 }
 
 // attached gives the layers to the kernel as paths: each is attached in a
-// tmpfs that covers the root's folder in this thread's namespace for as long.
+// tmpfs that covers the root's directory in this thread's namespace for as long.
 func (m *overlayMaker) attached() (*os.File, error) {
 	if err := sys.Mount("layers", m.dir, "tmpfs", 0, "mode=755"); err != nil {
 		return nil, &os.PathError{Op: "mount a tmpfs for layers on", Path: m.dir, Err: sys.Errno(err)}

@@ -37,11 +37,11 @@ func (c Config) again(dir string) (*os.File, *Upper, error) {
 }
 
 // Share prepares a container's root for a caller that goes on to use its own overlay
-// ([Upper].Caller): the folders in which it makes mount points are copied up, and it
+// ([Upper].Caller): the directories in which it makes mount points are copied up, and it
 // forgets what it has looked up. What either changes elsewhere the other may not see, and
-// a folder that the caller copies up can take no new file from the container any more.
-func Share(root *os.File, caller string, folders []string) error {
-	for _, p := range folders {
+// a directory that the caller copies up can take no new file from the container any more.
+func Share(root *os.File, caller string, directories []string) error {
+	for _, p := range directories {
 		if err := copyUp(root, p); err != nil {
 			return err
 		}
@@ -51,7 +51,7 @@ func Share(root *os.File, caller string, folders []string) error {
 }
 
 // ownWorkdir puts a workdir of its own into the options of an overlay: the kernel makes
-// what it needs there anew with each mount, and the caller's overlay could copy nothing up
+// what it needs there again with each mount, and the caller's overlay could copy nothing up
 // from then on ("docker cp" answered ENOENT). It is in the caller's workdir, which goes
 // with the container. It returns the caller's.
 func ownWorkdir(options []string) (caller string, err error) {
@@ -81,9 +81,9 @@ func ownWorkdir(options []string) (caller string, err error) {
 	return caller, nil
 }
 
-// copyUp has a folder of the overlay copied to the upper layer, with its parents: once
+// copyUp has a directory of the overlay copied to the upper layer, with its parents: once
 // the caller's overlay has done so, the container's cannot, and answers ENOTEMPTY to every
-// change in it. A folder that is not there is nobody's to copy.
+// change in it. A directory that is not there is nobody's to copy.
 func copyUp(root *os.File, dir string) error {
 	fd, err := unix.Openat2(int(root.Fd()), strings.TrimLeft(dir, "/"), &unix.OpenHow{
 		Flags: unix.O_PATH | unix.O_DIRECTORY | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS,

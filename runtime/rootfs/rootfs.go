@@ -26,7 +26,7 @@ type Config struct {
 	UID, GID uidmap.Map
 	// Shift: ids have to be shifted; false where the caller has done it.
 	Shift bool
-	// Journal is the folder for journals of chowned trees.
+	// Journal is the directory for journals of chowned trees.
 	Journal string
 	// BeforeChown is called with the tree before its first file is chowned,
 	// so that it can be reverted after any crash.
@@ -48,13 +48,13 @@ type Upper struct {
 	// UserXattr: the overlay's own attributes are user.overlay.*, else
 	// trusted.overlay.*.
 	UserXattr bool
-	// Caller is the folder on which the caller has an overlay of its own with this upper
+	// Caller is the directory on which the caller has an overlay of its own with this upper
 	// layer; "" if it has none. CallerWork is the workdir of that.
 	Caller, CallerWork string
 }
 
 // Mount returns the root file system as a detached mount, and its writable
-// layer; nil if it is no overlay, or has none. The calling thread
+// layer; nil if the root is not an overlay, or has no upper layer. The calling thread
 // must have a mount namespace of its own, and, where c.Shift is set, the
 // fsuid and fsgid of the container's root with all capabilities kept: an
 // overlay whose upper layer is idmapped and whose maker is not mapped in it
@@ -62,7 +62,7 @@ type Upper struct {
 func Mount(c Config) (*os.File, *Upper, error) {
 	switch {
 	case len(c.Mounts) == 0:
-		return c.folder(c.Dir, nil)
+		return c.directory(c.Dir, nil)
 	case len(c.Mounts) > 1:
 		return nil, nil, fmt.Errorf("Create gives %d mounts for the root file system; give one, of type overlay or bind", len(c.Mounts))
 	case c.Mounts[0].Target != "":
@@ -73,15 +73,15 @@ func Mount(c Config) (*os.File, *Upper, error) {
 	case "overlay":
 		return c.overlay(m.Options)
 	case "bind", "rbind", "":
-		return c.folder(m.Source, m.Options)
+		return c.directory(m.Source, m.Options)
 	}
 	f, err := c.other(m)
 	return f, nil, err
 }
 
-// folder is a root that is a folder of the host, or an overlay mounted there
+// directory is a root that is a directory of the host, or an overlay mounted there
 // by the caller (Docker, CRI-O).
-func (c Config) folder(dir string, options []string) (*os.File, *Upper, error) {
+func (c Config) directory(dir string, options []string) (*os.File, *Upper, error) {
 	attr, rest := mountAttrs(options)
 	own := false
 	if len(rest) > 0 {
@@ -117,7 +117,7 @@ func (c Config) folder(dir string, options []string) (*os.File, *Upper, error) {
 	return f, upper, nil
 }
 
-// shifted returns a folder with its ids shifted; shared is one that other
+// shifted returns a directory with its ids shifted; shared is one that other
 // containers may use, too.
 func (c Config) shifted(dir string, shared bool) (*os.File, *Upper, error) {
 	var st unix.Statfs_t

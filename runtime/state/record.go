@@ -42,13 +42,13 @@ type Record struct {
 	Init      Process       `json:"init"`
 	PIDNS     uint64        `json:"pidns"` // the pid namespace of both numbers
 	Cgroup    *cgroup.State `json:"cgroup,omitempty"`
-	// Storage is the host's folder of the container's storage folders, those that
+	// Storage is the host's directory of the container's storage directories, those that
 	// do not lie in its root's upper layer.
 	Storage string `json:"storage,omitempty"`
-	// Upper is that layer, and InUpper the paths of storage folders in it.
+	// Upper is that layer, and InUpper the paths of storage directories in it.
 	Upper   string   `json:"upper,omitempty"`
 	InUpper []string `json:"in_upper,omitempty"`
-	// Mirror is the folder of the caller's mount that is covered, MirrorWork its guarded
+	// Mirror is the directory of the caller's mount that is covered, MirrorWork its guarded
 	// workdir (package mirror).
 	Mirror     string `json:"mirror,omitempty"`
 	MirrorWork string `json:"mirror_work,omitempty"`
@@ -77,7 +77,7 @@ const (
 func Path(d Dirs, namespace, id string) (string, error) {
 	for _, s := range []string{namespace, id} {
 		if s == "" || s == "." || s == ".." || strings.ContainsAny(s, "/\x00") || len(s) > 200 {
-			return "", fmt.Errorf("%q is no name of a container or namespace: give one without slashes, of 200 characters at most", s)
+			return "", fmt.Errorf("invalid name of a container or namespace %q: use up to 200 characters and no slashes", s)
 		}
 	}
 	return filepath.Join(d.State, "containers", namespace, id+".json"), nil
@@ -136,7 +136,7 @@ func (r *Record) line() ([]byte, error) {
 }
 
 // parseLine reads a line without its newlines; false if it is not just as it was
-// written. Folders are removed and processes are killed by what a record says.
+// written. Directories are removed and processes are killed by what a record says.
 func parseLine(line []byte) (*Record, bool) {
 	sum, b, ok := bytes.Cut(line, []byte(" "))
 	if !ok || string(sum) != fmt.Sprintf("%08x", crc32.ChecksumIEEE(b)) {
@@ -179,7 +179,7 @@ func parse(name string, b []byte) (*Record, error) {
 	return nil, fmt.Errorf("record %s is damaged: end by hand what runs of the container, and remove the file", name)
 }
 
-// Remove deletes the record and, with the last one, its namespace's folder.
+// Remove deletes the record and, with the last one, its namespace's directory.
 func (r *Record) Remove(d Dirs) error {
 	name, err := Path(d, r.Namespace, r.ID)
 	if err != nil {

@@ -46,7 +46,7 @@ type Size struct{ Width, Height uint16 }
 // the user with the host's id owner.
 func Open(pts *os.File, rootUID, rootGID, owner uint32, size Size) (master, slave *os.File, err error) {
 	if pts == nil {
-		return nil, nil, errors.New("the container has no /dev/pts of its own, so there is no terminal to be had; add the mount of type devpts to the spec")
+		return nil, nil, errors.New("cannot allocate a terminal: the spec has no devpts mount on /dev/pts")
 	}
 	err = sys.AsFSID(int(rootUID), int(rootGID), func() (err error) {
 		master, slave, err = sys.OpenTerminal(pts)

@@ -82,7 +82,7 @@ func (c *caller) inOwnTime() bool {
 	return err != nil || string(buf[:n]) == ownTime()
 }
 
-// bootOffset returns how many seconds the caller's boot-time clock is ahead of the host's,
+// bootOffset returns how many seconds the caller's boot-time clock is ahead of that of the host,
 // time_namespaces(7).
 func (c *caller) bootOffset() int64 {
 	if c.inOwnTime() {

@@ -50,7 +50,7 @@ func TestCheckConfig(t *testing.T) {
 	t.Setenv("SYSBOX_CONFIG_FILE", name)
 	for _, c := range []struct{ text, says, fails string }{
 		{"ids.subid_user = \"nobody-has-this-name\"\nids.pool_start = 4000000000\nids.pool_size = 524288", "configuration: " + name + "\nids: 2 ranges of 262144 ids, the configured pool 4000000000-4000524287\n", ""},
-		{"data_dri = \"\"", "", "data_dri is no key"},
+		{"data_dri = \"\"", "", "data_dri is not a key; did you mean data_dir?"},
 		{"ids.subid_user = \"\"\nids.pool_size = 524288", "configuration: " + name + "\n", "ids.pool_start 0"},
 	} {
 		if err := os.WriteFile(name, []byte(c.text), 0o600); err != nil {

@@ -23,7 +23,7 @@ func TestConfigurationMended(t *testing.T) {
 	}
 	p := &pod{log: slog.Default(), namespace: "ns", sandbox: "pod"}
 	write("data_dri = \"\"\n")
-	if _, err := p.Create(t.Context(), "", runtime.CreateRequest{}); err == nil || !strings.Contains(err.Error(), "data_dri is no key") {
+	if _, err := p.Create(t.Context(), "", runtime.CreateRequest{}); err == nil || !strings.Contains(err.Error(), "data_dri is not a key") {
 		t.Fatalf("the broken one gave %v", err)
 	}
 	if err := p.Close(); err != nil {

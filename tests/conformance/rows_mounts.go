@@ -48,8 +48,8 @@ func mountRows() []Row {
 		{Field: "mounts[].destination", Case: "a view in /proc", Set: mountAt("/proc/uptime", "bind", "plain/file", "bind"), Box: "system:mounts", Ask: "read /proc/uptime", Want: "plain"},
 		{Field: "mounts[].destination", Case: "/dev by a bind", Set: mountAt("/dev", "bind", "plain", "bind"), Refused: `mounts[7].destination is "/dev": the container has its own /dev; remove the mount or bind single files below it`},
 
-		{Field: "mounts[].destination", Case: "a file, of a folder", Set: mountAt("/etc/passwd", "bind", "plain", "bind"), Refused: `mount plain (bind) at /etc/passwd: /etc/passwd, or what leads to it, is a file in the image, and a folder is needed: not a directory`},
-		{Field: "mounts[].destination", Case: "a folder, of a file", Set: mountAt("/etc", "bind", "plain/file", "bind"), Refused: `mount plain/file (bind) at /etc: /etc is a folder in the image, but the source of the mount is a file: is a directory`},
+		{Field: "mounts[].destination", Case: "a file, of a folder", Set: mountAt("/etc/passwd", "bind", "plain", "bind"), Refused: `mount plain (bind) at /etc/passwd: /etc/passwd, or a directory on the way to it, is a file in the image: not a directory`},
+		{Field: "mounts[].destination", Case: "a folder, of a file", Set: mountAt("/etc", "bind", "plain/file", "bind"), Refused: `mount plain/file (bind) at /etc: /etc is a directory in the image, but the source of the mount is a file: is a directory`},
 
 		{Field: "mounts[].source", Case: "in the bundle", Set: bind("source", "plain", "rbind"), Box: "system:mounts", Ask: "read /m/source/file", Want: "plain"},
 		{Field: "mounts[].source", Case: "a file", Set: bind("source-file", "plain/file", "bind"), Box: "system:mounts", Ask: "read /m/source-file", Want: "plain"},

@@ -52,7 +52,7 @@ func namespaceRows() []Row {
 				}
 			}, Box: "second:" + n.file, Look: "namespace " + n.file, Want: "the other container's"},
 				Row{Field: path, Case: string(n.kind) + " of the host's", Set: setNamespace(n.kind, "/proc/1/ns/"+n.file), Refused: `linux.namespaces[` + at(n.kind) + `].path is "/proc/1/ns/` + n.file + `": it is a namespace of the host; remove the path to get a new one`},
-				Row{Field: path, Case: string(n.kind) + " of another kind", Set: setNamespace(n.kind, firstNS+wrong(n.file)), Box: "second", Refused: "linux.namespaces: path " + firstNS + wrong(n.file) + ` is no namespace of the kind "` + n.file + `"; give the path of one`})
+				Row{Field: path, Case: string(n.kind) + " of another kind", Set: setNamespace(n.kind, firstNS+wrong(n.file)), Box: "second", Refused: "linux.namespaces: path " + firstNS + wrong(n.file) + ` is not a namespace of the kind "` + n.file + `"`})
 		case n.kind == specs.MountNamespace:
 			rows = append(rows, Row{Field: path, Case: "mount", Set: setNamespace(n.kind, "/run/ns/x"), Refused: `linux.namespaces mount path is "/run/ns/x": a container always gets its own mount namespace, which protects its mounts; remove the path`})
 		}

@@ -136,7 +136,7 @@ func processRows() []Row {
 		p.Rlimits = []specs.POSIXRlimit{{Type: "RLIMIT_NOFILE", Hard: 1 << 62}}
 	}, "process.rlimits: the host's kernel refuses to raise the hard limit of RLIMIT_NOFILE to 4611686018427387904: operation not permitted; for a limit above containerd's own the shim needs CAP_SYS_RESOURCE, and RLIMIT_NOFILE must not exceed the sysctl fs.nr_open")
 	refused("process.cwd", "a file", func(p *specs.Process) { p.Cwd = "/etc/passwd" },
-		`process.cwd is "/etc/passwd": make the folder /etc/passwd in the root: /etc/passwd, or what leads to it, is a file in the image, and a folder is needed: not a directory; give a folder of the container`)
+		`process.cwd is "/etc/passwd": /etc/passwd, or a directory on the way to it, is a file in the image: not a directory; use a directory of the container`)
 	refused("process.oomScoreAdj", "above 1000", func(p *specs.Process) { p.OOMScoreAdj = ptr(1001) }, `process.oomScoreAdj is "1001": it must be between -1000 and 1000`)
 
 	return append(rows, labelRows()...)

@@ -57,21 +57,21 @@ func (t *Tree) lookup(p string, flags uint64) (*os.File, error) {
 	})
 }
 
-// folder opens a folder of the root, making it and its parents if missing.
-func (t *Tree) folder(p string) (*os.File, error) { return t.folderWith(p, 0o755) }
+// directory opens a directory of the root, making it and its parents if missing.
+func (t *Tree) directory(p string) (*os.File, error) { return t.directoryWith(p, 0o755) }
 
-// folderWith is folder with the mode of one that is made; its parents get 0755.
-func (t *Tree) folderWith(p string, mode uint32) (*os.File, error) {
+// directoryWith is directory with the mode of one that is made; its parents get 0755.
+func (t *Tree) directoryWith(p string, mode uint32) (*os.File, error) {
 	f, err := t.lookup(p, unix.O_PATH|unix.O_DIRECTORY)
 	switch {
 	case errors.Is(err, unix.ENOTDIR):
-		return nil, fmt.Errorf("%s, or what leads to it, is a file in the image, and a folder is needed: %w", p, unix.ENOTDIR)
+		return nil, fmt.Errorf("%s, or a directory on the way to it, is a file in the image: %w", p, unix.ENOTDIR)
 	case !errors.Is(err, unix.ENOENT):
 		return f, err
 	}
-	// The library's MkdirAllHandle costs some 15 system calls a folder, a
+	// The library's MkdirAllHandle costs some 15 system calls a directory, a
 	// quarter of a tree's time.
-	dir, err := t.folder(path.Dir(p))
+	dir, err := t.directory(path.Dir(p))
 	if err != nil {
 		return nil, err
 	}
@@ -83,15 +83,15 @@ func (t *Tree) folderWith(p string, mode uint32) (*os.File, error) {
 	if err := unix.Mkdirat(int(dir.Fd()), name, mode); err != nil && !errors.Is(err, unix.EEXIST) {
 		return nil, &os.PathError{Op: "mkdir", Path: p, Err: err}
 	}
-	// What is there now must be that folder, whoever else is at work here.
+	// What is there now must be that directory, whoever else is at work here.
 	return sys.Openat2(dir, name, unix.OpenHow{
 		Flags:   unix.O_PATH | unix.O_DIRECTORY | unix.O_NOFOLLOW,
 		Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_XDEV,
 	})
 }
 
-// mayMake tells whether something may be made in a folder that is p's parent. This thread
-// may write in all folders, the container only in those of its ids: into another one,
+// mayMake tells whether something may be made in a directory that is p's parent. This thread
+// may write in all directories, the container only in those of its ids: into another one,
 // in a volume whose ids are not shifted, nobody's link leads, but the spec's own words may.
 func (t *Tree) mayMake(dir *os.File, p string) error {
 	var st unix.Stat_t
@@ -115,24 +115,24 @@ func (t *Tree) mayMake(dir *os.File, p string) error {
 			return nil
 		}
 	}
-	return fmt.Errorf("make %s: a link leads into a folder of which the container may not write, as it belongs to %d:%d; take the link away, or shift the volume's ids: %w", p, st.Uid, st.Gid, errHostile)
+	return fmt.Errorf("make %s: a link leads into a directory of which the container may not write, as it belongs to %d:%d; take the link away, or shift the volume's ids: %w", p, st.Uid, st.Gid, errHostile)
 }
 
 // file opens a file of the root as a mount point, making an empty one if
-// there is none. Anything but a folder will do.
+// there is none. Anything but a directory will do.
 func (t *Tree) file(p string) (*os.File, error) {
 	f, err := t.lookup(p, unix.O_PATH)
 	if err == nil {
-		if isFolder(f) {
+		if isDirectory(f) {
 			f.Close()
-			return nil, fmt.Errorf("%s is a folder in the image, but the source of the mount is a file: %w", p, unix.EISDIR)
+			return nil, fmt.Errorf("%s is a directory in the image, but the source of the mount is a file: %w", p, unix.EISDIR)
 		}
 		return f, nil
 	}
 	if !errors.Is(err, unix.ENOENT) {
 		return nil, err
 	}
-	dir, err := t.folder(path.Dir(p))
+	dir, err := t.directory(path.Dir(p))
 	if err != nil {
 		return nil, err
 	}
@@ -157,7 +157,7 @@ func (t *Tree) file(p string) (*os.File, error) {
 // link makes a symbolic link in the root. One that is there already and leads to the
 // same is as good.
 func (t *Tree) link(target, p string) error {
-	dir, err := t.folder(path.Dir(p))
+	dir, err := t.directory(path.Dir(p))
 	if err != nil {
 		return err
 	}
@@ -176,32 +176,32 @@ func (t *Tree) link(target, p string) error {
 	return nil
 }
 
-// placeFor opens what a mount is put on, making it if it is missing.
-func (t *Tree) placeFor(folder bool, p string, nofollow bool) (*os.File, error) {
+// mountpointFor opens what a mount is put on, making it if it is missing.
+func (t *Tree) mountpointFor(directory bool, p string, nofollow bool) (*os.File, error) {
 	if nofollow {
 		f, err := t.lookup(p, unix.O_PATH|unix.O_NOFOLLOW)
 		if !errors.Is(err, unix.ENOENT) {
 			return f, err
 		}
 	}
-	if folder {
-		return t.folder(p)
+	if directory {
+		return t.directory(p)
 	}
 	return t.file(p)
 }
 
-// realFolder opens a folder of the root that must not be reached through a
+// realDirectory opens a directory of the root that must not be reached through a
 // symbolic link: /proc, /sys and /dev, whose places the runtime relies on.
-func (t *Tree) realFolder(p string) (*os.File, error) {
+func (t *Tree) realDirectory(p string) (*os.File, error) {
 	f, err := sys.Openat2(t.root, relative(p), unix.OpenHow{
 		Flags:   unix.O_PATH | unix.O_DIRECTORY | unix.O_NOFOLLOW,
 		Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_SYMLINKS,
 	})
 	switch {
 	case errors.Is(err, unix.ENOENT):
-		return t.folder(p)
+		return t.directory(p)
 	case errors.Is(err, unix.ELOOP), errors.Is(err, unix.ENOTDIR):
-		return nil, fmt.Errorf("the image has %s as something else than a folder; it must be a folder (or missing) for the container's own to be mounted there: %w", p, errHostile)
+		return nil, fmt.Errorf("the image has %s as something else than a directory; it must be a directory (or missing) for the container's own to be mounted there: %w", p, errHostile)
 	}
 	return f, err
 }
@@ -214,8 +214,8 @@ func relative(p string) string {
 	return p
 }
 
-// isFolder tells what an O_PATH handle is of.
-func isFolder(f *os.File) bool {
+// isDirectory tells what an O_PATH handle is of.
+func isDirectory(f *os.File) bool {
 	info, err := f.Stat()
 	return err == nil && info.IsDir()
 }

@@ -45,7 +45,7 @@ func (t *Tree) mountKind(ctx context.Context, m plan.Mount) error {
 		return err
 	}
 	defer fd.Close()
-	return t.attachFolder(fd, m)
+	return t.attachDirectory(fd, m)
 }
 
 // newMount makes a detached mount of a new file system, options from data.
@@ -81,10 +81,10 @@ func setOption(fs *sys.FS, option string) error {
 	return fs.SetFlag(option)
 }
 
-// attachFolder puts a detached mount on the folder m.Destination and sets its
+// attachDirectory puts a detached mount on the directory m.Destination and sets its
 // propagation.
-func (t *Tree) attachFolder(fd *os.File, m plan.Mount) error {
-	at, err := t.folder(m.Destination)
+func (t *Tree) attachDirectory(fd *os.File, m plan.Mount) error {
+	at, err := t.directory(m.Destination)
 	if err != nil {
 		return err
 	}
@@ -183,12 +183,12 @@ func (t *Tree) mqueue(m plan.Mount) error {
 			return fmt.Errorf("linux.mountLabel is %q: %w", label, err)
 		}
 	}
-	return t.attachFolder(fd, m)
+	return t.attachDirectory(fd, m)
 }
 
-// attachKernel attaches a proc or sysfs, whose place must be a real folder.
+// attachKernel attaches a proc or sysfs, whose place must be a real directory.
 func (t *Tree) attachKernel(name string, fd *os.File, m plan.Mount) error {
-	at, err := t.realFolder(m.Destination)
+	at, err := t.realDirectory(m.Destination)
 	if err != nil {
 		return err
 	}
@@ -199,7 +199,7 @@ func (t *Tree) attachKernel(name string, fd *os.File, m plan.Mount) error {
 	if err := finish(fd, m); err != nil {
 		return err
 	}
-	return t.keep(name, fd)
+	return t.keepUnmasked(name, fd)
 }
 
 // tmpfs mounts a tmpfs made by the host whose files belong to the container.
@@ -219,7 +219,7 @@ func (t *Tree) tmpfs(ctx context.Context, m plan.Mount) error {
 			}
 		}
 	}
-	return t.attachFolder(fd, m)
+	return t.attachDirectory(fd, m)
 }
 
 // ownTmpfs turns a tmpfs's uid= and gid= into the host's numbers and gives it
@@ -246,7 +246,7 @@ func (t *Tree) ownTmpfs(data []string) []string {
 	return append(out, "uid="+strconv.FormatUint(uint64(uid), 10), "gid="+strconv.FormatUint(uint64(gid), 10))
 }
 
-// bind clones a host's file or folder, idmapped as the plan says, and
+// bind clones a host's file or directory, idmapped as the plan says, and
 // attaches it.
 func (t *Tree) bind(m plan.Mount) error {
 	if m.Links.Copy {
@@ -276,7 +276,7 @@ func (t *Tree) bind(m plan.Mount) error {
 	if m.Late {
 		return t.holdLate(fd, m)
 	}
-	at, err := t.placeFor(isFolder(fd), m.Destination, m.Links.Destination)
+	at, err := t.mountpointFor(isDirectory(fd), m.Destination, m.Links.Destination)
 	if err != nil {
 		return err
 	}
@@ -342,17 +342,17 @@ func (t *Tree) belongs(source string) bool {
 	return ok
 }
 
-// reveal keeps a complete proc and sysfs at a hidden place, so that nested
+// attachUnmasked keeps a complete proc and sysfs at a hidden place, so that nested
 // user namespaces may mount their own in spite of masks (the kernel's
 // mount_too_revealing wants one fully visible instance, and does not mind that
 // it is covered). The cover is locked like all of the tree; still, no
 // isolation rests on a mask.
-func (t *Tree) reveal() error {
-	if !t.Plan.RevealProc || len(t.complete) == 0 {
+func (t *Tree) attachUnmasked() error {
+	if !t.Plan.RevealProc || len(t.unmasked) == 0 {
 		return nil
 	}
-	for name, fd := range t.complete {
-		at, err := t.folder(path.Join(revealDir, name))
+	for name, fd := range t.unmasked {
+		at, err := t.directory(path.Join(unmaskedDir, name))
 		if err != nil {
 			return err
 		}
@@ -362,11 +362,11 @@ func (t *Tree) reveal() error {
 			return err
 		}
 	}
-	return t.coverFolder(revealDir)
+	return t.coverDirectory(unmaskedDir)
 }
 
-// keep clones a proc or sysfs for reveal, before anything is mounted on it.
-func (t *Tree) keep(name string, fd *os.File) error {
+// keepUnmasked clones a proc or sysfs for attachUnmasked, before anything is mounted on it.
+func (t *Tree) keepUnmasked(name string, fd *os.File) error {
 	if !t.Plan.RevealProc {
 		return nil
 	}
@@ -374,12 +374,12 @@ func (t *Tree) keep(name string, fd *os.File) error {
 	if err != nil {
 		return err
 	}
-	if t.complete == nil {
-		t.complete = map[string]*os.File{}
+	if t.unmasked == nil {
+		t.unmasked = map[string]*os.File{}
 	}
-	t.complete[name] = clone
+	t.unmasked[name] = clone
 	return nil
 }
 
-// revealDir lies in our own /dev, so that the image cannot be in its way.
-const revealDir = "/dev/.sysbox"
+// unmaskedDir lies in our own /dev, so that the image cannot be in its way.
+const unmaskedDir = "/dev/.sysbox"

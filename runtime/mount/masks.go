@@ -11,9 +11,9 @@ import (
 	"sysbox/runtime/sys"
 )
 
-// guard puts the read-only and masked paths of the plan in place. A path that
+// maskPaths puts the read-only and masked paths of the plan in place. A path that
 // the image does not have needs no guard.
-func (t *Tree) guard() error {
+func (t *Tree) maskPaths() error {
 	for _, p := range t.Plan.Readonly {
 		if err := t.readonly(p); err != nil {
 			return fmt.Errorf("make %s read-only: %w", p, err)
@@ -36,7 +36,7 @@ func (t *Tree) readonly(p string) error {
 		return err
 	}
 	defer at.Close()
-	if err := t.note(at); err != nil {
+	if err := t.rememberMasked(at); err != nil {
 		return err
 	}
 	// The clone keeps the flags of the mount it comes from (nosuid, nodev, …).
@@ -51,25 +51,25 @@ func (t *Tree) readonly(p string) error {
 	return t.attach(fd, at)
 }
 
-// note remembers the mount that a guard is put on: a copy of that mount alone would be
+// rememberMasked remembers the mount that a guard is put on: a copy of that mount alone would be
 // one without the guard.
-func (t *Tree) note(at *os.File) error {
+func (t *Tree) rememberMasked(at *os.File) error {
 	id, err := sys.MountID(at, "")
 	if err != nil {
 		return err
 	}
-	if t.guarded == nil {
-		t.guarded = map[uint64]bool{}
+	if t.masked == nil {
+		t.masked = map[uint64]bool{}
 	}
-	t.guarded[id] = true
+	t.masked[id] = true
 	return nil
 }
 
-// Guarded are the ids of the mounts on which read-only and masked paths were put,
+// Masked are the ids of the mounts on which read-only and masked paths were put,
 // see [sys.MountID]; valid after Build.
-func (t *Tree) Guarded() map[uint64]bool { return t.guarded }
+func (t *Tree) Masked() map[uint64]bool { return t.masked }
 
-// mask covers a folder with an empty read-only tmpfs and anything else with
+// mask covers a directory with an empty read-only tmpfs and anything else with
 // the container's own /dev/null, whose node this package made itself.
 func (t *Tree) mask(p string) error {
 	at, err := t.lookup(p, unix.O_PATH)
@@ -80,10 +80,10 @@ func (t *Tree) mask(p string) error {
 		return err
 	}
 	defer at.Close()
-	if err := t.note(at); err != nil {
+	if err := t.rememberMasked(at); err != nil {
 		return err
 	}
-	if !isFolder(at) {
+	if !isDirectory(at) {
 		if t.null == nil {
 			return errors.New("there is no /dev of the container's own to take null from; give the spec a tmpfs mount at /dev")
 		}
@@ -97,9 +97,9 @@ func (t *Tree) mask(p string) error {
 	return t.cover(at)
 }
 
-// coverFolder hides a folder of the container, by its path.
-func (t *Tree) coverFolder(p string) error {
-	at, err := t.folder(p)
+// coverDirectory hides a directory of the container, by its path.
+func (t *Tree) coverDirectory(p string) error {
+	at, err := t.directory(p)
 	if err != nil {
 		return err
 	}
@@ -107,7 +107,7 @@ func (t *Tree) coverFolder(p string) error {
 	return t.cover(at)
 }
 
-// cover mounts an empty read-only tmpfs on a folder.
+// cover mounts an empty read-only tmpfs on a directory.
 func (t *Tree) cover(at *os.File) error {
 	const attrs = unix.MOUNT_ATTR_RDONLY | unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV | unix.MOUNT_ATTR_NOEXEC
 	var data []string
