@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package runtime makes, runs and removes containers on Linux: the OCI runtime
 // inside the shim. A [Pod] owns what the containers of one sandbox share (the
 // id range and the user namespace); a [Container] is made from a bundle by

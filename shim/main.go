@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package shim is the command containerd-shim-sysbox-v1 as containerd, CRI-O
 // and Docker know it: its actions start and delete, its answers to -info and
 // -v, the daemon that serves the task API, and the administrator's commands.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package tests holds what is true of the sources as a whole.
 //
 // What does not belong here: tests of what the program does, which are in its
@@ -40,12 +42,17 @@ func sources(t *testing.T, f func(name string, text []byte)) {
 	}
 }
 
+// notBuilt tells whether a file is a program of its own, for go generate.
+func notBuilt(text []byte) bool {
+	return bytes.Contains(text[:min(len(text), 200)], []byte("\n//go:build ignore\n"))
+}
+
 // TestPackageComments: every package says once what it is for and what does
 // not belong in it.
 func TestPackageComments(t *testing.T) {
 	docs := map[string][]string{}
 	sources(t, func(name string, text []byte) {
-		if bytes.HasPrefix(text, []byte("//go:build ignore")) {
+		if notBuilt(text) {
 			return
 		}
 		f, err := parser.ParseFile(token.NewFileSet(), name, text, parser.PackageClauseOnly|parser.ParseComments)
@@ -81,6 +88,16 @@ func TestFileSizes(t *testing.T) {
 		}
 		if n := bytes.Count(text, []byte("\n")); n > limit && !generated {
 			t.Errorf("%s has %d lines, more than %d", name, n, limit)
+		}
+	})
+}
+
+// TestLicenceHeaders: each Go file says its licence in its first line, but for those that a
+// program writes.
+func TestLicenceHeaders(t *testing.T) {
+	sources(t, func(name string, text []byte) {
+		if !bytes.HasPrefix(text, []byte("// SPDX-License-Identifier: Apache-2.0\n\n")) && !bytes.Contains(text[:min(len(text), 200)], []byte("DO NOT EDIT")) && !strings.Contains(name, "/testdata/") {
+			t.Errorf("%s: begin it with // SPDX-License-Identifier: Apache-2.0", name)
 		}
 	})
 }

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package uidmap
 
 const sleepMachine = 62 // EM_X86_64

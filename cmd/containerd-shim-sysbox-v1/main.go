@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Command containerd-shim-sysbox-v1 is the containerd shim and runtime of
 // system containers. Everything it does is in package shim; anything else does
 // not belong here.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package cgroup makes, limits, watches and removes the control groups of one
 // container, on cgroup v1, v2 and the hybrid of both, by writing to cgroupfs
 // itself or through systemd.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package config is the host's configuration: the file, its keys with their defaults, and
 // what is said of a value that cannot be used.
 //

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package delegate makes system calls in a container's cgroups, by a process of its own. The
 // kernel memory that the calls use is accounted to the container, and the process ends with it.
 // So a delegate may touch file systems that the container has mounted and that may never answer.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package feature finds out what the running kernel supports by trying it: a version
 // number says nothing about backports, configurations, sandboxes and sysctls.
 //

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package fill copies directories of an image into a container that is being made, and restores
 // the marks of inner overlays there, in a process in the container's cgroups.
 //

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package fsutil copies, walks and removes trees of files that a container has
 // made, on the host. It does not follow symbolic links or enter other mounts, and the
 // depth and the number of files cost neither open files nor memory without bound.

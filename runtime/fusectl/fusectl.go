@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package fusectl lists the kernel's FUSE connections and aborts them. That ends tasks that wait
 // for a server that never answers; SIGKILL does not.
 //

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package hooks runs the hooks of the OCI runtime spec (config.md, "POSIX-platform
 // Hooks"): programs that the author of the spec wants to run at six points in the life
 // of a container.

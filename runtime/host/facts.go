@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package host is what the shim has to know of the host that it runs on: facts on which plans
 // depend, labels of its policy, and what around the shim may keep it from making containers.
 //

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package image reads what a container's root file system says of itself: its users' homes,
 // and where its Docker keeps images. All of it is hostile.
 //

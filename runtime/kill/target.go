@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package kill ends containers, also those that wait for something that no signal ends.
 //
 // SIGKILL does not end a task that waits for a FUSE request which the file system's server has

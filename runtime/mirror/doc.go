@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package mirror shows the root of a container to a caller that has mounted that root itself
 // (Docker).
 //

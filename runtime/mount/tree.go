@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package mount builds a container's mount tree in the outer mount namespace:
 // the root file system, /dev, proc, sysfs, binds, masks. It runs on a locked
 // thread that has a mount namespace of its own, owned by the host's user

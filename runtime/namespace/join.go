@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package namespace is the host's side of a container's namespaces: those that it joins, and
 // what is written into new ones from outside.
 //

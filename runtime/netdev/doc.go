@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package netdev moves network devices of the host into the network namespace of a
 // container (runtime-spec 1.3, config-linux.md, "Network Devices"), and back if Create fails.
 //

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package plan turns an OCI runtime spec and facts about the host into a
 // [Plan]: a plain value that describes all that the runtime will do for a
 // container. [Make] is pure and deterministic: it does not ask the kernel, so

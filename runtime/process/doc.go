@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package process starts the processes of a container and follows them to their end.
 //
 // [Init] and [Exec] write the program that becomes init, or a further process. A program is a

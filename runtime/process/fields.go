@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package process
 
 // Fields of the spec for which a step of a program can fail, as in program.Call. The shim says

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package program runs a list of system calls as a process of its own.
 //
 // A [Program] is a plain value. It prints as a listing ([Program.String], which golden files and

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //go:build ignore
 
 // This program writes code.go: the interpreters' machine code, as Go's assembler

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package rootfs mounts a container's root file system: the overlay, the directory or the block
 // device that the caller hands over, with its files shown by the container's ids. Where the
 // kernel or the file system cannot shift ids, the files are chowned. It also binds directories of

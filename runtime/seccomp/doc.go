@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package seccomp compiles the seccomp profile of an OCI spec to a classic BPF filter, without
 // libseccomp, and extends the profile of a system container.
 //

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package state is what is on disk of containers: their records, the locks by which
 // processes take turns, and the directories in which all of it lies.
 //

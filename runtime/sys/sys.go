@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package sys wraps the system calls that change the state of the kernel and that Go's
 // standard library does not make: mounts, namespaces, credentials of a thread.
 //

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //go:build ignore
 
 // This program writes tables.go: the system call numbers of golang.org/x/sys.

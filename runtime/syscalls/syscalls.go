@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package syscalls has the names and numbers of the kernel's system calls, for each
 // architecture that a container's processes can use.
 //

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package terminal is what a container has of pseudo-terminals: those of its processes, and the
 // one that stands for the kernel's log.
 //

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package text makes text that a container controls, such as file names and the output of
 // its programs, fit for errors and logs.
 //

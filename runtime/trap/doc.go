@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package trap answers system calls that the kernel refuses in a user namespace although software
 // needs them. Seccomp hands such a call over to the shim (seccomp_unotify(2)), and a handler
 // answers it.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package whiteout removes the marks of overlays that a container has mounted from a
 // directory while no task uses it, and restores them before the next task does.
 //

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package admin holds the commands that an administrator runs by hand to inspect or clean up
 // the host. Each has its own file and an entry in Commands.
 //

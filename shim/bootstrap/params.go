@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package bootstrap is the shim's start action: it finds the shim that serves
 // the pod of a container, or starts one, and answers its address in the form
 // that the caller understands.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package bundle reads and writes the shim's own files in a bundle, the directory
 // that containerd or CRI-O makes for each container.
 //

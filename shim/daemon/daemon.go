@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package daemon is the long-lived process of the shim: it serves the task API
 // on the socket that start has made, reaps orphans, and exits when its pod is
 // gone.

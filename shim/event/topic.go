@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package event sends the shim's events to containerd, in order, from one
 // queue.
 //

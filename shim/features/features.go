@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package features answers -info: what the runtime can do, in the terms of containerd and the
 // runtime specification.
 //

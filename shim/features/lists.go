@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package features
 
 // The lists of -info, sorted like the tables of the specification.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package metrics reads what the kernel counts for the cgroup of a container, in the messages
 // that containerd's callers (CRI, ctr) decode: *stats.Metrics of containerd/cgroups'
 // cgroup1 or cgroup2.

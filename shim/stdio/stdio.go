@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package stdio connects the standard files of a container's process to what
 // the caller named: FIFOs, files, logging binaries, a terminal, or nothing.
 //

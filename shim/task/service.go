@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package task is containerd's task API on top of package runtime: the
 // containers of one pod, their processes, the states of these, and the
 // events about them.

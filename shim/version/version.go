@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package version says what this program is called and which one it is.
 //
 // What does not belong here: what the program can do (package features).

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Command bench measures how long containers take to run, execute a further
 // process and go, and how much memory their shim needs: this runtime's beside
 // runc's and crun's, all through one private containerd, in turns, so that

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Command compatibility writes the tables of kernels in docs/compatibility.md: what the
 // shim's check said and how the tests went, in the runs of `make test-vm` whose events are
 // in the given files, and what check says on this host.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package conformance
 
 // promises are what the specification's runtime.md and config-linux.md say beyond the

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package conformance is the table of what becomes of every field of the OCI
 // runtime specification for Linux: for each, a change of a container's
 // config.json, how its effect is looked at, and what must be seen there, or the

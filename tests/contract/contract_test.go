@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package contract drives shims as containerd and CRI-O do, by their command line and by
 // ttrpc, without either: one table of cases, run against containerd's own shims for runc
 // and against ours, whose answers are compared. What is not the same must be listed, with

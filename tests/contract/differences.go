@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package contract
 
 // A difference is what is seen otherwise with our shim than with containerd's for runc.

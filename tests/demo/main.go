@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Command demo runs the main job once, telling what it does: a system
 // container that boots an unmodified Debian and runs Docker in itself.
 //

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package e2e tests the shim under real containerds, the newest and the last
 // that starts shims by the old protocol, with real images.
 //

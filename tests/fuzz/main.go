@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Command fuzz runs every fuzz test of the repository in turn, each for a while,
 // which go test does for one at a time only. An input that makes one fail is left
 // in the package's testdata/fuzz, to be committed with what mends it.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package harness runs a private containerd for tests and the demo: its own
 // folders, sockets and configuration, the shim first in its PATH.
 //

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package i386 makes 32-bit programs for tests of calls by the entry of the i386.
 //
 // What does not belong here: the programs' code, which the tests have.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package images makes the images that the tests run, from Debian's packages,
 // as archives in the form of `docker save`: there is no registry.
 //

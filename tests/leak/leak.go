@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package leak tells what a test has left: it takes a snapshot before and compares after.
 // It looks at what the run has of its own (package private): the processes, cgroups, mounts
 // and links that are to be seen from its namespaces. Of what a machine has but once, FUSE

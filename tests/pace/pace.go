@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package pace is how often tests repeat what only repetition finds: less often in an
 // emulated machine (command tests/vm), which is there for its kernel and some ten times
 // slower.

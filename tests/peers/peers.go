@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package peers builds the programs that the tests run beside the shim, at
 // pinned versions, into a cache that outlives a test run.
 //

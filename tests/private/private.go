@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package private gives a test program what it does not share with others on the
 // machine: mount, pid, network and ipc namespaces, a root of its own in each cgroup
 // hierarchy, folders in which programs keep their state, and one for temporary files. So

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package streams makes what a process's stdin, stdout and stderr can be: FIFOs, as callers
 // make them, and terminals, as the runtime does.
 //

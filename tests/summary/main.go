@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Command summary reads the stream of `go test -json`, shows failures and
 // skips with their reasons and the figures that tests have (lines with
 // "figure: "), and closes with one line of counts. It fails if a test failed,

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package testcontainer makes containers for tests, by the functions that the shim uses: pods,
 // bundles, processes with pipes, functions of the test binary that run in a container (Inside),
 // snapshots, and a look at what is left.

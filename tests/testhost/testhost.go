@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package testhost has what tests make and look for on the host: deep directories, a cgroup's end,
 // threads that wait for FUSE.
 //

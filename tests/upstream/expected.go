@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package upstream
 
 // expectations are how many tests a suite has, and the verdicts of those that do not

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package upstream runs containerd's own client test suite with the shim as its runtime,
 // and compares what each test says with what is expected of it.
 //

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Command vm runs a program, mostly a test binary, in a virtual machine with another
 // kernel, systemd as init and cgroup version 2 alone:
 //

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package inside looks at a container from within: it answers questions about
 // the process that it runs in, by asking the kernel. The conformance test's own
 // binary runs it as a container's process, under the name [Name].
