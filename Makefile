@@ -2,9 +2,9 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -o pipefail -c
 GO ?= go
-VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+VERSION ?=
 REVISION ?= $(shell git rev-parse HEAD 2>/dev/null)
-LDFLAGS := -s -w -X sysbox/shim/version.Version=$(VERSION) -X sysbox/shim/version.Revision=$(REVISION)
+LDFLAGS := -s -w $(if $(VERSION),-X sysbox/shim/version.Version=$(VERSION)) -X sysbox/shim/version.Revision=$(REVISION)
 SHIM := bin/containerd-shim-sysbox-v1
 GOFUMPT := mvdan.cc/gofumpt@v0.12.0
 LINT_VERSION := v2.15.0

@@ -30,6 +30,7 @@ import (
 	"google.golang.org/protobuf/types/known/emptypb"
 
 	"sysbox/shim/bundle"
+	"sysbox/shim/version"
 )
 
 func TestNewStart(t *testing.T) {
@@ -355,10 +356,17 @@ func TestBadCommandLine(t *testing.T) {
 		}
 	}
 	// What a person asks for first names what a person can run.
-	out, code := run("-help")
-	for _, want := range []string{"check ", "reclaim ", "-bundle"} {
-		if code != 0 || !strings.Contains(out, want) {
-			t.Errorf("-help: exit code %d: %q does not have %q", code, out, want)
+	for _, help := range []string{"-help", "--help", "help"} {
+		out, code := run(help)
+		for _, want := range []string{"check ", "reclaim ", "-bundle"} {
+			if code != 0 || !strings.Contains(out, want) {
+				t.Errorf("%s: exit code %d: %q does not have %q", help, code, out, want)
+			}
+		}
+	}
+	for _, ask := range []string{"-v", "-version", "--version", "version"} {
+		if out, code := run(ask); code != 0 || !strings.Contains(out, "version:  "+version.Version+"\n") {
+			t.Errorf("%s: exit code %d: %q", ask, code, out)
 		}
 	}
 }

@@ -100,9 +100,17 @@ func parse(args []string, stderr io.Writer) (flags, string, error) {
 	s.StringVar(&f.socket, "socket", "", "`address` that the daemon serves; set by the action start only")
 	s.BoolVar(&f.debug, "debug", false, "log each step")
 	s.BoolVar(&f.version, "v", false, "print the version and exit")
+	s.BoolVar(&f.version, "version", false, "the same, as callers of OCI runtimes ask")
 	s.BoolVar(&f.info, "info", false, "print what the runtime can do, as containerd's RuntimeInfo (binary), and exit")
 	if err := s.Parse(args[1:]); err != nil {
 		return f, "", err
+	}
+	switch s.Arg(0) {
+	case "version":
+		f.version = true
+	case "help":
+		s.Usage()
+		return f, "", flag.ErrHelp
 	}
 	return f, s.Arg(0), extra(s)
 }
