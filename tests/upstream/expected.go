@@ -74,4 +74,5 @@ var ofCRI = expectations{62, map[string]expectation{
 }, map[string]string{
 	"TestNriLinuxCpusetAdjustmentUpdate": "reads a file that the container empties and writes five times a second",
 	"TestContainerStopCancellation":      "sends SIGTERM to a shell that may not have set its trap yet, and is not pid 1 of its namespace",
+	"TestSandboxRemoveWithoutIPLeakage":  "gives containerd 30 seconds to show the end of a sandbox, after the suite has killed and restarted it",
 }}
